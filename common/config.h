@@ -1,0 +1,66 @@
+/*
+ * Strict configuration: one INI file for all daemons of a node, then the drop-in files
+ * FILE.d/[*].conf in the order of their names (a later value replaces an earlier one).
+ * An unknown section or key, a value out of its range, a key twice in one file: refused with file, line
+ * and what was expected.  A daemon checks [node], [peer NAME] and its own sections, and passes over
+ * the sections of the other daemons.
+ *
+ * Grammar: "[section]", "[section NAME]", "key = value", comments from ';' or '#' at the start of a
+ * line or after white space.  Debian's libinih cuts values at 191 bytes without a word; so this is ours.
+ */
+#ifndef COMMON_CONFIG_H
+#define COMMON_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/keys.h"
+
+enum config_type {
+	CONFIG_STRING, /* char[size] */
+	CONFIG_INT,    /* int64_t, min to max */
+	CONFIG_FLOAT,  /* double, min to max */
+	CONFIG_BOOL,   /* bool: yes or no */
+	CONFIG_CHOICE, /* int: the index in choices */
+};
+
+struct config_key {
+	const char *section;
+	const char *name;
+	enum config_type type;
+	size_t offset; /* of the field in the settings structure */
+	size_t size;   /* of a string field */
+	const char *fallback; /* as text; NULL: the key is required */
+	double min, max;
+	const char *const *choices; /* ends with NULL */
+	const char *help;
+};
+
+/* What every daemon needs: [node] and the [peer NAME] sections. */
+struct node_config {
+	char name[NODE_NAME_MAX + 1];
+	char cluster[NODE_NAME_MAX + 1];
+	char address[NODE_ADDRESS_MAX + 1];
+	int64_t port;
+	char key_path[256];
+	char run_dir[256];
+	char state_dir[256];
+	char group[33]; /* of the sockets */
+	int log_level;
+	struct peers peers;
+	const struct peer *self; /* in peers */
+};
+
+struct config_error {
+	char text[400]; /* "FILE:LINE: what was wrong" */
+};
+
+/*
+ * Reads path and its drop-ins into node (if not NULL) and settings by the table keys (ends with section
+ * NULL; may be NULL).  0, or negative errno with the error filled.
+ */
+int config_load(const char *path, struct node_config *node, const struct config_key *keys,
+    void *settings, struct config_error *error);
+
+#endif

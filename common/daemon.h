@@ -1,0 +1,80 @@
+/*
+ * What every daemon does in the same way: options, configuration, giving up privilege, readiness, the common
+ * control messages (proto/common.toml: hello, stop, log level, statistics), and the loop.
+ *
+ * main() reads as a table of contents, in the order of privilege:
+ *
+ *	r = daemon_options(&daemon, &spec, argc, argv);   options and configuration; > 0: all done
+ *	... privileged opens ...
+ *	r = daemon_drop(&daemon);                         own user, group depsys
+ *	r = daemon_open(&daemon);                         loop, sockets, bus
+ *	r = shell_new(&shell, &daemon, &settings);
+ *	r = daemon_run(&daemon);                          ready, loop
+ */
+#ifndef COMMON_DAEMON_H
+#define COMMON_DAEMON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "common/bus.h"
+#include "common/config.h"
+#include "common/keys.h"
+#include "common/log.h"
+#include "common/rpc.h"
+#include "common/zsock.h"
+
+/* One number of the statistics message; a table of these ends with name NULL. */
+struct daemon_stat {
+	const char *name; /* "heartbeats_received" */
+	const uint64_t *value;
+	const char *help;
+};
+
+struct daemon_spec {
+	const char *name;    /* "fdd" */
+	const char *summary; /* one line for --help */
+	const struct config_key *keys; /* of its own sections; NULL: none */
+	void *settings;
+	/* Checks that no table can say; 0 or negative errno with the error filled.  May be NULL. */
+	int (*check)(const struct node_config *node, const void *settings, struct config_error *error);
+	enum port_offset tcp_offset; /* 0: no requests from other nodes */
+	bool keep_root;              /* ved */
+	bool no_bus;                 /* busd itself */
+	size_t max_body;             /* of a request; 0: 1 MiB */
+};
+
+struct daemon {
+	const struct daemon_spec *spec;
+	struct node_config node;
+	struct node_keys keys;
+	sd_event *loop;
+	struct zcontext *zmq;
+	struct rpc_server *rpc;
+	struct bus_publisher *bus; /* NULL with no_bus */
+	const struct daemon_stat *stats; /* set by the shell; may stay NULL */
+	uint64_t boot;               /* a random number of this process */
+	void *private;
+};
+
+/* 0: go on; > 0: done, exit with *status; prints its own errors. */
+int daemon_options(struct daemon *daemon, const struct daemon_spec *spec, int argc, char **argv,
+    int *status);
+/* Loads the node's key, makes state_dir/NAME, and becomes user depsys-NAME when started as root. */
+int daemon_drop(struct daemon *daemon);
+int daemon_open(struct daemon *daemon);
+/* Tells readiness (sd_notify, and a newline on the descriptor in NOTIFY_FD, s6's way), publishes daemon.started, runs
+ * until SIGTERM, SIGINT or the stop message.  Returns the exit code. */
+int daemon_run(struct daemon *daemon);
+void daemon_fini(struct daemon *daemon);
+
+/* Packs message and publishes it: daemon_tell(d, MSG_VE_STARTED, msg_ve_started_pack, &event). */
+#define daemon_tell(daemon, topic, pack, message)                                                  \
+	do {                                                                                       \
+		_cleanup_buf_ struct buf buf_ = {0};                                               \
+		if (pack((message), &buf_) == 0)                                                   \
+			(void)bus_publish((daemon)->bus, (topic), buf_.data, buf_.size);           \
+	} while (0)
+
+#endif

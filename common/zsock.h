@@ -1,0 +1,86 @@
+/*
+ * The one place that creates ZeroMQ sockets, with every limit set, and the adapter that lets sd-event
+ * drive them.  What each option is for stands in zsock.c beside it; each trap has a test.
+ */
+#ifndef COMMON_ZSOCK_H
+#define COMMON_ZSOCK_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+#include <zmq.h>
+
+#include "common/keys.h"
+
+/* A process's ZeroMQ context, with the ZAP handler that judges CURVE clients against the peers. */
+struct zcontext;
+/* keys and peers may be NULL (local sockets only); they are borrowed and must outlive it. */
+int zcontext_new(struct zcontext **out, sd_event *loop, const struct node_keys *keys,
+    const struct peers *peers);
+struct zcontext *zcontext_free(struct zcontext *context); /* close all sockets first */
+/* Counts of the ZAP handler: let in, and refused. */
+void zcontext_counts(const struct zcontext *context, uint64_t *allowed, uint64_t *refused);
+
+struct zsock_options {
+	int type;            /* ZMQ_ROUTER, ZMQ_DEALER, ZMQ_XPUB, ZMQ_SUB, ... */
+	const char *bind;    /* one of bind and connect: ipc:///path or tcp://address:port */
+	const char *connect;
+	const uint8_t *server_key; /* connect over tcp: the peer's public key */
+	int high_water;      /* messages queued each way; 0: 1,000 */
+	size_t max_message;  /* bytes of one frame taken from others; 0: 1 MiB */
+	unsigned mode;       /* of an ipc path; 0: 0660 */
+	const char *group;   /* of an ipc path; NULL: as it is */
+};
+
+/*
+ * tcp sockets speak CURVE with the context's keys, always: there is no plain tcp.
+ * Errors: negative errno, -EADDRINUSE also when a live process holds the ipc path.
+ */
+int zsock_new(void **out, struct zcontext *context, const struct zsock_options *options);
+void *zsock_free(void *socket); /* returns NULL */
+
+#define ZFRAMES_MAX 8
+
+struct zframes {
+	size_t count;
+	zmq_msg_t frame[ZFRAMES_MAX];
+};
+
+static inline const void *zframe_data(const struct zframes *frames, size_t i)
+{
+	return zmq_msg_data((zmq_msg_t *)&frames->frame[i]);
+}
+
+static inline size_t zframe_size(const struct zframes *frames, size_t i)
+{
+	return zmq_msg_size(&frames->frame[i]);
+}
+
+/*
+ * Takes one whole message, never waits.  0; -EAGAIN when there is none; -EBADMSG when it had more than
+ * ZFRAMES_MAX frames (it is gone).  Pair with zframes_fini.
+ */
+int zsock_recv(void *socket, struct zframes *frames);
+void zframes_fini(struct zframes *frames);
+
+struct zpart {
+	const void *data;
+	size_t size;
+};
+/* Sends one message of count frames, never waits: 0, -EAGAIN when the queue is full, -EHOSTUNREACH
+ * when a ROUTER does not know the receiver. */
+int zsock_send(void *socket, const struct zpart *parts, size_t count);
+/* The name of the peer that ZAP let in with this frame (CURVE sockets), or NULL. */
+const char *zframe_peer(const struct zframes *frames, size_t i);
+
+/*
+ * Calls ready() from the loop whenever messages may be there; ready() takes until -EAGAIN, or returns
+ * early after a bounded number and is called again.  ZMQ_FD is edge-triggered: the adapter looks at
+ * ZMQ_EVENTS before the loop sleeps, so that an edge consumed by a send is not lost.
+ */
+struct zwatch;
+int zwatch_new(struct zwatch **out, sd_event *loop, void *socket, void (*ready)(void *userdata),
+    void *userdata);
+struct zwatch *zwatch_free(struct zwatch *watch);
+
+#endif
