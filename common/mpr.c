@@ -33,9 +33,9 @@ static size_t left(const struct mpr *reader)
 
 static int take_be(struct mpr *reader, unsigned width, uint64_t *value)
 {
+	*value = 0;
 	if (left(reader) < width)
 		return mpr_fail(reader, "ends inside a value");
-	*value = 0;
 	while (width-- > 0)
 		*value = *value << 8 | *reader->at++;
 	return 0;
@@ -43,6 +43,7 @@ static int take_be(struct mpr *reader, unsigned width, uint64_t *value)
 
 static int take_tag(struct mpr *reader, uint8_t *tag)
 {
+	*tag = 0;
 	if (left(reader) < 1)
 		return mpr_fail(reader, "ends where a value is expected");
 	*tag = *reader->at++;
@@ -311,22 +312,19 @@ static int skip_value(struct mpr *reader, unsigned depth)
 		return skip_container(reader, tag & 0x0f, depth);
 	if (tag < 0xc0)
 		return pass(reader, tag & 0x1f);
-	switch (tag) {
-	case 0xc1:
+	if (tag == 0xc1)
 		return mpr_fail(reader, "type byte 0xc1 is never used");
-	case 0xc4 ... 0xc6:
+	if (tag >= 0xc4 && tag <= 0xc6)
 		return pass_length(reader, 1u << (tag - 0xc4), 0);
-	case 0xc7 ... 0xc9:
+	if (tag >= 0xc7 && tag <= 0xc9)
 		return pass_length(reader, 1u << (tag - 0xc7), 1);
-	case 0xd9 ... 0xdb:
+	if (tag >= 0xd9 && tag <= 0xdb)
 		return pass_length(reader, 1u << (tag - 0xd9), 0);
-	case 0xdc ... 0xdd:
+	if (tag == 0xdc || tag == 0xdd)
 		return skip_long_container(reader, 2u << (tag - 0xdc), 1, depth);
-	case 0xde ... 0xdf:
+	if (tag == 0xde || tag == 0xdf)
 		return skip_long_container(reader, 2u << (tag - 0xde), 2, depth);
-	default:
-		return pass(reader, fixed[tag - 0xc0]);
-	}
+	return pass(reader, fixed[tag - 0xc0]);
 }
 
 int mpr_skip(struct mpr *reader)
