@@ -1,0 +1,125 @@
+#include "common/keys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/log.h"
+
+int key_parse(uint8_t key[KEY_SIZE], const char *text)
+{
+	size_t size;
+	const char *end;
+
+	if (strlen(text) != 2 * KEY_SIZE ||
+	    sodium_hex2bin(key, KEY_SIZE, text, 2 * KEY_SIZE, NULL, &size, &end) != 0 ||
+	    size != KEY_SIZE || *end)
+		return -EINVAL;
+	return 0;
+}
+
+void key_format(char text[2 * KEY_SIZE + 1], const uint8_t key[KEY_SIZE])
+{
+	sodium_bin2hex(text, 2 * KEY_SIZE + 1, key, KEY_SIZE);
+}
+
+uint64_t node_id(const uint8_t public_key[KEY_SIZE])
+{
+	uint8_t hash[32];
+	uint64_t id = 0;
+
+	crypto_generichash(hash, sizeof(hash), public_key, KEY_SIZE, NULL, 0);
+	for (int i = 7; i >= 0; i--)
+		id = id << 8 | hash[i];
+	return id;
+}
+
+void keys_generate(struct node_keys *keys)
+{
+	crypto_box_keypair(keys->public_key, keys->secret_key);
+}
+
+static int read_key_text(const char *path, char text[2 * KEY_SIZE + 2])
+{
+	struct stat st;
+	ssize_t size;
+	int fd = open(path, O_RDONLY | O_CLOEXEC), r = 0;
+
+	if (fd < 0) {
+		r = -errno;
+		log_error("open key file %s: %s", path, strerror(errno));
+		return r;
+	}
+	if (fstat(fd, &st) < 0 || (st.st_mode & 0027)) {
+		log_error("key file %s: mode %04o, may be at most 0640", path, st.st_mode & 07777);
+		r = -EPERM;
+	} else {
+		size = read(fd, text, 2 * KEY_SIZE + 1);
+		text[size < 0 ? 0 : size] = '\0';
+	}
+	close(fd);
+	return r;
+}
+
+int keys_load(struct node_keys *keys, const char *path)
+{
+	char text[2 * KEY_SIZE + 2] = "";
+	int r = read_key_text(path, text);
+
+	if (r < 0)
+		return r;
+	text[strcspn(text, "\n")] = '\0';
+	r = key_parse(keys->secret_key, text);
+	sodium_memzero(text, sizeof(text));
+	if (r < 0) {
+		log_error("key file %s: not 64 hex digits and a newline", path);
+		return r;
+	}
+	crypto_scalarmult_base(keys->public_key, keys->secret_key);
+	return 0;
+}
+
+int keys_save(const struct node_keys *keys, const char *path)
+{
+	char text[2 * KEY_SIZE + 2];
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640), r = 0;
+
+	if (fd < 0)
+		return -errno;
+	key_format(text, keys->secret_key);
+	text[2 * KEY_SIZE] = '\n';
+	if (write(fd, text, 2 * KEY_SIZE + 1) != 2 * KEY_SIZE + 1 || fsync(fd) < 0)
+		r = errno ? -errno : -EIO;
+	sodium_memzero(text, sizeof(text));
+	close(fd);
+	if (r < 0)
+		unlink(path);
+	return r;
+}
+
+const struct peer *peers_by_name(const struct peers *peers, const char *name)
+{
+	for (size_t i = 0; i < peers->count; i++)
+		if (strcmp(peers->peer[i].name, name) == 0)
+			return &peers->peer[i];
+	return NULL;
+}
+
+const struct peer *peers_by_id(const struct peers *peers, uint64_t id)
+{
+	for (size_t i = 0; i < peers->count; i++)
+		if (peers->peer[i].id == id)
+			return &peers->peer[i];
+	return NULL;
+}
+
+const struct peer *peers_by_key(const struct peers *peers, const uint8_t public_key[KEY_SIZE])
+{
+	for (size_t i = 0; i < peers->count; i++)
+		if (memcmp(peers->peer[i].public_key, public_key, KEY_SIZE) == 0)
+			return &peers->peer[i];
+	return NULL;
+}
