@@ -5,6 +5,7 @@
 #ifndef COMMON_ZSOCK_H
 #define COMMON_ZSOCK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
@@ -18,6 +19,11 @@ struct zcontext;
 int zcontext_new(struct zcontext **out, sd_event *loop, const struct node_keys *keys,
     const struct peers *peers);
 struct zcontext *zcontext_free(struct zcontext *context); /* close all sockets first */
+/*
+ * Takes a node's key back: it is refused from now on, and connections that were let in are cut (all CURVE
+ * servers of this context are unbound and bound again; those of others reconnect).  0 or negative errno.
+ */
+int zcontext_revoke(struct zcontext *context, const uint8_t public_key[KEY_SIZE]);
 /* Counts of the ZAP handler: let in, and refused. */
 void zcontext_counts(const struct zcontext *context, uint64_t *allowed, uint64_t *refused);
 
@@ -30,14 +36,23 @@ struct zsock_options {
 	size_t max_message;  /* bytes of one frame taken from others; 0: 1 MiB */
 	unsigned mode;       /* of an ipc path; 0: 0660 */
 	const char *group;   /* of an ipc path; NULL: as it is */
+	/*
+	 * A DEALER that keeps its messages itself: nothing is queued while there is no connection (-EAGAIN), and
+	 * on each new one the server's ROUTER gets an empty message, so that it can say hello.
+	 */
+	bool announce;
 };
 
 /*
  * tcp sockets speak CURVE with the context's keys, always: there is no plain tcp.
  * Errors: negative errno, -EADDRINUSE also when a live process holds the ipc path.
+ * From the first socket on the process must not fork() (posix_spawn is fine): ZeroMQ's threads and descriptors
+ * would be shared with the child, so a fork is a bug and ends the process at once.
  */
 int zsock_new(void **out, struct zcontext *context, const struct zsock_options *options);
 void *zsock_free(void *socket); /* returns NULL */
+/* Of a SUB: topics that begin with prefix ("": all); any number of them. */
+int zsock_subscribe(void *socket, const char *prefix);
 
 #define ZFRAMES_MAX 8
 

@@ -1,0 +1,13 @@
+/* What zsock.c and zcontext.c tell each other. */
+#ifndef COMMON_ZCONTEXT_H
+#define COMMON_ZCONTEXT_H
+
+#include "common/zsock.h"
+
+void *zcontext_native(const struct zcontext *context);
+/* NULL: local sockets only. */
+const struct node_keys *zcontext_keys(const struct zcontext *context);
+/* Ends all connections that came in over CURVE. */
+int zsock_cut_connections(struct zcontext *context);
+
+#endif
