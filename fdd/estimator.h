@@ -16,7 +16,7 @@ enum {
 
 enum estimator_kind {
 	ESTIMATOR_DEFAULT,
-	ESTIMATOR_KAMA_PAPER,	/* the literal one of the paper, for comparison */
+	ESTIMATOR_KAMA_PAPER, /* the literal one of the paper, for comparison */
 };
 
 /* KAMA(window, fast, slow); all zero stands for (10, 2, 30). */
@@ -29,19 +29,19 @@ struct estimator_config {
 struct kama {
 	double value;
 	double history[ESTIMATOR_WINDOW_MAX + 1]; /* ring of the last samples */
-	unsigned seen;				  /* samples so far, stops at the window's size */
-	unsigned next;				  /* where the next one goes */
+	unsigned seen;                            /* samples so far, stops at the window's size */
+	unsigned next;                            /* where the next one goes */
 };
 
 struct estimator {
 	struct estimator_config config;
 	struct kama kama;
-	double interval_s;	/* D as announced */
-	double recent[2];	/* the two samples before, for the median */
+	double interval_s; /* D as announced */
+	double recent[2];  /* the two samples before, for the median */
 	unsigned recent_count;
 	double dev_fast_s, dev_slow_s;
-	double loss;		/* recent loss, 0 to 1 */
-	double predicted_s;	/* t_pred */
+	double loss;        /* recent loss, 0 to 1 */
+	double predicted_s; /* t_pred */
 };
 
 /* Its inner values, for people and tests.  Seconds. */
@@ -52,8 +52,8 @@ struct estimator_numbers {
 bool estimator_config_valid(const struct estimator_config *config);
 
 /* Begins with nothing but the announced interval. */
-void estimator_init(struct estimator *estimator, const struct estimator_config *config,
-    struct mono interval);
+void estimator_init(
+    struct estimator *estimator, const struct estimator_config *config, struct mono interval);
 /* A heartbeat came `delta` after the one before it, `gap` numbers later (gap >= 1). */
 void estimator_sample(struct estimator *estimator, struct mono delta, uint64_t gap);
 /* The sender announces another interval: history is void. */

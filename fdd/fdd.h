@@ -23,8 +23,8 @@
 #include "fdd/estimator.h"
 
 enum {
-	FDD_THRESHOLDS_MAX = 4,	/* thresholds of one registration */
-	FDD_ACTIONS_MAX = 64,	/* actions of one step */
+	FDD_THRESHOLDS_MAX = 4, /* thresholds of one registration */
+	FDD_ACTIONS_MAX = 64,   /* actions of one step */
 };
 
 /* Intervals that a heartbeat may announce and a configuration may ask for. */
@@ -39,33 +39,33 @@ enum {
  */
 struct fdd_thresholds {
 	size_t count;
-	double raise[FDD_THRESHOLDS_MAX];	/* ascending, each in (0, 1) */
-	double clear;				/* in [0, raise[0]) */
+	double raise[FDD_THRESHOLDS_MAX]; /* ascending, each in (0, 1) */
+	double clear;                     /* in [0, raise[0]) */
 	uint32_t beats;
 };
 
 struct fdd_config {
-	uint64_t self;			/* own node id */
-	struct mono interval;		/* D of the own heartbeats */
-	struct mono stall;		/* a step this late means that we stood still */
+	uint64_t self;        /* own node id */
+	struct mono interval; /* D of the own heartbeats */
+	struct mono stall;    /* a step this late means that we stood still */
 	struct estimator_config estimator;
-	struct fdd_thresholds suspect;	/* first threshold: FDD_SUSPECT and FDD_TRUST */
+	struct fdd_thresholds suspect; /* first threshold: FDD_SUSPECT and FDD_TRUST */
 	size_t peers_max;
 	size_t registrations_max;
 };
 
 /* One heartbeat as it crosses the network. */
 struct fdd_heartbeat {
-	uint64_t incarnation;	/* of the sending process; see fdd_incarnation() */
-	uint64_t sequence;	/* rises by one each interval */
-	struct mono interval;	/* D: when to expect the next one */
+	uint64_t incarnation; /* of the sending process; see fdd_incarnation() */
+	uint64_t sequence;    /* rises by one each interval */
+	struct mono interval; /* D: when to expect the next one */
 };
 
 /* What is to be done with one peer; SET_PEERS hands over the whole list. */
 struct fdd_peer_role {
 	uint64_t id;
-	bool watch;	/* we observe it */
-	bool send;	/* it observes us */
+	bool watch; /* we observe it */
+	bool send;  /* it observes us */
 };
 
 /* An application's wish to be told.  peer = 0: every watched peer, also later ones. */
@@ -76,12 +76,12 @@ struct fdd_registration {
 };
 
 enum fdd_event_type {
-	FDD_START,	/* first of all: the process is new */
-	FDD_TIMEOUT,	/* the deadline has come */
-	FDD_DRAINED,	/* answer to FDD_DRAIN: what the socket held has been handed over */
-	FDD_HEARTBEAT,	/* an authentic heartbeat came in */
-	FDD_SET_PEERS,	/* replaces the list of peers; those that stay keep their history */
-	FDD_REGISTER,	/* replaces a registration of the same id */
+	FDD_START,     /* first of all: the process is new */
+	FDD_TIMEOUT,   /* the deadline has come */
+	FDD_DRAINED,   /* answer to FDD_DRAIN: what the socket held has been handed over */
+	FDD_HEARTBEAT, /* an authentic heartbeat came in */
+	FDD_SET_PEERS, /* replaces the list of peers; those that stay keep their history */
+	FDD_REGISTER,  /* replaces a registration of the same id */
 	FDD_UNREGISTER,
 };
 
@@ -90,17 +90,17 @@ struct fdd_event {
 	struct mono now;
 	union {
 		struct {
-			uint64_t stored_incarnation;	/* what FDD_PERSIST last stored, or 0 */
-			uint64_t wall_s;		/* wall clock, seconds since 1970 */
+			uint64_t stored_incarnation; /* what FDD_PERSIST last stored, or 0 */
+			uint64_t wall_s;             /* wall clock, seconds since 1970 */
 		} start;
 		struct {
 			uint64_t from;
-			struct mono arrived;	/* kernel's time of arrival, <= now */
+			struct mono arrived; /* kernel's time of arrival, <= now */
 			struct fdd_heartbeat beat;
 		} heartbeat;
 		struct {
-			const struct fdd_peer_role *list;	/* read during the step only */
-			size_t count;				/* beyond peers_max: left out */
+			const struct fdd_peer_role *list; /* read during the step only */
+			size_t count;                     /* beyond peers_max: left out */
 		} peers;
 		struct fdd_registration registration;
 		uint64_t registration_id;
@@ -108,25 +108,25 @@ struct fdd_event {
 };
 
 enum fdd_action_type {
-	FDD_PERSIST,		/* store .incarnation durably before any later action */
-	FDD_SEND_HEARTBEAT,	/* .send.beat to .send.to */
-	FDD_LEVEL,		/* tell .level.registration of one crossing */
-	FDD_SUSPECT,		/* .level: crossed the daemon's own threshold */
+	FDD_PERSIST,        /* store .incarnation durably before any later action */
+	FDD_SEND_HEARTBEAT, /* .send.beat to .send.to */
+	FDD_LEVEL,          /* tell .level.registration of one crossing */
+	FDD_SUSPECT,        /* .level: crossed the daemon's own threshold */
 	FDD_TRUST,
-	FDD_STALLED,		/* we stood still for .stalled */
-	FDD_DRAIN,		/* read the socket empty, then send DRAINED */
+	FDD_STALLED, /* we stood still for .stalled */
+	FDD_DRAIN,   /* read the socket empty, then send DRAINED */
 };
 
 struct fdd_level {
-	uint64_t registration;	/* 0 in FDD_SUSPECT and FDD_TRUST */
+	uint64_t registration; /* 0 in FDD_SUSPECT and FDD_TRUST */
 	uint64_t peer;
-	size_t threshold;	/* which of its thresholds */
-	bool raised;		/* crossed upwards, or calm again */
-	bool heard;		/* false: never heard of since it is watched */
-	double level;		/* at the moment of the step */
-	uint64_t incarnation;	/* last one heard, 0 if none */
-	struct mono elapsed;	/* since the last heartbeat */
-	struct mono predicted;	/* t_pred of formula 4.1 */
+	size_t threshold;      /* which of its thresholds */
+	bool raised;           /* crossed upwards, or calm again */
+	bool heard;            /* false: never heard of since it is watched */
+	double level;          /* at the moment of the step */
+	uint64_t incarnation;  /* last one heard, 0 if none */
+	struct mono elapsed;   /* since the last heartbeat */
+	struct mono predicted; /* t_pred of formula 4.1 */
 };
 
 struct fdd_action {
@@ -150,14 +150,14 @@ struct fdd_actions {
 
 enum fdd_answer {
 	FDD_OK,
-	FDD_REFUSED,	/* the event held an impossible value, or a table is full */
+	FDD_REFUSED, /* the event held an impossible value, or a table is full */
 };
 
 /* What is known of one watched peer; for `fdd.ls` and for tests. */
 struct fdd_status {
 	uint64_t id;
 	bool watch, send, heard;
-	const char *state;	/* waiting, alive, silent */
+	const char *state; /* waiting, alive, silent */
 	double level;
 	uint64_t incarnation, sequence;
 	struct mono last_arrival, elapsed, predicted;
@@ -167,10 +167,10 @@ struct fdd_status {
 
 struct fdd_counters {
 	uint64_t sent, received;
-	uint64_t repeated;	/* duplicate or overtaken heartbeats */
-	uint64_t old;		/* of an incarnation that has a successor */
-	uint64_t unwatched;	/* of a peer that is not watched */
-	uint64_t refused;	/* impossible interval, sequence or incarnation */
+	uint64_t repeated;  /* duplicate or overtaken heartbeats */
+	uint64_t old;       /* of an incarnation that has a successor */
+	uint64_t unwatched; /* of a peer that is not watched */
+	uint64_t refused;   /* impossible interval, sequence or incarnation */
 	uint64_t stalls;
 	uint64_t notices;
 };
@@ -183,7 +183,8 @@ int fdd_new(struct fdd **out, const struct fdd_config *config, uint64_t seed);
 struct fdd *fdd_free(struct fdd *fdd);
 
 /* Clears *actions and fills it.  Times must not run backwards; one that does counts as the last. */
-enum fdd_answer fdd_step(struct fdd *fdd, const struct fdd_event *event, struct fdd_actions *actions);
+enum fdd_answer fdd_step(
+    struct fdd *fdd, const struct fdd_event *event, struct fdd_actions *actions);
 /* When TIMEOUT is due; MONO_NEVER before START. */
 struct mono fdd_deadline(const struct fdd *fdd);
 
