@@ -15,6 +15,7 @@
 #include <systemd/sd-event.h>
 
 #include "common/mono.h"
+#include "common/mpr.h"
 #include "common/zsock.h"
 
 /* What can become of a request.  The numbers cross the wire and are the exit codes of depctl. */
@@ -71,6 +72,15 @@ void rpc_call_drop(struct rpc_call *call);
 /* The node that asks, as ZAP named it, or NULL for a process of this node. */
 const char *rpc_call_peer(const struct rpc_call *call);
 struct mono rpc_call_deadline(const struct rpc_call *call);
+
+/*
+ * Decodes a body: if (rpc_unpack(call, &message, msg_ved_dump_unpack, body, size) < 0) return;
+ * On failure the caller is told why and the call is gone.
+ */
+#define rpc_unpack(call, message, unpack, body, size)                                              \
+	rpc_check((call), unpack((message), (body), (size), rpc_call_error(call)))
+struct mpr_error *rpc_call_error(struct rpc_call *call);
+int rpc_check(struct rpc_call *call, int result);
 
 /* --- client --- */
 

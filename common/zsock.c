@@ -137,7 +137,7 @@ static int set_limits(void *socket, const struct zsock_options *options)
 		return set_int(socket, ZMQ_XPUB_VERBOSE, 1);
 	if (options->announce)
 		return SET_ALL(socket, {ZMQ_IMMEDIATE, 1}, {ZMQ_PROBE_ROUTER, 1});
-	return 0;
+	return options->immediate ? set_int(socket, ZMQ_IMMEDIATE, 1) : 0;
 }
 
 static int set_tcp(void *socket, const char *endpoint)
@@ -316,6 +316,13 @@ static int connect_socket(struct entry *entry, const struct zsock_options *optio
 	return r;
 }
 
+void zsock_tcp_endpoint(char *text, size_t size, const char *address, unsigned port)
+{
+	bool ipv6 = strchr(address, ':') != NULL;
+
+	snprintf(text, size, "tcp://%s%s%s:%u", ipv6 ? "[" : "", address, ipv6 ? "]" : "", port);
+}
+
 int zsock_new(void **out, struct zcontext *context, const struct zsock_options *options)
 {
 	const char *endpoint = options->bind ? options->bind : options->connect;
@@ -342,10 +349,15 @@ int zsock_new(void **out, struct zcontext *context, const struct zsock_options *
 	r = set_limits(entry->socket, options);
 	if (r == 0 && is_tcp(endpoint))
 		r = set_tcp(entry->socket, endpoint);
+	if (r == 0 && options->created) {
+		*out = entry->socket;
+		r = options->created(options->userdata, entry->socket);
+	}
 	if (r == 0)
 		r = options->bind ? bind_socket(entry, options) : connect_socket(entry, options);
 	if (r < 0) {
-		zsock_free(entry->socket);
+		if (!options->created)
+			zsock_free(entry->socket);
 		return r;
 	}
 	*out = entry->socket;
@@ -464,14 +476,33 @@ void zframes_fini(struct zframes *frames)
 	frames->count = 0;
 }
 
+/* Asking for ZMQ_EVENTS makes the socket look at what its connections told it; a send by itself may put that off. */
+static bool can_send(void *socket)
+{
+	int events = 0;
+	size_t size = sizeof(events);
+
+	return zmq_getsockopt(socket, ZMQ_EVENTS, &events, &size) == 0 && (events & ZMQ_POLLOUT);
+}
+
+static int send_part(void *socket, const struct zpart *part, int flags)
+{
+	while (zmq_send(socket, part->data, part->size, flags) < 0)
+		if (zmq_errno() != EINTR)
+			return -zmq_errno();
+	return 0;
+}
+
 int zsock_send(void *socket, const struct zpart *parts, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		int flags = ZMQ_DONTWAIT | (i + 1 < count ? ZMQ_SNDMORE : 0);
+		int r = send_part(socket, &parts[i], flags);
 
-		while (zmq_send(socket, parts[i].data, parts[i].size, flags) < 0)
-			if (zmq_errno() != EINTR)
-				return -zmq_errno();
+		if (r == -EAGAIN && i == 0 && can_send(socket))
+			r = send_part(socket, &parts[i], flags);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }

@@ -41,6 +41,13 @@ struct zsock_options {
 	 * on each new one the server's ROUTER gets an empty message, so that it can say hello.
 	 */
 	bool announce;
+	bool immediate; /* only the former half of announce */
+	/*
+	 * Called before the socket binds or connects, for what must see its first event; 0 or negative errno.
+	 * With it, a failure later leaves the socket in *out: undo what created() did, then zsock_free.
+	 */
+	int (*created)(void *userdata, void *socket);
+	void *userdata;
 };
 
 /*
@@ -49,6 +56,9 @@ struct zsock_options {
  * From the first socket on the process must not fork() (posix_spawn is fine): ZeroMQ's threads and descriptors
  * would be shared with the child, so a fork is a bug and ends the process at once.
  */
+/* Writes tcp://ADDRESS:PORT, an IPv6 address in brackets. */
+void zsock_tcp_endpoint(char *text, size_t size, const char *address, unsigned port);
+
 int zsock_new(void **out, struct zcontext *context, const struct zsock_options *options);
 void *zsock_free(void *socket); /* returns NULL */
 /* Of a SUB: topics that begin with prefix ("": all); any number of them. */
