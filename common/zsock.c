@@ -42,7 +42,7 @@
 #define HIGH_WATER 1000
 #define MAX_MESSAGE ((int64_t)1 << 20)
 #define LISTEN_BACKLOG 128
-#define LINGER_MS 200 /* last answers; only where a peer is connected */
+#define LINGER_MS 200 /* last answers and events; only where a peer is connected */
 #define HANDSHAKE_MS 2000
 #define IPC_RECONNECT_MS 20
 #define TCP_RECONNECT_MS 100
@@ -118,7 +118,7 @@ static bool is_tcp(const char *endpoint)
 /* The limits that every socket has. */
 static int set_limits(void *socket, const struct zsock_options *options)
 {
-	bool answers = options->type == ZMQ_ROUTER || options->type == ZMQ_XPUB;
+	bool lingers = options->type == ZMQ_ROUTER || options->type == ZMQ_XPUB || options->announce;
 	int water = options->high_water ? options->high_water : HIGH_WATER;
 	int64_t max = options->max_message ? (int64_t)options->max_message : MAX_MESSAGE;
 	int r;
@@ -127,7 +127,7 @@ static int set_limits(void *socket, const struct zsock_options *options)
 	if (r < 0)
 		return r;
 	r = SET_ALL(socket, {ZMQ_RCVHWM, water}, {ZMQ_SNDHWM, options->type == ZMQ_SUB ? 0 : water},
-	    {ZMQ_LINGER, answers ? LINGER_MS : 0}, {ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS},
+	    {ZMQ_LINGER, lingers ? LINGER_MS : 0}, {ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS},
 	    {ZMQ_BACKLOG, LISTEN_BACKLOG});
 	if (r < 0)
 		return r;

@@ -50,15 +50,15 @@ struct zsock_options {
 	void *userdata;
 };
 
+/* Writes tcp://ADDRESS:PORT, an IPv6 address in brackets. */
+void zsock_tcp_endpoint(char *text, size_t size, const char *address, unsigned port);
+
 /*
  * tcp sockets speak CURVE with the context's keys, always: there is no plain tcp.
  * Errors: negative errno, -EADDRINUSE also when a live process holds the ipc path.
  * From the first socket on the process must not fork() (posix_spawn is fine): ZeroMQ's threads and descriptors
  * would be shared with the child, so a fork is a bug and ends the process at once.
  */
-/* Writes tcp://ADDRESS:PORT, an IPv6 address in brackets. */
-void zsock_tcp_endpoint(char *text, size_t size, const char *address, unsigned port);
-
 int zsock_new(void **out, struct zcontext *context, const struct zsock_options *options);
 void *zsock_free(void *socket); /* returns NULL */
 /* Of a SUB: topics that begin with prefix ("": all); any number of them. */

@@ -218,10 +218,10 @@ def _read_value(m, kind, f, target):
     if kind == "bytes":
         return f"r = read_bytes(reader, {target}, sizeof({target}), \"{where}\");\n"
     if kind == "bin":
-        return (f"uint32_t length = 0;\n\nr = mpr_bin(reader, &{target}, &length);\n"
-                f"if (r == 0 && length > {f.max})\n"
-                f"\tr = mpr_fail(reader, \"{where}: %u bytes, at most {f.max}\", length);\n"
-                f"{target}_size = length;\n")
+        return (f"uint32_t size = 0;\n\nr = mpr_bin(reader, &{target}, &size);\n"
+                f"if (r == 0 && size > {f.max})\n"
+                f"\tr = mpr_fail(reader, \"{where}: %u bytes, at most {f.max}\", size);\n"
+                f"{target}_size = size;\n")
     if kind == "enum":
         name = f.of.c_name(m.daemon)
         return (f"int word = 0;\n\nr = read_word(reader, {name}_words,"
