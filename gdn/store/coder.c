@@ -1,0 +1,170 @@
+#include "gdn/store/coder.h"
+
+#include "gdn/store/chunker.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+#include <zstd_errors.h>
+
+#define NONCE_SIZE crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
+#define TAG_SIZE crypto_aead_xchacha20poly1305_ietf_ABYTES
+#define LEVEL 1
+
+enum {
+	FLAG_ZSTD = 0x01,
+	FLAG_SEALED = 0x02,
+	FLAG_VERSION = 0x10,
+};
+
+_Static_assert(CODER_OVERHEAD == 1 + NONCE_SIZE + TAG_SIZE, "overhead of a sealed chunk");
+_Static_assert(STORED_MAX == CHUNK_MAX + CODER_OVERHEAD, "largest stored chunk");
+
+struct coder {
+	ZSTD_CCtx *compress;
+	ZSTD_DCtx *decompress;
+	bool sealed;
+	uint8_t seal_key[crypto_aead_xchacha20poly1305_ietf_KEYBYTES];
+	uint8_t nonce_key[crypto_generichash_KEYBYTES];
+	uint8_t stored[STORED_MAX];
+	uint8_t payload[CHUNK_MAX];
+	uint8_t plain[CHUNK_MAX];
+};
+
+static void derive(uint8_t out[32], const uint8_t *key, const char *purpose)
+{
+	crypto_generichash(out, 32, (const uint8_t *)purpose, strlen(purpose), key, CODER_KEY_SIZE);
+}
+
+int coder_new(struct coder **out, const uint8_t *key)
+{
+	struct coder *coder = calloc(1, sizeof(*coder));
+
+	if (!coder)
+		return -ENOMEM;
+	coder->compress = ZSTD_createCCtx();
+	coder->decompress = ZSTD_createDCtx();
+	if (!coder->compress || !coder->decompress) {
+		coder_free(coder);
+		return -ENOMEM;
+	}
+	ZSTD_CCtx_setParameter(coder->compress, ZSTD_c_compressionLevel, LEVEL);
+	if (key) {
+		coder->sealed = true;
+		derive(coder->seal_key, key, "gosd chunk seal");
+		derive(coder->nonce_key, key, "gosd chunk nonce");
+	}
+	*out = coder;
+	return 0;
+}
+
+struct coder *coder_free(struct coder *coder)
+{
+	if (!coder)
+		return NULL;
+	ZSTD_freeCCtx(coder->compress);
+	ZSTD_freeDCtx(coder->decompress);
+	sodium_memzero(coder, sizeof(*coder));
+	free(coder);
+	return NULL;
+}
+
+/* Compresses plain to `to`, or copies it there if that saves less than a sixteenth. */
+static int compress(struct coder *coder, const uint8_t *plain, size_t size, uint8_t *to,
+    size_t *to_size, uint8_t *flags)
+{
+	size_t got = ZSTD_compress2(coder->compress, to, size - size / 16, plain, size);
+
+	if (!ZSTD_isError(got)) {
+		*to_size = got;
+		*flags |= FLAG_ZSTD;
+		return 0;
+	}
+	if (ZSTD_getErrorCode(got) != ZSTD_error_dstSize_tooSmall)
+		return -EIO;
+	memcpy(to, plain, size);
+	*to_size = size;
+	return 0;
+}
+
+/* Encrypts the payload where it lies, behind flags and nonce; returns the stored size. */
+static size_t seal(struct coder *coder, size_t payload_size)
+{
+	uint8_t *nonce = coder->stored + 1, *payload = nonce + NONCE_SIZE;
+	crypto_generichash_state state;
+	unsigned long long size;
+
+	crypto_generichash_init(&state, coder->nonce_key, sizeof(coder->nonce_key), NONCE_SIZE);
+	crypto_generichash_update(&state, coder->stored, 1);
+	crypto_generichash_update(&state, payload, payload_size);
+	crypto_generichash_final(&state, nonce, NONCE_SIZE);
+	crypto_aead_xchacha20poly1305_ietf_encrypt(
+	    payload, &size, payload, payload_size, coder->stored, 1, NULL, nonce, coder->seal_key);
+	return 1 + NONCE_SIZE + (size_t)size;
+}
+
+int coder_encode(struct coder *coder, const uint8_t *plain, size_t size, const uint8_t **stored,
+    size_t *stored_size)
+{
+	uint8_t *payload = coder->stored + 1 + (coder->sealed ? NONCE_SIZE : 0);
+	uint8_t flags = FLAG_VERSION | (coder->sealed ? FLAG_SEALED : 0);
+	size_t payload_size;
+	int r;
+
+	if (size == 0 || size > CHUNK_MAX)
+		return -EINVAL;
+	r = compress(coder, plain, size, payload, &payload_size, &flags);
+	if (r < 0)
+		return r;
+	coder->stored[0] = flags;
+	*stored = coder->stored;
+	*stored_size = coder->sealed ? seal(coder, payload_size) : 1 + payload_size;
+	return 0;
+}
+
+static int unseal(struct coder *coder, const uint8_t *stored, size_t size, const uint8_t **payload,
+    size_t *payload_size)
+{
+	const uint8_t *nonce = stored + 1;
+	unsigned long long got;
+
+	if (size < CODER_OVERHEAD)
+		return -EBADMSG;
+	if (!coder->sealed)
+		return -ENOKEY;
+	if (crypto_aead_xchacha20poly1305_ietf_decrypt(coder->payload, &got, NULL,
+		nonce + NONCE_SIZE, size - 1 - NONCE_SIZE, stored, 1, nonce, coder->seal_key) < 0)
+		return -EKEYREJECTED;
+	*payload = coder->payload;
+	*payload_size = (size_t)got;
+	return 0;
+}
+
+int coder_decode(struct coder *coder, const uint8_t *stored, size_t size, const uint8_t **plain,
+    size_t *plain_size)
+{
+	const uint8_t *payload = stored + 1;
+	size_t payload_size = size - 1;
+	int r;
+
+	if (size < 2 || size > STORED_MAX ||
+	    (stored[0] & ~(FLAG_ZSTD | FLAG_SEALED)) != FLAG_VERSION)
+		return -EBADMSG;
+	if (stored[0] & FLAG_SEALED) {
+		r = unseal(coder, stored, size, &payload, &payload_size);
+		if (r < 0)
+			return r;
+	}
+	*plain = payload;
+	*plain_size = payload_size;
+	if (stored[0] & FLAG_ZSTD) {
+		*plain = coder->plain;
+		*plain_size = ZSTD_decompressDCtx(
+		    coder->decompress, coder->plain, CHUNK_MAX, payload, payload_size);
+		if (ZSTD_isError(*plain_size))
+			return -EBADMSG;
+	}
+	return *plain_size > 0 && *plain_size <= CHUNK_MAX ? 0 : -EBADMSG;
+}

@@ -1,0 +1,47 @@
+/*
+ * One chunk between its plain and its stored form: zstd -1, then one encryption, then its id.
+ *
+ *	stored = flags | payload                           without a key
+ *	stored = flags | nonce (24) | sealed payload (+16)   with one
+ *
+ * flags: bit 0 the payload is a zstd frame, bit 1 sealed, bits 4 to 7 the form's version (1).
+ * The cipher is XChaCha20-Poly1305-IETF with the flags as additional data; its nonce is a keyed
+ * BLAKE2b over flags and payload.  So equal pages of one service give equal stored bytes, while
+ * two services, or somebody without the key, cannot tell what they share.  The nonce covers
+ * exactly the bytes that are encrypted: were it made from the plain bytes, another version of
+ * zstd would encrypt a second message under the same nonce.  Both keys are derived from the
+ * service's.  What a replica without key still sees: which chunks of one service are equal, and
+ * their sizes.
+ */
+#ifndef GDN_STORE_CODER_H
+#define GDN_STORE_CODER_H
+
+#include "gdn/store/id.h"
+
+#define CODER_KEY_SIZE 32
+/* Flags, nonce, tag. */
+#define CODER_OVERHEAD (1 + 24 + 16)
+#define STORED_MAX (65536 + CODER_OVERHEAD)
+
+struct coder;
+
+/* key: CODER_KEY_SIZE bytes (copied), or NULL for plain objects.  0, -ENOMEM. */
+int coder_new(struct coder **out, const uint8_t *key);
+struct coder *coder_free(struct coder *coder);
+
+/*
+ * plain: 1 to CHUNK_MAX bytes.  *stored points into the coder and holds until the next call.
+ * 0, or -EIO for a failure of zstd.
+ */
+int coder_encode(struct coder *coder, const uint8_t *plain, size_t size, const uint8_t **stored,
+    size_t *stored_size);
+
+/*
+ * stored may be foreign: whatever it says, no more than CHUNK_MAX bytes come out.  *plain points
+ * into the coder until the next call.  0; -EBADMSG malformed; -ENOKEY sealed and the coder has no
+ * key; -EKEYREJECTED sealed with another key.
+ */
+int coder_decode(struct coder *coder, const uint8_t *stored, size_t size, const uint8_t **plain,
+    size_t *plain_size);
+
+#endif
