@@ -1,0 +1,275 @@
+#include "gossipd/coord.h"
+
+#include <assert.h>
+
+enum {
+	ANSWER_MS = 1000, /* a request without an answer for that long is in doubt */
+	RETRY_MS = 100,   /* after a doubt */
+};
+
+static struct mono fraction(struct mono length, int64_t of)
+{
+	return mono_ns(length.ns / of);
+}
+
+static struct gossipd_action *append(struct gossipd_actions *actions, enum gossipd_action_type type)
+{
+	struct gossipd_action *action = &actions->list[actions->count++];
+
+	assert(actions->count <= GOSSIPD_ACTIONS_MAX);
+	*action = (struct gossipd_action){.type = type};
+	return action;
+}
+
+static void tell(struct coord *coord, bool lost, struct gossipd_actions *actions)
+{
+	struct gossipd_action *action = append(actions, GOSSIPD_COORD);
+
+	action->coord.node = coord->fact.node;
+	action->coord.epoch = coord->fact.epoch;
+	action->coord.held = coord->held;
+	action->coord.lost = lost;
+}
+
+void coord_init(struct coord *coord, const struct gossipd_config *config, struct mono now,
+    uint64_t first_ticket)
+{
+	*coord = (struct coord){
+	    .self = config->self,
+	    .lease = config->lease,
+	    .stagger = config->stagger,
+	    .ticket = first_ticket,
+	    .next_at = config->lease.ns > 0 ? now : MONO_NEVER,
+	    .answer_at = now,
+	};
+}
+
+/* When a candidate of our rank may take over what it has seen since seen_at. */
+static struct mono takeover_at(const struct coord *coord)
+{
+	struct mono wait = mono_ns(coord->stagger.ns * coord->rank);
+
+	/* Absent or given up: nobody's lease is to be waited for. */
+	if (coord->version == 0 || coord->fact.node == 0)
+		return mono_add(coord->seen_at, wait);
+	return mono_add(coord->seen_at, mono_add(coord->lease, wait));
+}
+
+struct mono coord_deadline(const struct coord *coord)
+{
+	struct mono at = coord->next_at;
+
+	if (mono_is_never(coord->next_at))
+		return at;
+	if (coord->request != COORD_NONE)
+		at = mono_add_ms(coord->sent_at, ANSWER_MS);
+	else if (coord->hinted)
+		at = MONO_ZERO;
+	else if (coord->read && coord->fact.node != coord->self && !coord->leaving)
+		at = mono_min(at, takeover_at(coord));
+	return coord->held ? mono_min(at, coord->held_until) : at;
+}
+
+/* A store that was out of reach for a whole lease was so for the holder too: nothing follows from
+ * its silence. */
+static bool blind(const struct coord *coord, struct mono now)
+{
+	return mono_due(mono_add(coord->answer_at, coord->lease), now);
+}
+
+/* ---- requests */
+
+static struct gossipd_action *begin(struct coord *coord, enum coord_request request,
+    struct mono now, struct gossipd_actions *actions)
+{
+	struct gossipd_action *action =
+	    append(actions, request == COORD_GET ? GOSSIPD_META_GET : GOSSIPD_META_PUT);
+
+	coord->request = request;
+	coord->sent_at = now;
+	action->meta.ticket = ++coord->ticket;
+	return action;
+}
+
+static void get(struct coord *coord, struct mono now, struct gossipd_actions *actions)
+{
+	coord->hinted = false;
+	coord->next_at = mono_add(now, fraction(coord->lease, 4));
+	begin(coord, COORD_GET, now, actions);
+}
+
+static void put(
+    struct coord *coord, struct gossipd_fact fact, struct mono now, struct gossipd_actions *actions)
+{
+	struct gossipd_action *action = begin(coord, COORD_PUT, now, actions);
+
+	coord->wanted = fact;
+	coord->next_at = mono_add(now, fraction(coord->lease, 4));
+	action->meta.expected = coord->version;
+	action->meta.fact = fact;
+}
+
+/*
+ * Our own name in the store means our own lease: raised here, by a process of this node that is
+ * gone (the node's socket is held by one at a time), or by a put in doubt that went through.
+ */
+static void raise_own(struct coord *coord, struct mono now, struct gossipd_actions *actions)
+{
+	struct gossipd_fact fact = coord->fact;
+
+	fact.seq++;
+	if (coord->leaving)
+		fact.node = 0;
+	put(coord, fact, now, actions);
+}
+
+static void take_over(struct coord *coord, struct mono now, struct gossipd_actions *actions)
+{
+	put(coord, (struct gossipd_fact){coord->fact.epoch + 1, coord->self, 1}, now, actions);
+}
+
+static void start_request(struct coord *coord, struct mono now, struct gossipd_actions *actions)
+{
+	bool own = coord->read && coord->version != 0 && coord->fact.node == coord->self;
+
+	if (coord->hinted && !(own && coord->held))
+		get(coord, now, actions);
+	else if (own && (mono_due(coord->next_at, now) || coord->leaving))
+		raise_own(coord, now, actions);
+	else if (coord->read && !own && !coord->leaving && !blind(coord, now) &&
+		 mono_due(takeover_at(coord), now))
+		take_over(coord, now, actions);
+	else if (mono_due(coord->next_at, now) || mono_due(coord_deadline(coord), now))
+		get(coord, now, actions);
+	coord->hinted = false;
+}
+
+void coord_run(struct coord *coord, struct mono now, struct gossipd_actions *actions)
+{
+	if (mono_is_never(coord->next_at))
+		return;
+	if (coord->held && mono_due(coord->held_until, now)) {
+		coord->held = false;
+		tell(coord, true, actions);
+	}
+	if (coord->request != COORD_NONE && mono_due(mono_add_ms(coord->sent_at, ANSWER_MS), now)) {
+		struct gossipd_event doubt = {.type = GOSSIPD_META_RESULT, .now = now};
+
+		doubt.meta.ticket = coord->ticket;
+		doubt.meta.rc = GOSSIPD_META_DOUBT;
+		coord_result(coord, &doubt, actions);
+	}
+	if (coord->request == COORD_NONE)
+		start_request(coord, now, actions);
+}
+
+/* ---- answers */
+
+static bool same(struct gossipd_fact a, struct gossipd_fact b)
+{
+	return a.epoch == b.epoch && a.node == b.node && a.seq == b.seq;
+}
+
+/* Our lease runs from the moment at which the raise was sent, shortened by the drift of clocks. */
+static void hold_from(struct coord *coord, struct mono sent_at)
+{
+	coord->held = true;
+	coord->held_until = mono_add(sent_at, mono_ns(coord->lease.ns / 100 * 99));
+}
+
+/* Takes in what stands in the store. */
+static void see(struct coord *coord, uint64_t version, struct gossipd_fact fact, struct mono now,
+    struct gossipd_actions *actions)
+{
+	bool was_held = coord->held;
+	bool news =
+	    !coord->seen || coord->fact.node != fact.node || coord->fact.epoch != fact.epoch;
+
+	if (!coord->seen || version != coord->version || blind(coord, now))
+		coord->seen_at = now;
+	coord->seen = true;
+	coord->answer_at = now;
+	coord->read = true;
+	coord->version = version;
+	coord->fact = version != 0 ? fact : (struct gossipd_fact){.epoch = coord->fact.epoch};
+	if (coord->fact.node != coord->self)
+		coord->held = false;
+	if (news || was_held != coord->held)
+		tell(coord, was_held && !coord->held, actions);
+}
+
+static void put_succeeded(
+    struct coord *coord, const struct gossipd_event *event, struct gossipd_actions *actions)
+{
+	bool was_held = coord->held;
+	bool news =
+	    coord->fact.node != coord->wanted.node || coord->fact.epoch != coord->wanted.epoch;
+
+	coord->version = event->meta.version;
+	coord->fact = coord->wanted;
+	coord->seen_at = event->now;
+	coord->answer_at = event->now;
+	if (coord->wanted.node == coord->self)
+		hold_from(coord, coord->sent_at);
+	else
+		coord->held = false;
+	if (coord->held && mono_due(coord->held_until, event->now))
+		coord->held = false; /* the answer took longer than the lease */
+	if (news || was_held != coord->held)
+		tell(coord, was_held && !coord->held, actions);
+}
+
+/* A put in doubt that is found in the store did succeed, when it was sent. */
+static void get_succeeded(
+    struct coord *coord, const struct gossipd_event *event, struct gossipd_actions *actions)
+{
+	bool ours = coord->doubtful.node == coord->self &&
+		    same(coord->doubtful, event->meta.fact) && event->meta.version != 0;
+
+	if (ours) {
+		hold_from(coord, coord->doubt_sent_at);
+		if (mono_due(coord->held_until, event->now))
+			coord->held = false;
+		coord->doubtful = (struct gossipd_fact){0};
+	}
+	see(coord, event->meta.version, event->meta.fact, event->now, actions);
+	if (coord->version != 0 && coord->fact.node == coord->self)
+		coord->next_at = event->now;
+}
+
+void coord_result(
+    struct coord *coord, const struct gossipd_event *event, struct gossipd_actions *actions)
+{
+	enum coord_request request = coord->request;
+
+	if (request == COORD_NONE || event->meta.ticket != coord->ticket)
+		return;
+	coord->request = COORD_NONE;
+	if (event->meta.rc == GOSSIPD_META_OK && request == COORD_PUT) {
+		put_succeeded(coord, event, actions);
+	} else if (event->meta.rc == GOSSIPD_META_OK) {
+		get_succeeded(coord, event, actions);
+	} else if (event->meta.rc == GOSSIPD_META_CONFLICT) {
+		coord->hinted = true;
+		coord->read = false; /* nothing may be built on what has changed */
+	} else {
+		if (request == COORD_PUT) {
+			coord->doubtful = coord->wanted;
+			coord->doubt_sent_at = coord->sent_at;
+		}
+		coord->read = false; /* read again before anything is built on it */
+		coord->next_at = mono_add_ms(event->now, RETRY_MS);
+	}
+}
+
+void coord_hint(struct coord *coord)
+{
+	coord->hinted = true;
+}
+
+void coord_leave(struct coord *coord)
+{
+	coord->leaving = true;
+	if (coord->read && coord->fact.node == coord->self && coord->request == COORD_NONE)
+		coord->next_at = MONO_ZERO;
+}

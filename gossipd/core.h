@@ -1,0 +1,183 @@
+/*
+ * The inside of gossipd's core, shared by its files:
+ *	gossipd.c	step: one event in, actions out
+ *	view.c		what is durable about members, how it changes, how differences are repaired
+ *	judge.c		votes, suspicion, verdict; are we ourselves cut off?
+ *	roles.c		who observes whom
+ *	send.c		whom to send to, and what a datagram holds
+ */
+#ifndef GOSSIPD_CORE_H
+#define GOSSIPD_CORE_H
+
+#include <assert.h>
+
+#include "common/rng.h"
+#include "gossipd/coord.h"
+#include "gossipd/gossipd.h"
+#include "gossipd/member.h"
+
+enum {
+	GREET_MS = 1000,      /* a new process calls until it has heard everybody, this long */
+	ABSENT_MS = 5000,     /* a member never heard of in that time is no observer */
+	AGAIN_MAX_MS = 16000, /* longest wait between accusations of one that refutes */
+	PULL_GAP_MS = 300,    /* between two pulls */
+	PULL_WAIT_MS = 2000,  /* for the answer to one */
+	RECEIVER_MS = 30000,  /* a receiver by its own wish */
+	RUMOUR_SENDS = 4,     /* datagrams per binary order of the cluster's size */
+	GOODBYES = 4,
+	INCARNATION_MAX_BITS = 62, /* one more would leave no room to refute it */
+};
+
+struct gossipd {
+	struct gossipd_config config;
+	struct rng rng;
+	uint64_t ids[GOSSIPD_MEMBERS_MAX];
+	struct member members[GOSSIPD_MEMBERS_MAX];
+	size_t count;
+	size_t self;
+	bool started, fdd_lost, leaving, gone;
+	struct mono now;
+	struct mono started_at;
+	uint64_t digest;
+	/* to be sent at the end of the step; sets of indices */
+	uint64_t send, ask;
+	uint64_t number;
+	/* roles that fdd was last told of */
+	bool roles_told;
+	uint64_t watch, receivers;
+	uint64_t candidates; /* for observers, when they were last chosen */
+	/* own contact with the cluster */
+	bool isolated;
+	struct mono doubt_at;
+	/* timers */
+	struct mono gossip_at, tell_at;
+	unsigned goodbyes;
+	/* gossip's round */
+	uint8_t ring[GOSSIPD_MEMBERS_MAX];
+	size_t ring_at;
+	/* pulls */
+	struct mono pulled_at;
+	bool pulling;
+	struct mono changed_at; /* of the durable view */
+	struct coord coord;
+	struct gossipd_counters counters;
+};
+
+/* ---- sets of members, by index */
+
+static inline uint64_t bit(size_t i)
+{
+	return (uint64_t)1 << i;
+}
+
+static inline uint64_t bit_of(const struct gossipd *core, const struct member *member)
+{
+	return bit((size_t)(member - core->members));
+}
+
+static inline unsigned size(uint64_t set)
+{
+	return (unsigned)__builtin_popcountll(set);
+}
+
+static inline struct member *find(struct gossipd *core, uint64_t id)
+{
+	for (size_t i = 0; i < core->count; i++) {
+		if (core->ids[i] == id)
+			return &core->members[i];
+	}
+	return NULL;
+}
+
+static inline struct member *self(struct gossipd *core)
+{
+	return &core->members[core->self];
+}
+
+static inline bool is_self(const struct gossipd *core, const struct member *member)
+{
+	return member == &core->members[core->self];
+}
+
+/* Has `length` gone by since a moment?  Never, if it has not come. */
+static inline bool elapsed(const struct gossipd *core, struct mono since, struct mono length)
+{
+	return mono_due(mono_add(since, length), core->now);
+}
+
+/* Is a moment at most `length` ago? */
+static inline bool within(const struct gossipd *core, struct mono moment, struct mono length)
+{
+	return !mono_is_never(moment) && !elapsed(core, moment, length);
+}
+
+/* Everybody but ourselves whose state is one of the set. */
+static inline uint64_t others(const struct gossipd *core, unsigned states)
+{
+	uint64_t set = 0;
+
+	for (size_t i = 0; i < core->count; i++) {
+		if (i != core->self && (states >> core->members[i].state & 1))
+			set |= bit(i);
+	}
+	return set;
+}
+
+#define STATE(state) (1u << GOSSIPD_##state)
+
+static inline struct gossipd_action *append(
+    struct gossipd_actions *actions, enum gossipd_action_type type)
+{
+	struct gossipd_action *action = &actions->list[actions->count++];
+
+	assert(actions->count <= GOSSIPD_ACTIONS_MAX);
+	*action = (struct gossipd_action){.type = type};
+	return action;
+}
+
+/* ---- view.c */
+
+/* The one place where a state or an incarnation changes. */
+void view_move(struct gossipd *core, struct member *member, enum gossipd_state to,
+    uint64_t incarnation, struct gossipd_actions *actions);
+/* One entry that somebody told. */
+void view_apply(
+    struct gossipd *core, const struct gossipd_entry *entry, struct gossipd_actions *actions);
+/* Raises our own incarnation above one that was accused, if that is not done yet. */
+void view_refute(struct gossipd *core, uint64_t incarnation, struct gossipd_actions *actions);
+/* Pulls the sender's view if its digest differs from ours and no news can explain it. */
+void view_compare(
+    struct gossipd *core, struct member *member, uint64_t digest, struct gossipd_actions *actions);
+enum gossipd_answer view_pulled(
+    struct gossipd *core, const struct gossipd_event *event, struct gossipd_actions *actions);
+bool incarnation_valid(uint64_t incarnation);
+
+/* ---- judge.c */
+
+/* All who hold a vote against the member's present incarnation, told within the time. */
+uint64_t accusers(const struct gossipd *core, const struct member *member, struct mono fresh);
+void judge(struct gossipd *core, struct member *member, struct gossipd_actions *actions);
+void judge_all(struct gossipd *core, struct gossipd_actions *actions);
+void doubt_ourselves(struct gossipd *core, struct gossipd_actions *actions);
+
+/* ---- roles.c */
+
+/* Sets whom we watch and who hears our heartbeats; tells fdd when that differs from the last. */
+void assign_roles(struct gossipd *core, struct gossipd_actions *actions);
+
+/* ---- send.c: what is marked in core->send and core->ask goes out at the end of the step */
+
+/* Asks for an answer all who have not spoken since. */
+void ask_unheard(struct gossipd *core, struct mono since);
+/* Datagrams that carry a new entry before it is left to digests. */
+unsigned rumour_sends(const struct gossipd *core);
+void shuffle(struct gossipd *core);
+/* Marks the next one of gossip's round. */
+void gossip(struct gossipd *core);
+/* Marks whom standing votes and open questions are to be told again. */
+void tell_again(struct gossipd *core);
+/* Is anything going on that has to be told again soon? */
+bool unrest(const struct gossipd *core);
+void send_all(struct gossipd *core, struct gossipd_actions *actions);
+
+#endif

@@ -1,0 +1,161 @@
+#include "gossipd/core.h"
+
+/* ---- votes */
+
+/* Does this one hold a vote against the member's present incarnation, told within the time? */
+static bool votes_against(const struct gossipd *core, const struct member *voter,
+    const struct member *member, struct mono fresh)
+{
+	if (is_self(core, voter))
+		return member->voting;
+	if (!within(core, voter->ballots_at, fresh))
+		return false;
+	for (size_t i = 0; i < voter->ballot_count; i++) {
+		if (voter->ballots[i].id == member->id &&
+		    voter->ballots[i].incarnation == member->incarnation)
+			return member_counts(voter);
+	}
+	return false;
+}
+
+/* All who hold one. */
+uint64_t accusers(const struct gossipd *core, const struct member *member, struct mono fresh)
+{
+	uint64_t set = 0;
+
+	for (size_t i = 0; i < core->count; i++) {
+		const struct member *voter = &core->members[i];
+
+		if (voter != member && votes_against(core, voter, member, fresh))
+			set |= bit(i);
+	}
+	return set;
+}
+
+/* A majority of the observers; two at least, so that nobody ever judges alone. */
+static unsigned quorum(const struct member *member)
+{
+	unsigned majority = size(member->observers) / 2 + 1;
+
+	return majority < 2 ? 2 : majority;
+}
+
+/* Did a majority of the cluster, ourselves included, speak to us since then? */
+static bool majority_heard(const struct gossipd *core, struct mono since)
+{
+	unsigned counted = 0, heard = 0;
+
+	for (size_t i = 0; i < core->count; i++) {
+		const struct member *member = &core->members[i];
+
+		if (!member_counts(member))
+			continue;
+		counted++;
+		heard += i == core->self || (!mono_is_never(member->heard_at) &&
+						!mono_before(member->heard_at, since));
+	}
+	return 2 * heard > counted;
+}
+
+/* ---- judgement of one member */
+
+static bool may_vote(const struct gossipd *core, const struct member *member)
+{
+	if (!member->watch || !member->silent || core->fdd_lost || core->isolated || core->leaving)
+		return false;
+	return member->voting || mono_due(member->again_at, core->now) ||
+	       accusers(core, member, core->config.fresh) != 0;
+}
+
+static void vote(struct gossipd *core, struct member *member)
+{
+	bool want = may_vote(core, member);
+
+	if (want == member->voting)
+		return;
+	member->voting = want;
+	core->counters.votes += want;
+	/* The accused first: sends are made in the order of need, see send_all(). */
+	core->send |= (bit_of(core, member) | member->observers) & ~bit(core->self);
+}
+
+static void suspect(struct gossipd *core, struct member *member, struct gossipd_actions *actions)
+{
+	struct mono hold =
+	    mono_add(core->config.fresh, mono_add(core->config.fresh, core->config.fresh));
+	bool accused = accusers(core, member, hold) != 0;
+
+	if (accused && member->state == GOSSIPD_ALIVE) {
+		view_move(core, member, GOSSIPD_SUSPECT, member->incarnation, actions);
+		/* Tell it, in case that the accuser cannot. */
+		core->send |= bit_of(core, member);
+	} else if (!accused && member->state == GOSSIPD_SUSPECT) {
+		view_move(core, member, GOSSIPD_ALIVE, member->incarnation, actions);
+	}
+}
+
+/* From a majority of votes to the verdict. */
+static void confirm(struct gossipd *core, struct member *member, struct gossipd_actions *actions)
+{
+	unsigned votes = size(accusers(core, member, core->config.fresh) & member->observers);
+
+	if (member->state != GOSSIPD_SUSPECT || !member->voting || votes < quorum(member)) {
+		member->confirm_at = MONO_NEVER;
+	} else if (mono_is_never(member->confirm_at)) {
+		member->confirm_at = core->now;
+		ask_unheard(core, core->now);
+	} else if (elapsed(core, member->confirm_at, core->config.confirm) &&
+		   majority_heard(core, member->confirm_at)) {
+		core->counters.verdicts++;
+		view_move(core, member, GOSSIPD_DEAD, member->incarnation, actions);
+		core->send |= others(core, STATE(ALIVE) | STATE(SUSPECT) | STATE(DEAD));
+	}
+}
+
+void judge(struct gossipd *core, struct member *member, struct gossipd_actions *actions)
+{
+	if (is_self(core, member) ||
+	    (member->state != GOSSIPD_ALIVE && member->state != GOSSIPD_SUSPECT))
+		return;
+	vote(core, member);
+	suspect(core, member, actions);
+	confirm(core, member, actions);
+}
+
+void judge_all(struct gossipd *core, struct gossipd_actions *actions)
+{
+	for (size_t i = 0; i < core->count; i++)
+		judge(core, &core->members[i], actions);
+}
+
+/* ---- are we the one who is cut off? */
+
+/*
+ * More than half of what we watch is silent: then we ask everybody, and unless a majority answers
+ * we are isolated, cast no votes and hold the rest of the cluster for unknown, not for dead.
+ */
+void doubt_ourselves(struct gossipd *core, struct gossipd_actions *actions)
+{
+	unsigned watched = 0, silent = 0;
+	bool isolated = core->isolated;
+
+	for (size_t i = 0; i < core->count; i++) {
+		watched += core->members[i].watch;
+		silent += core->members[i].watch && core->members[i].silent;
+	}
+	if (2 * silent <= watched || core->fdd_lost) {
+		core->doubt_at = MONO_NEVER;
+		isolated = false;
+	} else if (mono_is_never(core->doubt_at) || elapsed(core, core->doubt_at, mono_ms(1000))) {
+		core->doubt_at = core->now;
+		ask_unheard(core, core->now);
+	} else if (majority_heard(core, core->doubt_at)) {
+		isolated = false;
+	} else if (elapsed(core, core->doubt_at, core->config.confirm)) {
+		isolated = true;
+	}
+	if (isolated != core->isolated) {
+		core->isolated = isolated;
+		append(actions, GOSSIPD_ISOLATED)->isolated = isolated;
+	}
+}

@@ -1,0 +1,48 @@
+/*
+ * The table of members: state and incarnation of each, one table of allowed moves, precedence of
+ * what is told about it, and the digest of what is durable.
+ */
+#ifndef GOSSIPD_MEMBER_H
+#define GOSSIPD_MEMBER_H
+
+#include "gossipd/gossipd.h"
+
+/* Times of things that have not happened are MONO_NEVER. */
+struct member {
+	uint64_t id;
+	enum gossipd_state state;
+	uint64_t incarnation;
+	/* what our own fdd says, while we watch it */
+	bool watch, silent;
+	bool voting;          /* our vote stands, against this incarnation */
+	struct mono again_at; /* no new vote of ours before, unless another holds one */
+	struct mono again;    /* the next such wait */
+	/* what it sent */
+	struct mono heard_at;
+	bool behind;            /* it speaks as a process older than one we know of */
+	uint64_t epoch, number; /* its process, and its last datagram */
+	size_t ballot_count;
+	struct gossipd_ballot ballots[GOSSIPD_BALLOTS_MAX];
+	struct mono ballots_at;
+	/* suspicion */
+	struct mono suspect_at;
+	struct mono confirm_at; /* since when a majority votes */
+	uint64_t observers;     /* set of indices */
+	struct mono
+	    receiver_until; /* asked for our heartbeats though not our observer by our view */
+	/* gossip */
+	unsigned rumour; /* datagrams that still carry its entry */
+};
+
+/* The part of an incarnation that is new for each process; the rest counts refutations. */
+uint64_t member_epoch(uint64_t incarnation);
+/* Does the entry say more than is known? */
+bool member_overrides(const struct member *member, const struct gossipd_entry *entry);
+bool member_may_move(enum gossipd_state from, enum gossipd_state to);
+/* Part in the cluster: counts for majorities. */
+bool member_counts(const struct member *member);
+/* What is durable about it. */
+struct gossipd_entry member_entry(const struct member *member);
+uint64_t member_digest(const struct member *members, size_t count);
+
+#endif

@@ -1,0 +1,172 @@
+#include "gossipd/core.h"
+
+/* Asks for an answer all who have not spoken since. */
+void ask_unheard(struct gossipd *core, struct mono since)
+{
+	for (size_t i = 0; i < core->count; i++) {
+		const struct member *member = &core->members[i];
+
+		if (i != core->self && member_counts(member) &&
+		    (mono_is_never(member->heard_at) || mono_before(member->heard_at, since)))
+			core->ask |= bit(i);
+	}
+}
+
+unsigned rumour_sends(const struct gossipd *core)
+{
+	unsigned bits = 1;
+
+	while (core->count >> bits)
+		bits++;
+	return RUMOUR_SENDS * bits;
+}
+
+static void fill_ballots(const struct gossipd *core, struct gossipd_gram *gram)
+{
+	for (size_t i = 0; i < core->count && gram->ballot_count < GOSSIPD_BALLOTS_MAX; i++) {
+		const struct member *member = &core->members[i];
+
+		if (member->voting)
+			gram->ballots[gram->ballot_count++] =
+			    (struct gossipd_ballot){member->id, member->incarnation};
+	}
+}
+
+/* The entries that have been sent least. */
+static void fill_rumours(struct gossipd *core, struct gossipd_gram *gram, unsigned sends)
+{
+	uint64_t used = 0;
+
+	while (gram->rumour_count < GOSSIPD_RUMOURS_MAX) {
+		struct member *best = NULL;
+
+		for (size_t i = 0; i < core->count; i++) {
+			struct member *member = &core->members[i];
+
+			if (member->rumour > 0 && !(used & bit(i)) &&
+			    (!best || member->rumour > best->rumour))
+				best = member;
+		}
+		if (!best)
+			return;
+		used |= bit_of(core, best);
+		best->rumour -= best->rumour < sends ? best->rumour : sends;
+		gram->rumours[gram->rumour_count++] = member_entry(best);
+	}
+}
+
+/* The incarnation that this one must exceed to be alive in our view, or 0. */
+static uint64_t accusation(const struct member *member)
+{
+	bool accused = member->state != GOSSIPD_ALIVE && member->state != GOSSIPD_UNKNOWN;
+
+	return accused || member->behind ? member->incarnation : 0;
+}
+
+static void send_to(struct gossipd *core, size_t i, struct gossipd_actions *actions)
+{
+	struct gossipd_action *action = append(actions, GOSSIPD_SEND);
+
+	action->send.to = core->ids[i];
+	action->send.accused = accusation(&core->members[i]);
+	action->send.reply = core->ask >> i & 1;
+	core->counters.grams_sent++;
+}
+
+/* One body for all receivers of a step; the accused are told first. */
+void send_all(struct gossipd *core, struct gossipd_actions *actions)
+{
+	uint64_t to = (core->send | core->ask) & ~bit(core->self);
+	struct gossipd_gram *gram = &actions->gram;
+
+	if (to == 0)
+		return;
+	*gram = (struct gossipd_gram){
+	    .incarnation = self(core)->incarnation,
+	    .number = ++core->number,
+	    .digest = core->digest,
+	};
+	fill_ballots(core, gram);
+	fill_rumours(core, gram, size(to));
+	for (size_t i = 0; i < core->count; i++) {
+		if ((to & bit(i)) && accusation(&core->members[i]))
+			send_to(core, i, actions);
+	}
+	for (size_t i = 0; i < core->count; i++) {
+		if ((to & bit(i)) && !accusation(&core->members[i]))
+			send_to(core, i, actions);
+	}
+	core->send = core->ask = 0;
+}
+
+/* ---- gossip's round and what is told again */
+
+void shuffle(struct gossipd *core)
+{
+	for (size_t i = core->count; i > 1; i--) {
+		size_t j = (size_t)rng_below(&core->rng, i);
+		uint8_t swap = core->ring[i - 1];
+
+		core->ring[i - 1] = core->ring[j];
+		core->ring[j] = swap;
+	}
+	core->ring_at = 0;
+}
+
+/* The next one in a random order that is drawn anew each round: nobody waits for more than two
+ * rounds.  The dead are among them: that is how they learn of it, and how partitions heal. */
+void gossip(struct gossipd *core)
+{
+	double wobble = 0.9 + 0.2 * rng_unit(&core->rng);
+
+	core->gossip_at =
+	    mono_add(core->now, mono_ns((int64_t)((double)core->config.gossip.ns * wobble)));
+	for (size_t tries = 0; tries < 2 * core->count; tries++) {
+		size_t i;
+
+		if (core->ring_at >= core->count)
+			shuffle(core);
+		i = core->ring[core->ring_at++];
+		if (i != core->self && core->members[i].state != GOSSIPD_LEFT) {
+			core->send |= bit(i);
+			return;
+		}
+	}
+}
+
+/* Is anything going on that has to be told again soon? */
+bool unrest(const struct gossipd *core)
+{
+	if (!mono_is_never(core->doubt_at) || core->leaving)
+		return true;
+	if (!elapsed(core, core->started_at, mono_ms(GREET_MS)))
+		return true;
+	return others(core, STATE(SUSPECT)) != 0;
+}
+
+/* Tells each standing vote again to the accused and to the other observers, and to everybody when
+ * it stays: then others must take the place of the suspect as observers. */
+static void tell_votes(struct gossipd *core)
+{
+	for (size_t i = 0; i < core->count; i++) {
+		const struct member *member = &core->members[i];
+
+		if (!member->voting)
+			continue;
+		core->send |= (bit(i) | member->observers) & ~bit(core->self);
+		if (elapsed(core, member->suspect_at, core->config.linger) && core->number % 4 == 0)
+			core->send |= others(core, STATE(ALIVE) | STATE(SUSPECT));
+		if (!mono_is_never(member->confirm_at))
+			ask_unheard(core, member->confirm_at);
+	}
+}
+
+void tell_again(struct gossipd *core)
+{
+	core->tell_at = mono_add(core->now, core->config.tell);
+	tell_votes(core);
+	if (!mono_is_never(core->doubt_at))
+		ask_unheard(core, core->doubt_at);
+	if (!elapsed(core, core->started_at, mono_ms(GREET_MS)))
+		ask_unheard(core, core->started_at);
+}

@@ -1,0 +1,306 @@
+/*
+ * The coordinator's lease against a store of one cell that is asked by hand.
+ */
+#include "gossipd/coord.h"
+
+#include "common/test.h"
+
+enum {
+	LEASE_MS = 2000,
+	OWN = 1,
+	OTHER = 2,
+};
+
+struct cell {
+	uint64_t version;
+	struct gossipd_fact fact;
+};
+
+struct bench {
+	struct coord coord;
+	struct cell cell;
+	struct mono now;
+	struct gossipd_actions actions;
+	unsigned elected, lost;
+	bool unreachable, swallow; /* no request arrives; puts are done but the answer is lost */
+	unsigned requests;
+};
+
+static void bench_init(struct bench *bench, unsigned rank)
+{
+	struct gossipd_config config;
+
+	gossipd_config_defaults(&config);
+	config.self = OWN;
+	config.lease = mono_ms(LEASE_MS);
+	memset(bench, 0, sizeof(*bench));
+	bench->now = mono_ms(1000);
+	coord_init(&bench->coord, &config, bench->now, 100);
+	bench->coord.rank = rank;
+}
+
+static void swap(struct cell *cell, struct gossipd_fact fact)
+{
+	cell->version += 7;
+	cell->fact = fact;
+}
+
+static void serve(struct bench *bench, const struct gossipd_action *action)
+{
+	struct gossipd_event event = {.type = GOSSIPD_META_RESULT, .now = bench->now};
+
+	bench->requests++;
+	event.meta.ticket = action->meta.ticket;
+	event.meta.rc = GOSSIPD_META_OK;
+	if (bench->unreachable) {
+		event.meta.rc = GOSSIPD_META_DOUBT;
+	} else if (action->type == GOSSIPD_META_PUT) {
+		if (action->meta.expected != bench->cell.version)
+			event.meta.rc = GOSSIPD_META_CONFLICT;
+		else
+			swap(&bench->cell, action->meta.fact);
+		if (bench->swallow)
+			event.meta.rc = GOSSIPD_META_DOUBT;
+	}
+	event.meta.version = bench->cell.version;
+	event.meta.fact = bench->cell.fact;
+	coord_result(&bench->coord, &event, &bench->actions);
+}
+
+static void carry_out(struct bench *bench)
+{
+	for (size_t i = 0; i < bench->actions.count; i++) {
+		const struct gossipd_action action = bench->actions.list[i];
+
+		if (action.type == GOSSIPD_COORD) {
+			bench->elected += action.coord.held;
+			bench->lost += action.coord.lost;
+		} else {
+			serve(bench, &action);
+		}
+	}
+	bench->actions.count = 0;
+}
+
+static void run(struct bench *bench, int64_t length_ms)
+{
+	struct mono end = mono_add_ms(bench->now, length_ms);
+
+	for (;;) {
+		struct mono at = coord_deadline(&bench->coord);
+		unsigned requests = bench->requests;
+
+		if (mono_before(end, at)) {
+			bench->now = end;
+			return;
+		}
+		if (mono_before(bench->now, at))
+			bench->now = at;
+		coord_run(&bench->coord, bench->now, &bench->actions);
+		carry_out(bench);
+		check(bench->requests - requests <= 1);
+	}
+}
+
+static struct gossipd_fact others(uint64_t seq)
+{
+	return (struct gossipd_fact){4, OTHER, seq};
+}
+
+static void an_empty_cell_is_taken_at_once_by_the_first_candidate(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	run(&bench, 10);
+	check(bench.coord.held);
+	check_int(bench.cell.fact.epoch, 1);
+	check_int(bench.cell.fact.node, OWN);
+	check_int(bench.elected, 1);
+}
+
+static void the_holder_raises_four_times_in_a_lease(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	run(&bench, 10 * LEASE_MS + 10);
+	check(bench.coord.held);
+	check_int(bench.cell.fact.epoch, 1);
+	check_range(bench.cell.fact.seq, 40, 42);
+	check_int(bench.lost, 0);
+}
+
+static void one_that_is_raised_is_left_alone(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	for (uint64_t seq = 1; seq < 20; seq++) {
+		swap(&bench.cell, others(seq));
+		run(&bench, LEASE_MS - 600);
+	}
+	check(!bench.coord.held);
+	check_int(bench.cell.fact.node, OTHER);
+}
+
+static void one_that_stays_for_a_lease_is_taken_over_under_the_next_epoch(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	swap(&bench.cell, others(9));
+	run(&bench, LEASE_MS - 10);
+	check_int(bench.cell.fact.node, OTHER);
+	run(&bench, 20);
+	check_int(bench.cell.fact.node, OWN);
+	check_int(bench.cell.fact.epoch, 5);
+	check(bench.coord.held);
+}
+
+static void later_candidates_wait_longer(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 3);
+	swap(&bench.cell, others(9));
+	run(&bench, LEASE_MS + 440);
+	check_int(bench.cell.fact.node, OTHER);
+	run(&bench, 20);
+	check_int(bench.cell.fact.node, OWN);
+}
+
+static void one_that_was_given_up_is_taken_without_waiting(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	swap(&bench.cell, (struct gossipd_fact){4, 0, 9});
+	run(&bench, 10);
+	check_int(bench.cell.fact.node, OWN);
+	check_int(bench.cell.fact.epoch, 5);
+}
+
+static void a_holder_cut_off_from_the_store_stops_before_anyone_may_take_over(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	run(&bench, 10);
+	bench.unreachable = true;
+	run(&bench, LEASE_MS - 20 - 10);
+	check(!bench.coord.held);
+	check_int(bench.lost, 1);
+}
+
+static void a_raise_in_doubt_is_found_and_counted(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	run(&bench, 10);
+	bench.swallow = true;
+	run(&bench, 5 * LEASE_MS);
+	check(bench.coord.held);
+	check_int(bench.lost, 0);
+	check_int(bench.cell.fact.epoch, 1);
+}
+
+static void a_new_process_goes_on_with_the_lease_of_its_node(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	swap(&bench.cell, (struct gossipd_fact){4, OWN, 9});
+	run(&bench, 10);
+	check(bench.coord.held);
+	check_int(bench.cell.fact.epoch, 4);
+	check_int(bench.cell.fact.seq, 10);
+}
+
+static void one_who_was_overtaken_knows_it_at_once(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	run(&bench, 10);
+	swap(&bench.cell, others(1));
+	run(&bench, 510);
+	check(!bench.coord.held);
+	check_int(bench.lost, 1);
+	check_int(bench.cell.fact.node, OTHER);
+}
+
+static void after_a_blackout_of_the_store_the_holder_gets_a_new_lease_to_speak(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	swap(&bench.cell, others(9));
+	run(&bench, 1000);
+	bench.unreachable = true;
+	run(&bench, 5000);
+	bench.unreachable = false;
+	run(&bench, LEASE_MS - 10);
+	check_int(bench.cell.fact.node, OTHER);
+	run(&bench, 200);
+	check_int(bench.cell.fact.node, OWN);
+}
+
+static void leaving_gives_the_lease_up(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	run(&bench, 10);
+	coord_leave(&bench.coord);
+	run(&bench, 10);
+	check(!bench.coord.held);
+	check_int(bench.cell.fact.node, 0);
+	run(&bench, 10 * LEASE_MS);
+	check_int(bench.cell.fact.node, 0);
+}
+
+static void a_hint_is_read_at_once(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	swap(&bench.cell, others(1));
+	run(&bench, 10);
+	swap(&bench.cell, others(2));
+	coord_hint(&bench.coord);
+	run(&bench, 0);
+	check_int(bench.coord.fact.seq, 2);
+}
+
+static void a_store_that_answers_nothing_is_asked_at_a_bounded_rate(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	bench.unreachable = true;
+	run(&bench, 10000);
+	check_range(bench.requests, 50, 110);
+}
+
+int main(void)
+{
+	return test_main((struct test[]){
+	    TEST(an_empty_cell_is_taken_at_once_by_the_first_candidate),
+	    TEST(the_holder_raises_four_times_in_a_lease),
+	    TEST(one_that_is_raised_is_left_alone),
+	    TEST(one_that_stays_for_a_lease_is_taken_over_under_the_next_epoch),
+	    TEST(later_candidates_wait_longer),
+	    TEST(one_that_was_given_up_is_taken_without_waiting),
+	    TEST(a_holder_cut_off_from_the_store_stops_before_anyone_may_take_over),
+	    TEST(a_raise_in_doubt_is_found_and_counted),
+	    TEST(a_new_process_goes_on_with_the_lease_of_its_node),
+	    TEST(one_who_was_overtaken_knows_it_at_once),
+	    TEST(after_a_blackout_of_the_store_the_holder_gets_a_new_lease_to_speak),
+	    TEST(leaving_gives_the_lease_up),
+	    TEST(a_hint_is_read_at_once),
+	    TEST(a_store_that_answers_nothing_is_asked_at_a_bounded_rate),
+	    {0},
+	});
+}

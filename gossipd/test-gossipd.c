@@ -1,0 +1,537 @@
+/*
+ * The core by hand: nodes numbered from 1 whose datagrams are passed on by the test, over links
+ * that can be cut.  fdd is the test, too: silence(a, b) is what fdd on a says of b.
+ */
+#include "gossipd/gossipd.h"
+
+#include "common/test.h"
+
+enum {
+	NODES_MAX = 8,
+	QUEUE_MAX = 4096,
+};
+
+struct letter {
+	unsigned from, to;
+	struct gossipd_gram gram;
+};
+
+static struct {
+	struct gossipd *node[NODES_MAX + 1];
+	uint64_t stored[NODES_MAX + 1];
+	bool cut[NODES_MAX + 1][NODES_MAX + 1];
+	bool watch[NODES_MAX + 1][NODES_MAX + 1];
+	unsigned count;
+	struct mono now;
+	struct letter queue[QUEUE_MAX];
+	size_t head, tail;
+	char log[65536]; /* "1:3 dead;" for each change that a node tells */
+} net;
+
+static struct gossipd_actions actions;
+
+static void carry_out(unsigned n);
+
+static void step(unsigned n, struct gossipd_event event)
+{
+	if (!net.node[n])
+		return;
+	event.now = net.now;
+	gossipd_step(net.node[n], &event, &actions);
+	check(!gossipd_invariant(net.node[n]));
+	carry_out(n);
+}
+
+static void pull(unsigned n, unsigned peer)
+{
+	struct gossipd_entry entries[GOSSIPD_MEMBERS_MAX];
+	struct gossipd_event event = {.type = GOSSIPD_VIEW};
+
+	if (!net.node[peer] || net.cut[n][peer] || net.cut[peer][n])
+		return;
+	event.view.from = peer;
+	event.view.entries = entries;
+	event.view.count = gossipd_view(net.node[peer], entries);
+	step(n, event);
+}
+
+static void note(unsigned n, const struct gossipd_action *action)
+{
+	size_t used = strlen(net.log);
+
+	snprintf(net.log + used, sizeof(net.log) - used, "%u:%u %s;", n,
+	    (unsigned)action->member.id, gossipd_state_name(action->member.to));
+}
+
+static void carry_out(unsigned n)
+{
+	struct gossipd_actions todo = actions;
+
+	for (size_t i = 0; i < todo.count; i++) {
+		const struct gossipd_action *action = &todo.list[i];
+		struct letter *letter;
+
+		switch (action->type) {
+		case GOSSIPD_PERSIST:
+			net.stored[n] = action->incarnation;
+			break;
+		case GOSSIPD_MEMBER:
+			note(n, action);
+			break;
+		case GOSSIPD_PEERS:
+			for (size_t r = 0; r < todo.role_count; r++)
+				net.watch[n][todo.roles[r].id] = todo.roles[r].watch;
+			break;
+		case GOSSIPD_SEND:
+			letter = &net.queue[net.tail++ % QUEUE_MAX];
+			*letter = (struct letter){n, (unsigned)action->send.to, todo.gram};
+			letter->gram.accused = action->send.accused;
+			letter->gram.reply = action->send.reply;
+			check(net.tail - net.head < QUEUE_MAX);
+			break;
+		case GOSSIPD_PULL:
+			pull(n, (unsigned)action->peer);
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+static void deliver_all(void)
+{
+	while (net.head < net.tail) {
+		struct letter letter = net.queue[net.head++ % QUEUE_MAX];
+		struct gossipd_event event = {.type = GOSSIPD_GRAM};
+
+		if (net.cut[letter.from][letter.to])
+			continue;
+		event.gram.from = letter.from;
+		event.gram.gram = &letter.gram;
+		step(letter.to, event);
+	}
+}
+
+/* Time goes by in steps of a millisecond; datagrams take none. */
+static void pass(int64_t ms)
+{
+	for (; ms > 0; ms--) {
+		net.now = mono_add_ms(net.now, 1);
+		for (unsigned n = 1; n <= net.count; n++) {
+			if (net.node[n] && mono_due(gossipd_deadline(net.node[n]), net.now))
+				step(n, (struct gossipd_event){.type = GOSSIPD_TIMEOUT});
+		}
+		deliver_all();
+	}
+}
+
+static void boot(unsigned n, uint64_t wall_s)
+{
+	uint64_t ids[NODES_MAX];
+	struct gossipd_config config;
+	struct gossipd_event start = {.type = GOSSIPD_START};
+
+	for (unsigned i = 0; i < net.count; i++)
+		ids[i] = i + 1;
+	gossipd_config_defaults(&config);
+	config.self = n;
+	config.members = ids;
+	config.member_count = net.count;
+	config.lease = MONO_ZERO;
+	check_int(gossipd_new(&net.node[n], &config, n), 0);
+	start.start.stored_incarnation = net.stored[n];
+	start.start.wall_s = wall_s;
+	step(n, start);
+	deliver_all();
+}
+
+static void cluster(unsigned count)
+{
+	for (unsigned n = 1; n <= NODES_MAX; n++)
+		gossipd_free(net.node[n]);
+	memset(&net, 0, sizeof(net));
+	net.count = count;
+	net.now = mono_ms(5000);
+	for (unsigned n = 1; n <= count; n++)
+		boot(n, 1000);
+	pass(2000);
+	net.log[0] = '\0';
+}
+
+static void kill_node(unsigned n)
+{
+	net.node[n] = gossipd_free(net.node[n]);
+}
+
+static void silence(unsigned a, unsigned b, bool silent)
+{
+	struct gossipd_event event = {.type = GOSSIPD_LEVEL};
+
+	event.level.id = b;
+	event.level.silent = silent;
+	step(a, event);
+	deliver_all();
+}
+
+/* All who watch it find it silent. */
+static void silence_everywhere(unsigned b)
+{
+	for (unsigned a = 1; a <= net.count; a++) {
+		if (a != b && net.watch[a][b])
+			silence(a, b, true);
+	}
+}
+
+static void cut_off(unsigned n, bool cut)
+{
+	for (unsigned i = 1; i <= net.count; i++) {
+		if (i != n)
+			net.cut[i][n] = net.cut[n][i] = cut;
+	}
+}
+
+static enum gossipd_state state(unsigned at, unsigned of)
+{
+	struct gossipd_status status;
+
+	check(gossipd_status(net.node[at], of - 1, net.now, &status));
+	return status.state;
+}
+
+static uint64_t incarnation(unsigned at, unsigned of)
+{
+	struct gossipd_status status;
+
+	check(gossipd_status(net.node[at], of - 1, net.now, &status));
+	return status.incarnation;
+}
+
+static bool logged(const char *text)
+{
+	return strstr(net.log, text) != NULL;
+}
+
+static void members_find_each_other(void)
+{
+	cluster(5);
+	for (unsigned a = 1; a <= 5; a++) {
+		for (unsigned b = 1; b <= 5; b++)
+			check_int(state(a, b), GOSSIPD_ALIVE);
+	}
+}
+
+static void a_dead_member_of_three_is_judged_by_the_two_survivors(void)
+{
+	cluster(3);
+	kill_node(3);
+	silence(1, 3, true);
+	check_int(state(1, 3), GOSSIPD_SUSPECT);
+	silence(2, 3, true);
+	pass(200);
+	check_int(state(1, 3), GOSSIPD_SUSPECT);
+	pass(100);
+	check_int(state(1, 3), GOSSIPD_DEAD);
+	check_int(state(2, 3), GOSSIPD_DEAD);
+	check(logged("1:3 suspect;") && logged("2:3 dead;"));
+}
+
+static void one_observer_alone_never_kills(void)
+{
+	cluster(3);
+	kill_node(3);
+	silence(1, 3, true);
+	pass(20000);
+	check_int(state(1, 3), GOSSIPD_SUSPECT);
+	check(!logged("dead"));
+}
+
+static void the_accused_refutes_and_is_alive_with_a_higher_incarnation(void)
+{
+	cluster(3);
+	uint64_t before = incarnation(1, 3);
+
+	silence(1, 3, true);
+	silence(2, 3, true);
+	pass(20);
+	check_int(state(1, 3), GOSSIPD_ALIVE);
+	check(incarnation(1, 3) > before);
+	check_int(incarnation(1, 3), incarnation(2, 3));
+	pass(10000);
+	check(!logged("dead"));
+}
+
+static void a_refutation_comes_through_where_the_direct_link_is_cut(void)
+{
+	cluster(5);
+	net.cut[1][2] = net.cut[2][1] = true;
+	if (net.watch[1][2])
+		silence(1, 2, true);
+	if (net.watch[2][1])
+		silence(2, 1, true);
+	check(net.watch[1][2] || net.watch[2][1]);
+	pass(30000);
+	check(logged("suspect"));
+	check(!logged("dead"));
+	for (unsigned a = 1; a <= 5; a++)
+		check_int(state(a, 1), GOSSIPD_ALIVE);
+}
+
+static void one_who_is_cut_off_judges_nobody(void)
+{
+	cluster(5);
+	cut_off(5, true);
+	for (unsigned b = 1; b <= 4; b++)
+		silence(5, b, true);
+	silence_everywhere(5);
+	pass(3000);
+	check(gossipd_isolated(net.node[5]));
+	for (unsigned b = 1; b <= 4; b++) {
+		check_int(state(b, 5), GOSSIPD_DEAD);
+		check(state(5, b) != GOSSIPD_DEAD);
+	}
+	cut_off(5, false);
+	for (unsigned b = 1; b <= 4; b++)
+		silence(5, b, false);
+	pass(3000);
+	check(!gossipd_isolated(net.node[5]));
+	for (unsigned b = 1; b <= 4; b++)
+		check_int(state(b, 5), GOSSIPD_ALIVE);
+}
+
+static void half_a_cluster_of_four_does_not_kill_the_other_half(void)
+{
+	cluster(4);
+	for (unsigned a = 1; a <= 2; a++) {
+		for (unsigned b = 3; b <= 4; b++)
+			net.cut[a][b] = net.cut[b][a] = true;
+	}
+	pass(750);
+	for (unsigned a = 1; a <= 2; a++) {
+		for (unsigned b = 3; b <= 4; b++) {
+			silence(a, b, true);
+			silence(b, a, true);
+		}
+	}
+	pass(10000);
+	check(!logged("dead"));
+}
+
+static void the_last_of_three_does_not_kill_both_others(void)
+{
+	cluster(3);
+	kill_node(1);
+	kill_node(2);
+	silence(3, 1, true);
+	silence(3, 2, true);
+	pass(10000);
+	check(!logged("dead"));
+	check(gossipd_isolated(net.node[3]));
+}
+
+static void the_larger_part_judges_the_smaller_one(void)
+{
+	cluster(5);
+	kill_node(4);
+	kill_node(5);
+	silence_everywhere(4);
+	silence_everywhere(5);
+	for (int i = 0; i < 30; i++) {
+		pass(100);
+		silence_everywhere(4);
+		silence_everywhere(5);
+	}
+	for (unsigned a = 1; a <= 3; a++) {
+		check_int(state(a, 4), GOSSIPD_DEAD);
+		check_int(state(a, 5), GOSSIPD_DEAD);
+	}
+}
+
+static void a_restart_wins_over_the_verdict(void)
+{
+	cluster(3);
+	kill_node(3);
+	silence_everywhere(3);
+	pass(1000);
+	check_int(state(1, 3), GOSSIPD_DEAD);
+	boot(3, 1010);
+	pass(100);
+	check_int(state(1, 3), GOSSIPD_ALIVE);
+	check_int(state(2, 3), GOSSIPD_ALIVE);
+}
+
+static void a_restart_wins_also_with_a_clock_set_back_and_its_store_lost(void)
+{
+	cluster(3);
+	kill_node(3);
+	silence_everywhere(3);
+	pass(1000);
+	net.stored[3] = 0;
+	boot(3, 5);
+	pass(500);
+	check_int(state(1, 3), GOSSIPD_ALIVE);
+	check_int(state(2, 3), GOSSIPD_ALIVE);
+}
+
+static void a_daemon_restarted_within_a_second_is_no_failure(void)
+{
+	cluster(3);
+	kill_node(3);
+	pass(300);
+	boot(3, 1000);
+	pass(5000);
+	check(!logged("dead") && !logged("suspect"));
+	check_int(state(3, 1), GOSSIPD_ALIVE);
+}
+
+static void a_clean_leave_is_no_failure(void)
+{
+	cluster(3);
+	step(3, (struct gossipd_event){.type = GOSSIPD_LEAVE});
+	deliver_all();
+	pass(1000);
+	kill_node(3);
+	silence(1, 3, true);
+	silence(2, 3, true);
+	pass(5000);
+	check_int(state(1, 3), GOSSIPD_LEFT);
+	check_int(state(2, 3), GOSSIPD_LEFT);
+	check(!logged("dead") && !logged("suspect"));
+	boot(3, 1020);
+	pass(500);
+	check_int(state(1, 3), GOSSIPD_ALIVE);
+}
+
+static void a_verdict_reaches_one_who_missed_it_by_the_digest(void)
+{
+	cluster(5);
+	kill_node(5);
+	cut_off(4, true);
+	silence_everywhere(5);
+	pass(1500);
+	check_int(state(1, 5), GOSSIPD_DEAD);
+	check(state(4, 5) != GOSSIPD_DEAD);
+	cut_off(4, false);
+	pass(4000);
+	check_int(state(4, 5), GOSSIPD_DEAD);
+}
+
+static void without_fdd_no_votes_are_cast(void)
+{
+	cluster(3);
+	silence(1, 3, true);
+	kill_node(3);
+	step(1, (struct gossipd_event){.type = GOSSIPD_FDD_LOST});
+	silence(2, 3, true);
+	pass(5000);
+	check(!logged("dead"));
+}
+
+static void one_that_stood_still_does_not_judge_by_old_votes(void)
+{
+	struct gossipd_status status;
+
+	cluster(3);
+	cut_off(3, true);
+	silence(1, 3, true);
+	silence(2, 3, true);
+	pass(50);
+	gossipd_status(net.node[1], 2, net.now, &status);
+	check_int(status.votes, 2);
+	/* Node 1 sleeps; meanwhile the link is back and node 2 hears the accused again. */
+	struct gossipd *sleeper = net.node[1];
+
+	net.node[1] = NULL;
+	cut_off(3, false);
+	silence(2, 3, false);
+	pass(2000);
+	net.node[1] = sleeper;
+	step(1, (struct gossipd_event){.type = GOSSIPD_TIMEOUT});
+	deliver_all();
+	pass(2000);
+	check(!logged("dead"));
+}
+
+static void overtaken_datagrams_do_not_bring_back_old_votes(void)
+{
+	struct gossipd_gram gram = {.incarnation = 0, .number = 1000000};
+	struct gossipd_event event = {.type = GOSSIPD_GRAM};
+	struct gossipd_status status;
+
+	cluster(3);
+	gram.incarnation = incarnation(1, 2);
+	event.gram.from = 2;
+	event.gram.gram = &gram;
+	step(1, event);
+	gram.number = 999999;
+	gram.ballot_count = 1;
+	gram.ballots[0] = (struct gossipd_ballot){3, incarnation(1, 3)};
+	step(1, event);
+	gossipd_status(net.node[1], 2, net.now, &status);
+	check_int(status.votes, 0);
+	check_int(gossipd_counters(net.node[1])->grams_old, 1);
+}
+
+static void strangers_and_impossible_values_are_refused(void)
+{
+	struct gossipd_gram gram = {.incarnation = 5};
+	struct gossipd_event event = {.type = GOSSIPD_GRAM, .now = {0}};
+	struct gossipd_entry evil[] = {{1, UINT64_MAX, GOSSIPD_DEAD}, {2, 0, GOSSIPD_DEAD},
+	    {2, 1, GOSSIPD_SUSPECT}, {2, 1, (enum gossipd_state)77}, {99, 5, GOSSIPD_DEAD}};
+	struct gossipd_event view = {.type = GOSSIPD_VIEW};
+
+	cluster(3);
+	event.gram.gram = &gram;
+	event.gram.from = 99;
+	check_int(gossipd_step(net.node[1], &event, &actions), GOSSIPD_REFUSED);
+	event.gram.from = 1;
+	check_int(gossipd_step(net.node[1], &event, &actions), GOSSIPD_REFUSED);
+	event.gram.from = 2;
+	gram.incarnation = UINT64_MAX;
+	check_int(gossipd_step(net.node[1], &event, &actions), GOSSIPD_REFUSED);
+	gram.incarnation = 5;
+	gram.ballot_count = GOSSIPD_BALLOTS_MAX + 1;
+	check_int(gossipd_step(net.node[1], &event, &actions), GOSSIPD_REFUSED);
+	view.view.from = 2;
+	view.view.entries = evil;
+	view.view.count = sizeof(evil) / sizeof(evil[0]);
+	step(1, view);
+	check_int(state(1, 1), GOSSIPD_ALIVE);
+	check_int(state(1, 2), GOSSIPD_ALIVE);
+	check(incarnation(1, 1) < (uint64_t)1 << 62);
+}
+
+static void incarnations_rise_with_the_clock_and_without_it(void)
+{
+	uint64_t first = gossipd_incarnation(0, 1000), second = gossipd_incarnation(first, 1000);
+
+	check(second > first + 1000);
+	check(gossipd_incarnation(first + 77, 1000) > first + 77);
+	check(gossipd_incarnation(second, 1) > second);
+	check(gossipd_incarnation(0, 2000) > second);
+}
+
+int main(void)
+{
+	return test_main((struct test[]){
+	    TEST(members_find_each_other),
+	    TEST(a_dead_member_of_three_is_judged_by_the_two_survivors),
+	    TEST(one_observer_alone_never_kills),
+	    TEST(the_accused_refutes_and_is_alive_with_a_higher_incarnation),
+	    TEST(a_refutation_comes_through_where_the_direct_link_is_cut),
+	    TEST(one_who_is_cut_off_judges_nobody),
+	    TEST(half_a_cluster_of_four_does_not_kill_the_other_half),
+	    TEST(the_last_of_three_does_not_kill_both_others),
+	    TEST(the_larger_part_judges_the_smaller_one),
+	    TEST(a_restart_wins_over_the_verdict),
+	    TEST(a_restart_wins_also_with_a_clock_set_back_and_its_store_lost),
+	    TEST(a_daemon_restarted_within_a_second_is_no_failure),
+	    TEST(a_clean_leave_is_no_failure),
+	    TEST(a_verdict_reaches_one_who_missed_it_by_the_digest),
+	    TEST(without_fdd_no_votes_are_cast),
+	    TEST(one_that_stood_still_does_not_judge_by_old_votes),
+	    TEST(overtaken_datagrams_do_not_bring_back_old_votes),
+	    TEST(strangers_and_impossible_values_are_refused),
+	    TEST(incarnations_rise_with_the_clock_and_without_it),
+	    {0},
+	});
+}
