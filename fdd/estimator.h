@@ -38,7 +38,6 @@ struct estimator {
 	struct kama kama;
 	double interval_s; /* D as announced */
 	double recent[2];  /* the two samples before, for the median */
-	unsigned recent_count;
 	double dev_fast_s, dev_slow_s;
 	double loss;        /* recent loss, 0 to 1 */
 	double predicted_s; /* t_pred */

@@ -1,0 +1,612 @@
+/*
+ * The step: dispatch on the event, then write out what is due.
+ *
+ * What has to be told is kept as state, not as a queue: each gauge knows its rank and the rank that
+ * was told, each peer whether it is owed a heartbeat.  The last act of a step walks over that and
+ * writes as many actions as fit; what did not fit makes the deadline due at once.  So the memory is
+ * bounded by the configuration, and nothing is lost, only overtaken.
+ *
+ * Judging happens in TIMEOUT and DRAINED only: while the shell hands over heartbeats from its socket,
+ * a peer's own one may still be in there.
+ *
+ * Own slowness is not blamed on others: the core has a deadline at least once an interval (its own
+ * heartbeat), so a step that comes much later than the deadline means that this process, or the
+ * whole machine, stood still.  Then nobody is judged until the socket was read empty, and the
+ * silence of that time does not count even so: what came in may have overrun the socket's buffer.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include "common/rng.h"
+#include "fdd/fdd.h"
+#include "fdd/peer.h"
+
+struct slot {
+	bool used;
+	struct fdd_registration registration;
+};
+
+struct fdd {
+	struct fdd_config config;
+	struct rng rng;
+	struct mono now; /* of the last step */
+	bool started;
+	bool unfinished; /* actions did not fit */
+
+	uint64_t incarnation, sequence;
+	bool persist; /* the incarnation is to be stored */
+	struct mono next_tick;
+
+	bool held; /* we stood still; no judging until DRAINED */
+	struct mono held_from;
+	struct mono stalled; /* to be told; 0: nothing */
+	bool drain;          /* to be asked for */
+
+	size_t count;
+	struct peer *peers;   /* peers_max */
+	struct slot *slots;   /* registrations_max */
+	struct gauge *gauges; /* peers_max * registrations_max */
+	struct fdd_counters counters;
+};
+
+bool fdd_thresholds_valid(const struct fdd_thresholds *thresholds)
+{
+	double below = thresholds->clear;
+
+	if (thresholds->count < 1 || thresholds->count > FDD_THRESHOLDS_MAX || !(below >= 0))
+		return false;
+	for (size_t i = 0; i < thresholds->count; i++) {
+		if (!(thresholds->raise[i] > below && thresholds->raise[i] < 1))
+			return false;
+		below = thresholds->raise[i];
+	}
+	return true;
+}
+
+static bool config_valid(const struct fdd_config *config)
+{
+	return config->self && config->peers_max && config->peers_max <= 65536 &&
+	       config->registrations_max <= 65536 && config->stall.ns > 0 &&
+	       mono_cmp(config->interval, FDD_INTERVAL_MIN) >= 0 &&
+	       mono_cmp(config->interval, FDD_INTERVAL_MAX) <= 0 &&
+	       estimator_config_valid(&config->estimator) && fdd_thresholds_valid(&config->suspect);
+}
+
+int fdd_new(struct fdd **out, const struct fdd_config *config, uint64_t seed)
+{
+	struct fdd *fdd;
+
+	if (!config_valid(config))
+		return -EINVAL;
+	fdd = calloc(1, sizeof(*fdd));
+	if (!fdd)
+		return -ENOMEM;
+	fdd->config = *config;
+	rng_init(&fdd->rng, seed);
+	fdd->peers = calloc(config->peers_max, sizeof(*fdd->peers));
+	fdd->slots = calloc(config->registrations_max + 1, sizeof(*fdd->slots));
+	fdd->gauges =
+	    calloc(config->peers_max * config->registrations_max + 1, sizeof(*fdd->gauges));
+	if (!fdd->peers || !fdd->slots || !fdd->gauges) {
+		fdd_free(fdd);
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < config->peers_max; i++)
+		fdd->peers[i].gauges = fdd->gauges + i * config->registrations_max;
+	*out = fdd;
+	return 0;
+}
+
+struct fdd *fdd_free(struct fdd *fdd)
+{
+	if (fdd) {
+		free(fdd->peers);
+		free(fdd->slots);
+		free(fdd->gauges);
+		free(fdd);
+	}
+	return NULL;
+}
+
+uint64_t fdd_incarnation(uint64_t stored, uint64_t wall_s)
+{
+	uint64_t from_clock = wall_s << 24;
+
+	return from_clock > stored ? from_clock : stored + 1;
+}
+
+static struct peer *find(const struct fdd *fdd, uint64_t id)
+{
+	for (size_t i = 0; i < fdd->count; i++)
+		if (fdd->peers[i].id == id)
+			return &fdd->peers[i];
+	return NULL;
+}
+
+/* --- events --- */
+
+static enum fdd_answer on_start(struct fdd *fdd, const struct fdd_event *event)
+{
+	if (fdd->started)
+		return FDD_REFUSED;
+	fdd->started = true;
+	fdd->incarnation = fdd_incarnation(event->start.stored_incarnation, event->start.wall_s);
+	fdd->persist = true;
+	fdd->next_tick = fdd->now;
+	return FDD_OK;
+}
+
+/* Own heartbeats are due.  The first comes at once, the second at a random phase, so that nodes
+ * started together do not send together for ever. */
+static void tick(struct fdd *fdd)
+{
+	int64_t interval = fdd->config.interval.ns;
+
+	if (!mono_due(fdd->next_tick, fdd->now))
+		return;
+	if (++fdd->sequence == 1)
+		interval -= (int64_t)rng_below(&fdd->rng, (uint64_t)interval / 2);
+	fdd->next_tick = mono_add(fdd->next_tick, mono_ns(interval));
+	if (mono_due(fdd->next_tick, fdd->now))
+		fdd->next_tick = mono_add(fdd->now, fdd->config.interval);
+	for (size_t i = 0; i < fdd->count; i++)
+		fdd->peers[i].owed = fdd->peers[i].send;
+}
+
+static void judge(struct fdd *fdd)
+{
+	for (size_t i = 0; i < fdd->count; i++) {
+		struct peer *peer = &fdd->peers[i];
+
+		if (!peer->watch)
+			continue;
+		gauge_judge(&peer->own, &fdd->config.suspect, peer, fdd->now);
+		peer_update(peer);
+		for (size_t s = 0; s < fdd->config.registrations_max; s++) {
+			const struct fdd_registration *r = &fdd->slots[s].registration;
+
+			if (fdd->slots[s].used && (!r->peer || r->peer == peer->id))
+				gauge_judge(&peer->gauges[s], &r->thresholds, peer, fdd->now);
+		}
+	}
+}
+
+static enum fdd_answer on_timeout(struct fdd *fdd)
+{
+	tick(fdd);
+	if (!fdd->held)
+		judge(fdd);
+	return FDD_OK;
+}
+
+static enum fdd_answer on_drained(struct fdd *fdd)
+{
+	if (!fdd->held)
+		return FDD_OK;
+	fdd->held = false;
+	for (size_t i = 0; i < fdd->count; i++)
+		if (fdd->peers[i].watch)
+			peer_excuse(&fdd->peers[i], fdd->held_from, fdd->now);
+	judge(fdd);
+	return FDD_OK;
+}
+
+static void calm_gauges(struct fdd *fdd, struct peer *peer, double level)
+{
+	gauge_calm(&peer->own, &fdd->config.suspect, level);
+	peer_update(peer);
+	for (size_t s = 0; s < fdd->config.registrations_max; s++)
+		if (fdd->slots[s].used)
+			gauge_calm(&peer->gauges[s], &fdd->slots[s].registration.thresholds, level);
+}
+
+static enum fdd_answer on_heartbeat(struct fdd *fdd, const struct fdd_event *event)
+{
+	struct mono arrived = mono_min(event->heartbeat.arrived, fdd->now);
+	struct peer *peer = find(fdd, event->heartbeat.from);
+	double level;
+
+	fdd->counters.received++;
+	if (!peer || !peer->watch) {
+		fdd->counters.unwatched++;
+		return FDD_OK;
+	}
+	level = peer_level(peer, arrived);
+	switch (peer_heartbeat(peer, &event->heartbeat.beat, arrived)) {
+	case PEER_FRESH:
+		calm_gauges(fdd, peer, level);
+		return FDD_OK;
+	case PEER_REPEATED:
+		fdd->counters.repeated++;
+		return FDD_OK;
+	case PEER_OLD:
+		fdd->counters.old++;
+		return FDD_OK;
+	case PEER_REFUSED:
+		fdd->counters.refused++;
+		break;
+	}
+	return FDD_REFUSED;
+}
+
+static const struct fdd_peer_role *role_of(const struct fdd_event *event, uint64_t id)
+{
+	for (size_t i = 0; i < event->peers.count; i++)
+		if (event->peers.list[i].id == id)
+			return &event->peers.list[i];
+	return NULL;
+}
+
+static void give_role(struct fdd *fdd, struct peer *peer, const struct fdd_peer_role *role)
+{
+	if (role->watch && !peer->watch)
+		peer_begin(peer, &fdd->config, fdd->now);
+	if (!role->watch)
+		peer->own = (struct gauge){0};
+	if (role->send && !peer->send)
+		peer->owed = fdd->sequence > 0; /* it need not wait for the next tick */
+	if (!role->send)
+		peer->owed = false;
+	peer->watch = role->watch;
+	peer->send = role->send;
+}
+
+static void remove_peer(struct fdd *fdd, size_t n)
+{
+	struct peer gone = fdd->peers[n];
+
+	fdd->peers[n] = fdd->peers[--fdd->count];
+	memset(&fdd->peers[fdd->count], 0, sizeof(gone));
+	fdd->peers[fdd->count].gauges = gone.gauges; /* the memory stays with the table */
+}
+
+static enum fdd_answer on_set_peers(struct fdd *fdd, const struct fdd_event *event)
+{
+	enum fdd_answer answer = FDD_OK;
+
+	for (size_t i = fdd->count; i-- > 0;)
+		if (!role_of(event, fdd->peers[i].id))
+			remove_peer(fdd, i);
+	for (size_t i = 0; i < event->peers.count; i++) {
+		const struct fdd_peer_role *role = &event->peers.list[i];
+		struct peer *peer = find(fdd, role->id);
+
+		if (!role->id || role->id == fdd->config.self ||
+		    (!peer && fdd->count == fdd->config.peers_max)) {
+			answer = FDD_REFUSED;
+			continue;
+		}
+		if (!peer) {
+			peer = &fdd->peers[fdd->count++];
+			peer->id = role->id;
+		}
+		give_role(fdd, peer, role);
+	}
+	return answer;
+}
+
+static struct slot *find_slot(const struct fdd *fdd, uint64_t id)
+{
+	for (size_t s = 0; s < fdd->config.registrations_max; s++)
+		if (fdd->slots[s].used && fdd->slots[s].registration.id == id)
+			return &fdd->slots[s];
+	return NULL;
+}
+
+static struct slot *free_slot(const struct fdd *fdd)
+{
+	for (size_t s = 0; s < fdd->config.registrations_max; s++)
+		if (!fdd->slots[s].used)
+			return &fdd->slots[s];
+	return NULL;
+}
+
+static void reset_gauges(struct fdd *fdd, const struct slot *slot)
+{
+	for (size_t i = 0; i < fdd->config.peers_max; i++)
+		fdd->peers[i].gauges[slot - fdd->slots] = (struct gauge){0};
+}
+
+static enum fdd_answer on_register(struct fdd *fdd, const struct fdd_event *event)
+{
+	const struct fdd_registration *registration = &event->registration;
+	struct slot *slot = find_slot(fdd, registration->id);
+
+	if (!registration->id || !fdd_thresholds_valid(&registration->thresholds))
+		return FDD_REFUSED;
+	if (!slot)
+		slot = free_slot(fdd);
+	if (!slot)
+		return FDD_REFUSED;
+	*slot = (struct slot){true, *registration};
+	reset_gauges(fdd, slot);
+	return FDD_OK;
+}
+
+static enum fdd_answer on_unregister(struct fdd *fdd, const struct fdd_event *event)
+{
+	struct slot *slot = find_slot(fdd, event->registration_id);
+
+	if (!slot)
+		return FDD_REFUSED;
+	reset_gauges(fdd, slot);
+	*slot = (struct slot){0};
+	return FDD_OK;
+}
+
+/* --- actions --- */
+
+static struct fdd_action *add(
+    struct fdd *fdd, struct fdd_actions *actions, enum fdd_action_type type)
+{
+	struct fdd_action *action;
+
+	if (actions->count == FDD_ACTIONS_MAX) {
+		fdd->unfinished = true;
+		return NULL;
+	}
+	action = &actions->list[actions->count++];
+	memset(action, 0, sizeof(*action));
+	action->type = type;
+	return action;
+}
+
+/* An action about this peer's level, but for which threshold of whom. */
+static struct fdd_action *add_level(struct fdd *fdd, struct fdd_actions *actions,
+    enum fdd_action_type type, const struct peer *peer)
+{
+	struct fdd_action *action = add(fdd, actions, type);
+
+	if (action)
+		action->level = (struct fdd_level){
+		    .peer = peer->id,
+		    .heard = peer->heard,
+		    .level = peer_level(peer, fdd->now),
+		    .incarnation = peer->incarnation,
+		    .elapsed = mono_sub(fdd->now, peer->silent_from),
+		    .predicted = peer_predicted(peer),
+		};
+	return action;
+}
+
+static void tell_beats(struct fdd *fdd, struct fdd_actions *actions)
+{
+	for (size_t i = 0; i < fdd->count; i++) {
+		struct fdd_action *action;
+
+		if (!fdd->peers[i].owed)
+			continue;
+		action = add(fdd, actions, FDD_SEND_HEARTBEAT);
+		if (!action)
+			return;
+		action->send.to = fdd->peers[i].id;
+		action->send.beat =
+		    (struct fdd_heartbeat){fdd->incarnation, fdd->sequence, fdd->config.interval};
+		fdd->peers[i].owed = false;
+		fdd->counters.sent++;
+	}
+}
+
+static void tell_state(struct fdd *fdd, struct fdd_actions *actions, struct peer *peer)
+{
+	bool silent = peer->state == PEER_SILENT;
+	struct fdd_action *action;
+
+	if (peer->state == peer->told)
+		return;
+	action = add_level(fdd, actions, silent ? FDD_SUSPECT : FDD_TRUST, peer);
+	if (action) {
+		action->level.raised = silent;
+		peer->told = peer->state;
+	}
+}
+
+/* One notice for each threshold that was crossed since the last time. */
+static void tell_gauge(
+    struct fdd *fdd, struct fdd_actions *actions, const struct peer *peer, size_t s)
+{
+	struct gauge *gauge = &peer->gauges[s];
+
+	while (gauge->told != gauge->rank) {
+		bool raised = gauge->told < gauge->rank;
+		struct fdd_action *action = add_level(fdd, actions, FDD_LEVEL, peer);
+
+		if (!action)
+			return;
+		action->level.registration = fdd->slots[s].registration.id;
+		action->level.raised = raised;
+		action->level.threshold = raised ? gauge->told++ : --gauge->told;
+		fdd->counters.notices++;
+	}
+}
+
+static void tell(struct fdd *fdd, struct fdd_actions *actions)
+{
+	struct fdd_action *action;
+
+	fdd->unfinished = false;
+	if (fdd->persist && (action = add(fdd, actions, FDD_PERSIST))) {
+		action->incarnation = fdd->incarnation;
+		fdd->persist = false;
+	}
+	tell_beats(fdd, actions);
+	if (fdd->stalled.ns && (action = add(fdd, actions, FDD_STALLED))) {
+		action->stalled = fdd->stalled;
+		fdd->stalled = MONO_ZERO;
+	}
+	if (fdd->drain && add(fdd, actions, FDD_DRAIN))
+		fdd->drain = false;
+	for (size_t i = 0; i < fdd->count; i++) {
+		if (!fdd->peers[i].watch)
+			continue;
+		tell_state(fdd, actions, &fdd->peers[i]);
+		for (size_t s = 0; s < fdd->config.registrations_max; s++)
+			if (fdd->slots[s].used)
+				tell_gauge(fdd, actions, &fdd->peers[i], s);
+	}
+}
+
+/* --- the step --- */
+
+static void notice_stall(struct fdd *fdd, struct mono now)
+{
+	struct mono deadline = fdd_deadline(fdd);
+
+	if (!fdd->started || fdd->held || mono_before(now, mono_add(deadline, fdd->config.stall)))
+		return;
+	fdd->held = fdd->drain = true;
+	fdd->held_from = fdd->now;
+	fdd->next_tick = now; /* others wait for us */
+	fdd->stalled = mono_sub(now, deadline);
+	fdd->counters.stalls++;
+}
+
+enum fdd_answer fdd_step(
+    struct fdd *fdd, const struct fdd_event *event, struct fdd_actions *actions)
+{
+	struct mono now = mono_before(event->now, fdd->now) ? fdd->now : event->now;
+	enum fdd_answer answer = FDD_REFUSED;
+
+	actions->count = 0;
+	notice_stall(fdd, now);
+	fdd->now = now;
+	switch (event->type) {
+	case FDD_START:
+		answer = on_start(fdd, event);
+		break;
+	case FDD_TIMEOUT:
+		answer = fdd->started ? on_timeout(fdd) : FDD_REFUSED;
+		break;
+	case FDD_DRAINED:
+		answer = on_drained(fdd);
+		break;
+	case FDD_HEARTBEAT:
+		answer = on_heartbeat(fdd, event);
+		break;
+	case FDD_SET_PEERS:
+		answer = on_set_peers(fdd, event);
+		break;
+	case FDD_REGISTER:
+		answer = on_register(fdd, event);
+		break;
+	case FDD_UNREGISTER:
+		answer = on_unregister(fdd, event);
+		break;
+	}
+	tell(fdd, actions);
+	return answer;
+}
+
+static struct mono peer_deadline(const struct fdd *fdd, const struct peer *peer)
+{
+	struct mono deadline = gauge_deadline(&peer->own, &fdd->config.suspect, peer);
+
+	for (size_t s = 0; s < fdd->config.registrations_max; s++) {
+		const struct fdd_registration *r = &fdd->slots[s].registration;
+
+		if (fdd->slots[s].used && (!r->peer || r->peer == peer->id))
+			deadline = mono_min(
+			    deadline, gauge_deadline(&peer->gauges[s], &r->thresholds, peer));
+	}
+	return deadline;
+}
+
+/* Never before the last step: what that step made due (a registration over a peer long silent) is
+ * no sign of a stall. */
+struct mono fdd_deadline(const struct fdd *fdd)
+{
+	struct mono deadline = fdd->next_tick;
+
+	if (!fdd->started)
+		return MONO_NEVER;
+	if (fdd->unfinished)
+		return fdd->now;
+	for (size_t i = 0; i < fdd->count && !fdd->held; i++)
+		if (fdd->peers[i].watch)
+			deadline = mono_min(deadline, peer_deadline(fdd, &fdd->peers[i]));
+	return mono_before(deadline, fdd->now) ? fdd->now : deadline;
+}
+
+/* --- questions --- */
+
+bool fdd_status(const struct fdd *fdd, size_t n, struct mono now, struct fdd_status *status)
+{
+	const struct peer *peer;
+
+	if (n >= fdd->count)
+		return false;
+	peer = &fdd->peers[n];
+	memset(status, 0, sizeof(*status));
+	status->id = peer->id;
+	status->watch = peer->watch;
+	status->send = peer->send;
+	status->state = peer->watch ? peer_state_name(peer->state) : "unwatched";
+	if (!peer->watch)
+		return true;
+	status->heard = peer->heard;
+	status->level = peer_level(peer, now);
+	status->incarnation = peer->incarnation;
+	status->sequence = peer->sequence;
+	status->last_arrival = peer->last_arrival;
+	status->elapsed = mono_sub(now, peer->silent_from);
+	status->predicted = peer_predicted(peer);
+	estimator_numbers(&peer->estimator, &status->numbers);
+	status->received = peer->received;
+	status->lost = peer->lost;
+	status->repeated = peer->repeated;
+	status->old = peer->old;
+	return true;
+}
+
+bool fdd_find(const struct fdd *fdd, uint64_t id, struct mono now, struct fdd_status *status)
+{
+	const struct peer *peer = find(fdd, id);
+
+	return peer && fdd_status(fdd, (size_t)(peer - fdd->peers), now, status);
+}
+
+const struct fdd_counters *fdd_counters(const struct fdd *fdd)
+{
+	return &fdd->counters;
+}
+
+uint64_t fdd_own_incarnation(const struct fdd *fdd)
+{
+	return fdd->incarnation;
+}
+
+static const char *gauges_invariant(const struct fdd *fdd, const struct peer *peer)
+{
+	for (size_t s = 0; s < fdd->config.registrations_max; s++) {
+		size_t limit = fdd->slots[s].used ? fdd->slots[s].registration.thresholds.count : 0;
+
+		if (peer->gauges[s].rank > limit || peer->gauges[s].told > limit)
+			return "a gauge stands higher than its registration has thresholds";
+	}
+	return NULL;
+}
+
+const char *fdd_invariant(const struct fdd *fdd)
+{
+	const char *fault;
+
+	if (fdd->count > fdd->config.peers_max)
+		return "more peers than there is room for";
+	for (size_t i = 0; i < fdd->count; i++) {
+		const struct peer *peer = &fdd->peers[i];
+
+		if (!peer->id || peer->id == fdd->config.self)
+			return "a peer that is nobody or ourselves";
+		if (find(fdd, peer->id) != peer)
+			return "a peer stands in the table twice";
+		if (peer->owed && !peer->send)
+			return "a heartbeat is owed to one who gets none";
+		fault = peer_invariant(peer, fdd->now);
+		if (!fault)
+			fault = gauges_invariant(fdd, peer);
+		if (fault)
+			return fault;
+	}
+	return fdd->started && !fdd->incarnation ? "started without an incarnation" : NULL;
+}

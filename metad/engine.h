@@ -1,0 +1,62 @@
+/*
+ * dqlite in this process, out of everyone's reach.
+ *
+ * dqlite accepts whoever connects to its socket, so nobody may: it listens on an abstract unix
+ * socket inside a network namespace that has no other inhabitant than the thread made here and
+ * dqlite's own threads, which are its children.  Abstract names belong to the network namespace of
+ * the socket that asks for them, so no other process of the node can even name it; besides, dqlite
+ * refuses unix peers of another process.  What connects does so through engine_connect: this
+ * process for itself, and the tunnel (tunnel.h) for nodes that it knows.  dqlite's way out, to the
+ * other voters, is the function dial.  Rejected: iptables rules (others' to change), a uid check
+ * (dqlite has none).
+ *
+ * The voters are fixed.  Every one of them starts its fresh directory with the same first log
+ * entry, the list of all voters, so that there is one cluster from the start and no membership
+ * change ever; automatic roles (a client's matter in dqlite) do not exist here.
+ */
+#ifndef METAD_ENGINE_H
+#define METAD_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VOTERS_MAX 7
+
+struct engine_voter {
+	uint64_t id; /* not 0 */
+	const char *name;
+};
+
+struct engine_config {
+	const char *dir; /* of the daemon's state; the engine uses dir/dqlite and dir/voters */
+	uint64_t self;   /* one of the voters */
+	const struct engine_voter *voters; /* the same on all, in any order */
+	size_t count;
+	unsigned latency_ms; /* one way; an election is due after 15 times this without a leader */
+	/* A connected stream to dqlite on the named voter: 0 or negative errno.  Called from
+	 * dqlite's worker threads, may block for about a second. */
+	int (*dial)(void *arg, const char *name, int *fd);
+	void *arg;
+};
+
+struct engine;
+
+/* Makes the thread and its namespace: call as root, before privilege is given up.  *private tells
+ * whether the namespace could be made; if not (no privilege), only dqlite's own check is left. */
+int engine_new(struct engine **out, bool *private);
+/* Starts dqlite, in a fresh directory with the first log entry.  0 or negative errno with the
+ * reason in error; -ENOTRECOVERABLE when the directory was made for other voters. */
+int engine_start(
+    struct engine *engine, const struct engine_config *config, char *error, size_t error_size);
+/* A stream connected to this node's dqlite. */
+int engine_connect(struct engine *engine, int *fd);
+/* The abstract name that dqlite listens on ("@..."); of use only where it can be reached. */
+const char *engine_name(const struct engine *engine);
+/* Stops dqlite; returns NULL. */
+struct engine *engine_free(struct engine *engine);
+
+/* Is there room to write in dir?  0; -ENOSPC below need_bytes; or why it cannot be written. */
+int engine_check_disk(const char *dir, uint64_t need_bytes);
+
+#endif

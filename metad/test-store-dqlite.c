@@ -1,0 +1,256 @@
+/*
+ * The conformance suite on the store on dqlite: one voter in a directory of its own.
+ */
+#include <errno.h>
+#include <ftw.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/log.h"
+#include "common/test.h"
+#include "metad/engine.h"
+#include "metad/store-dqlite.h"
+#include "metad/store-suite.h"
+
+static const struct engine_voter voter = {0x1234, "n1"};
+static char dir[] = "/tmp/dst-metad-XXXXXX";
+static struct engine *engine;
+static sd_event *loop;
+static bool private;
+
+static int no_dial(void *arg, const char *name, int *fd)
+{
+	(void)arg;
+	(void)name;
+	(void)fd;
+	return -EHOSTUNREACH;
+}
+
+static const struct engine_config engine_config = {
+    .dir = dir,
+    .self = 0x1234,
+    .voters = &voter,
+    .count = 1,
+    .latency_ms = 20,
+    .dial = no_dial,
+};
+
+static int dial_here(void *arg, const char *name, int *fd)
+{
+	check_str(name, "n1");
+	return engine_connect(arg, fd);
+}
+
+static struct store *open_client(void *arg)
+{
+	struct store_dqlite_config config = {
+	    .loop = loop,
+	    .voters = &voter,
+	    .count = 1,
+	    .latency_ms = 20,
+	    .dial = dial_here,
+	    .arg = arg,
+	};
+	struct store *store;
+
+	return store_dqlite_open(&store, &config) == 0 ? store : NULL;
+}
+
+static void pump(void *arg)
+{
+	(void)arg;
+	check(sd_event_run(loop, UINT64_MAX) >= 0);
+}
+
+static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
+{
+	(void)st;
+	(void)flag;
+	(void)ftw;
+	return remove(path);
+}
+
+static void clean_up(void)
+{
+	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void start(void)
+{
+	char error[300];
+
+	check_int(engine_new(&engine, &private), 0);
+	if (engine_start(engine, &engine_config, error, sizeof(error)) < 0) {
+		printf("Bail out! %s\n", error);
+		exit(1);
+	}
+}
+
+static void keep_version(void *arg, const struct store_reply *reply)
+{
+	check_int(reply->rc, 0);
+	*(uint64_t *)arg = reply->entries[0].version;
+}
+
+static uint64_t version_of(const char *key)
+{
+	struct store *store = open_client(engine);
+	uint64_t version = UINT64_MAX;
+
+	check_int(store_get(store, key, mono_add_ms(mono_now(), 10000), keep_version, &version), 0);
+	while (version == UINT64_MAX)
+		pump(NULL);
+	store_close(store);
+	return version;
+}
+
+static void a_restart_keeps_the_versions(void)
+{
+	uint64_t before = version_of("shared");
+
+	check(before > 0);
+	engine = engine_free(engine);
+	start();
+	check_int(version_of("shared"), before);
+}
+
+static void other_voters_are_refused(void)
+{
+	static const struct engine_voter others[] = {{0x1234, "n1"}, {0x5678, "n2"}};
+	struct engine_config config = engine_config;
+	char error[300];
+
+	engine = engine_free(engine);
+	config.voters = others;
+	config.count = 2;
+	check_int(engine_new(&engine, &private), 0);
+	check_int(engine_start(engine, &config, error, sizeof(error)), -ENOTRECOVERABLE);
+	check(strstr(error, "voters") != NULL);
+	engine = engine_free(engine);
+	start();
+}
+
+enum reach {
+	REACH_NOTHING, /* no such name here */
+	REACH_SILENCE, /* accepted and closed without an answer */
+	REACH_ANSWER,
+};
+
+/* Asks dqlite by its name who leads, as a client would. */
+static enum reach ask_by_name(const char *name)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	socklen_t size = (socklen_t)(sizeof(sa_family_t) + strlen(name));
+	const uint64_t words[] = {1, 1, 0}; /* version, head of LEADER, its body */
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	enum reach reach = REACH_SILENCE;
+	char byte;
+
+	memcpy(address.sun_path + 1, name + 1, strlen(name) - 1);
+	if (connect(fd, (void *)&address, size) < 0)
+		reach = REACH_NOTHING;
+	else if (write(fd, words, sizeof(words)) == sizeof(words) && read(fd, &byte, 1) == 1)
+		reach = REACH_ANSWER;
+	close(fd);
+	return reach;
+}
+
+/* The exit code of a function in a process of its own. */
+static int in_child(int (*function)(void))
+{
+	pid_t child = fork();
+	int status;
+
+	if (child == 0)
+		_exit(function());
+	check(waitpid(child, &status, 0) == child);
+	check(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static int ask_from_child(void)
+{
+	signal(SIGPIPE, SIG_IGN);
+	return (int)ask_by_name(engine_name(engine));
+}
+
+static void another_process_cannot_reach_dqlite(void)
+{
+	if (private) {
+		check_int(in_child(ask_from_child), REACH_NOTHING);
+		check_int(ask_by_name(engine_name(engine)), REACH_NOTHING);
+	} else {
+		check_int(in_child(ask_from_child), REACH_SILENCE);
+		check_int(ask_by_name(engine_name(engine)), REACH_ANSWER);
+	}
+}
+
+static int check_disk_as_nobody(void)
+{
+	return setuid(65534) < 0 ? EXIT_FAILURE : -engine_check_disk(dir, 0);
+}
+
+static void a_full_or_forbidden_disk_is_told(void)
+{
+	check_int(engine_check_disk(dir, 4096), 0);
+	check_int(engine_check_disk(dir, UINT64_MAX), -ENOSPC);
+	check_int(engine_check_disk("/nonexistent", 0), -ENOENT);
+	if (geteuid() == 0)
+		check_int(in_child(check_disk_as_nobody), EACCES);
+}
+
+static void keep_rc(void *arg, const struct store_reply *reply)
+{
+	*(int *)arg = reply->rc;
+}
+
+static void the_deadline_ends_what_no_voter_answers(void)
+{
+	struct store_dqlite_config config = {
+	    .loop = loop, .voters = &voter, .count = 1, .latency_ms = 20, .dial = no_dial};
+	struct store_op op = {"k", 0, STORE_PUT, "v", 1};
+	struct store_txn txn = {&op, 1, {{0, 0}}, mono_add_ms(mono_now(), 300)};
+	struct store *store;
+	struct mono start_at = mono_now();
+	int rc = 1;
+
+	check_int(store_dqlite_open(&store, &config), 0);
+	check_int(store_txn(store, &txn, keep_rc, &rc), 0);
+	while (rc == 1)
+		pump(NULL);
+	check_int(rc, -ETIMEDOUT);
+	check_range(mono_to_ms(mono_sub(mono_now(), start_at)), 290, 600);
+	store_close(store);
+}
+
+int main(void)
+{
+	static const struct test own[] = {
+	    TEST(another_process_cannot_reach_dqlite),
+	    TEST(a_restart_keeps_the_versions),
+	    TEST(other_voters_are_refused),
+	    TEST(a_full_or_forbidden_disk_is_told),
+	    TEST(the_deadline_ends_what_no_voter_answers),
+	};
+	int n = 0;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	log_init("test-store-dqlite");
+	check(mkdtemp(dir));
+	atexit(clean_up);
+	check(sd_event_new(&loop) >= 0);
+	start();
+	suite_run(&(struct suite){open_client, pump, engine}, &n);
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+		own[i].run();
+		printf("ok %d - %s\n", ++n, own[i].claim);
+	}
+	printf("1..%d\n", n);
+	engine = engine_free(engine);
+	sd_event_unref(loop);
+	return 0;
+}
