@@ -98,7 +98,7 @@ int store_get(
 int store_txn(struct store *store, const struct store_txn *txn, store_done *done, void *arg);
 /* Entries whose key begins with prefix and sorts behind after ("" for the first page), at most
  * limit (1 to STORE_PAGE_MAX).  Pages are read one by one: each is of one revision, two may differ.
- * A page may also end early (more is set) so as not to grow beyond 1 MiB. */
+ * A page may also end early (more is set) so as not to grow beyond 512 KiB. */
 int store_scan(struct store *store, const char *prefix, const char *after, size_t limit,
     struct mono deadline, store_done *done, void *arg);
 /* Hints for keys that begin with prefix ("" for all) until unwatch. */
@@ -132,7 +132,7 @@ struct store {
 	unsigned hinting;
 };
 
-#define STORE_PAGE_BYTES (1024 * 1024)
+#define STORE_PAGE_BYTES (512 * 1024)
 
 /* A key as the store takes it: 1 to STORE_KEY_MAX bytes of printable ASCII, no space. */
 bool store_key_valid(const char *key);
