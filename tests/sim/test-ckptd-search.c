@@ -1,0 +1,329 @@
+/*
+ * All orders of small rounds, and random walks through large ones, over the real core of ckptd.
+ * The limits are numbers of states, so that a core that does less is noticed as well.
+ */
+#include "common/rng.h"
+#include "common/test.h"
+#include "tests/sim/round-model.h"
+
+#include <time.h>
+
+#define DEPTH_MAX 160
+
+struct seen {
+	uint64_t *slots;
+	size_t mask;
+	size_t n;
+};
+
+struct search {
+	struct seen seen;
+	struct model *worlds[DEPTH_MAX];
+	struct model_move path[DEPTH_MAX];
+	size_t moves;
+	size_t settled;
+	size_t commits;
+	size_t limit;
+	const char *broken;
+	unsigned broken_depth;
+};
+
+static bool seen_add(struct seen *seen, uint64_t key)
+{
+	size_t i;
+
+	key += key == 0;
+	for (i = key & seen->mask; seen->slots[i]; i = (i + 1) & seen->mask) {
+		if (seen->slots[i] == key)
+			return false;
+	}
+	check(seen->n * 4 < seen->mask * 3);
+	seen->slots[i] = key;
+	seen->n++;
+	return true;
+}
+
+static void print_path(const struct model_config *config, const struct model_move *path, unsigned n)
+{
+	struct model *model = model_new(config);
+
+	for (unsigned i = 0; i < n; i++) {
+		model_print_move(model, &path[i]);
+		model_make(model, &path[i]);
+	}
+	printf("# broken: %s\n", model->broken ? model->broken : "nothing");
+	model_free(model);
+}
+
+static void visit(struct search *search, unsigned depth);
+
+/* One move from worlds[depth]; false when it is no case of its own. */
+static bool try_move(struct search *search, unsigned depth, const struct model_move *move)
+{
+	struct model *next = search->worlds[depth + 1];
+
+	model_copy(next, search->worlds[depth]);
+	search->path[depth] = *move;
+	search->moves++;
+	if (!model_make(next, move))
+		return false;
+	check(!next->overflow);
+	if (next->broken) {
+		search->broken = next->broken;
+		search->broken_depth = depth + 1;
+		return true;
+	}
+	if (seen_add(&search->seen, model_fingerprint(next)))
+		visit(search, depth + 1);
+	return true;
+}
+
+static void visit(struct search *search, unsigned depth)
+{
+	const struct model *world = search->worlds[depth];
+	struct model_move moves[MODEL_MOVES_MAX];
+	size_t n = model_moves(world, moves);
+
+	check(depth + 1 < DEPTH_MAX);
+	search->settled += model_settled(world) && world->begun;
+	search->commits += world->n_rounds && world->rounds[0].cell == CKPTD_COMMIT;
+	for (size_t i = 0; i < n && !search->broken && search->seen.n < search->limit; i++) {
+		struct model_move move = moves[i];
+
+		try_move(search, depth, &move);
+		for (move.crash_before = 0;
+		     world->crashes && model_move_steps(&move) && !search->broken;
+		     move.crash_before++) {
+			if (!try_move(search, depth, &move))
+				break;
+		}
+	}
+}
+
+static void search_all(const char *name, const struct model_config *config, struct search *search)
+{
+	size_t slots = (size_t)1 << (config->members > 2 && config->crashes ? 27 : 23);
+	clock_t start = clock();
+
+	memset(search, 0, sizeof(*search));
+	search->limit = slots / 4 * 3 - 1024;
+	search->seen = (struct seen){calloc(slots, sizeof(uint64_t)), slots - 1, 0};
+	check(search->seen.slots);
+	for (unsigned i = 0; i < DEPTH_MAX; i++)
+		search->worlds[i] = model_new(config);
+	visit(search, 0);
+	printf("# %s: %zu states, %zu moves, %zu settled, %zu after a commit, %.1f s\n", name,
+	    search->seen.n, search->moves, search->settled, search->commits,
+	    (double)(clock() - start) / CLOCKS_PER_SEC);
+	if (search->broken)
+		print_path(config, search->path, search->broken_depth);
+	for (unsigned i = 0; i < DEPTH_MAX; i++)
+		model_free(search->worlds[i]);
+	free(search->seen.slots);
+}
+
+static const struct model_config base = {
+    .nodes = 2,
+    .members = 2,
+    .first_coordinator = 0,
+    .rounds = 1,
+    .vote_ms = 1000,
+    .hold_ms = 1500,
+};
+
+static void must_hold(const char *name, const struct model_config *config)
+{
+	struct search search;
+
+	search_all(name, config, &search);
+	check(!search.broken);
+	check(search.seen.n < search.limit);
+	check(search.commits > 0 && search.settled > 0);
+}
+
+static void two_members_with_every_order_and_one_crash(void)
+{
+	struct model_config config = base;
+
+	config.crashes = 1;
+	must_hold("coordinator is a member, hold timer after vote timer", &config);
+	config.hold_ms = 500;
+	must_hold("coordinator is a member, hold timer before vote timer", &config);
+	config.nodes = 3;
+	config.first_coordinator = 2;
+	must_hold("coordinator apart", &config);
+}
+
+static void two_members_with_a_failing_operation_and_an_early_watchdog(void)
+{
+	struct model_config config = base;
+
+	config.nodes = 3;
+	config.first_coordinator = 2;
+	config.faults = 1;
+	config.watchdogs = 1;
+	must_hold("fault and watchdog", &config);
+}
+
+static void two_members_while_the_coordinator_changes(void)
+{
+	struct model_config config = base;
+
+	config.depositions = 1;
+	config.faults = 1;
+	must_hold("deposed, and a fault", &config);
+}
+
+static void three_members_with_every_order(void)
+{
+	struct model_config config = base;
+
+	config.nodes = 3;
+	config.members = 3;
+	must_hold("three members", &config);
+}
+
+static void three_members_with_every_order_and_one_crash(void)
+{
+	struct model_config config = base;
+
+	config.nodes = 3;
+	config.members = 3;
+	config.crashes = 1;
+	must_hold("three members, one crash", &config);
+}
+
+/* The control: the search must see what goes wrong when ved dumps a VE that has run on. */
+static void a_ved_that_dumps_what_is_not_frozen_is_found_out(void)
+{
+	struct model_config config = base;
+	struct search search;
+
+	config.watchdogs = 1;
+	config.sloppy_ved = true;
+	search_all("sloppy ved", &config, &search);
+	check(search.broken);
+	check_str(search.broken,
+	    "a member ran on before every member was frozen, and the round committed");
+}
+
+/* ---- random walks */
+
+struct walk {
+	unsigned commits;
+	unsigned aborts;
+	unsigned steps;
+};
+
+static void fail_walk(const struct model *model, uint64_t seed)
+{
+	printf("Bail out! seed %" PRIu64 ": %s\n", seed, model->broken);
+	exit(1);
+}
+
+static void random_move(struct model *model, struct rng *rng, struct model_move *moves, size_t n)
+{
+	struct model_move move = moves[rng_below(rng, n)];
+	bool rare =
+	    move.kind != MOVE_DELIVER && move.kind != MOVE_BEGIN && move.kind != MOVE_RESTART;
+
+	if (rare && !rng_chance(rng, 0.01))
+		return;
+	if (model->crashes && model_move_steps(&move) && rng_chance(rng, 0.02))
+		move.crash_before = (int8_t)rng_below(rng, 4);
+	model_make(model, &move);
+}
+
+/* After the storm everything is delivered, and timers fire only when nothing else is left. */
+static void calm_down(struct model *model, uint64_t seed)
+{
+	struct model_move moves[MODEL_MOVES_MAX];
+
+	model->faults = model->depositions = model->crashes = model->watchdogs = 0;
+	model->config.duplicates = false;
+	for (unsigned i = 0; i < 3000; i++) {
+		size_t n = model_moves(model, moves), pick = n;
+
+		for (size_t k = 0; k < n; k++) {
+			if (moves[k].kind != MOVE_TIMER && moves[k].kind != MOVE_BEGIN &&
+			    (pick == n || moves[k].kind == MOVE_RESTART))
+				pick = k;
+		}
+		for (size_t k = 0; k < n && pick == n; k++)
+			pick = moves[k].kind == MOVE_TIMER ? k : n;
+		if (pick == n)
+			break;
+		model_make(model, &moves[pick]);
+		if (model->broken)
+			fail_walk(model, seed);
+	}
+	if (!model_settled(model))
+		model->broken = "not settled after the storm";
+	if (model->broken)
+		fail_walk(model, seed);
+}
+
+static void walk_once(const struct model_config *config, uint64_t seed, struct walk *walk)
+{
+	struct model *model = model_new(config);
+	struct model_move moves[MODEL_MOVES_MAX];
+	struct rng rng;
+	size_t n;
+
+	rng_init(&rng, seed);
+	for (unsigned i = 0; i < 3000 && !model->overflow; i++) {
+		n = model_moves(model, moves);
+		if (!n)
+			break;
+		random_move(model, &rng, moves, n);
+		walk->steps++;
+		if (model->broken)
+			fail_walk(model, seed);
+	}
+	if (!model->overflow)
+		calm_down(model, seed);
+	for (unsigned i = 0; i < model->n_rounds; i++) {
+		walk->commits += model->rounds[i].cell == CKPTD_COMMIT;
+		walk->aborts += model->rounds[i].cell == CKPTD_ABORT;
+	}
+	model_free(model);
+}
+
+static void four_members_in_random_storms(void)
+{
+	struct model_config config = base;
+	struct walk walk = {0};
+
+	config.nodes = 5;
+	config.members = 4;
+	config.rounds = MODEL_ROUNDS - 1;
+	config.crashes = 3;
+	config.faults = 3;
+	config.watchdogs = 1;
+	config.depositions = 1;
+	config.resend_ms = 200;
+	config.duplicates = true;
+	for (uint64_t seed = 1; seed <= 6000; seed++)
+		walk_once(&config, seed, &walk);
+	printf(
+	    "# %u rounds committed, %u aborted, %u steps\n", walk.commits, walk.aborts, walk.steps);
+	check(walk.commits > 1000 && walk.aborts > 3000);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && !strcmp(argv[1], "--long"))
+		return test_main((struct test[]){
+		    TEST(three_members_with_every_order_and_one_crash),
+		    {0},
+		});
+	return test_main((struct test[]){
+	    TEST(a_ved_that_dumps_what_is_not_frozen_is_found_out),
+	    TEST(two_members_with_every_order_and_one_crash),
+	    TEST(two_members_with_a_failing_operation_and_an_early_watchdog),
+	    TEST(two_members_while_the_coordinator_changes),
+	    TEST(three_members_with_every_order),
+	    TEST(four_members_in_random_storms),
+	    {0},
+	});
+}
