@@ -421,6 +421,12 @@ int eventlog_append(struct eventlog *log, const struct logged_event *event)
 	return r;
 }
 
+void eventlog_discard(struct eventlog *log)
+{
+	log->batch_events = 0;
+	buf_clear(&log->batch);
+}
+
 static int write_batch(struct eventlog *log)
 {
 	const struct segment *segment = &log->segments[log->count - 1];
@@ -452,8 +458,7 @@ int eventlog_commit(struct eventlog *log,
 			done(userdata, &record.event);
 		}
 	}
-	log->batch_events = 0;
-	buf_clear(&log->batch);
+	eventlog_discard(log);
 	return r;
 }
 

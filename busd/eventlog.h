@@ -75,6 +75,9 @@ int eventlog_append(struct eventlog *log, const struct logged_event *event);
 int eventlog_commit(struct eventlog *log,
     void (*done)(void *userdata, const struct logged_event *event), void *userdata);
 
+/* Empties the batch without writing it. */
+void eventlog_discard(struct eventlog *log);
+
 struct eventlog_page {
 	struct position reached; /* of the last event given, or as asked */
 	bool more;               /* others follow */
