@@ -1,0 +1,90 @@
+/* The inside of migrated's core, shared by its files. */
+#ifndef MIGRATED_CORE_H
+#define MIGRATED_CORE_H
+
+#include "migrated/migrated.h"
+
+#define NODES_MAX PEERS_MAX
+#define PENDING_MAX 32
+#define ASK_TRIES_MAX 6
+
+/* What this node knows of a VE that the facts do not say. */
+struct keep {
+	char name[NODE_NAME_MAX + 1];
+	uint64_t begun;    /* epoch that was journaled here; 0: none */
+	uint64_t busy;     /* epoch of the RUN or END under way; 0: none */
+	struct mono began; /* when the RUN was asked */
+	uint64_t failed;   /* epoch whose start failed, with ... */
+	enum msg_migrated_trouble trouble;
+	char reason[MIGRATED_REASON];
+	struct mono tell_at; /* next time to tell the coordinator */
+};
+
+/* What the coordinator knows of a VE that the facts do not say. */
+struct place {
+	char name[NODE_NAME_MAX + 1];
+	uint64_t epoch; /* the epoch seen, and since when */
+	struct mono since;
+	bool writing;
+	struct mono retry_at;
+	uint64_t reported; /* epoch that a node reported, 0: none */
+	enum msg_migrated_trouble trouble;
+	char reason[MIGRATED_REASON];
+};
+
+struct pending {
+	struct migrated_request request;
+	unsigned tries;
+	bool writing;
+	struct msg_migrated_ve_fact wanted;
+};
+
+struct migrated {
+	struct migrated_config config;
+	char self[NODE_NAME_MAX + 1];
+	struct mono now, scan_at, read_at;
+	bool started, reading, read_again, listing, list_again;
+	bool have_facts, have_locals, mine;
+	uint64_t revision;
+	size_t n_ves, n_nodes, n_locals, n_keeps, n_places, n_pending;
+	struct migrated_ve ves[MIGRATED_VES_MAX];
+	struct migrated_node nodes[NODES_MAX];
+	struct migrated_local locals[MIGRATED_VES_MAX];
+	struct keep keeps[MIGRATED_VES_MAX];
+	struct place places[MIGRATED_VES_MAX];
+	struct pending pending[PENDING_MAX];
+};
+
+/* The next free action; an action too many is dropped: the next look finds it again. */
+struct migrated_action *action_add(struct migrated_actions *actions, enum migrated_action_kind kind, const char *name);
+const struct migrated_ve *find_ve(const struct migrated *migrated, const char *name);
+const struct migrated_node *find_node(const struct migrated *migrated, const char *name);
+void read_facts(struct migrated *migrated, struct migrated_actions *actions);
+void list_locals(struct migrated *migrated, struct migrated_actions *actions);
+void copy_text(char *to, size_t size, const char *from);
+
+/* placement.c */
+void place_all(struct migrated *migrated, struct migrated_actions *actions);
+void place_report(struct migrated *migrated, const struct migrated_event *event);
+void place_written(struct migrated *migrated, const struct migrated_event *event);
+void place_forget(struct migrated *migrated);
+bool place_is_writing(struct migrated *migrated, const char *name);
+/* request.c */
+bool ask_is_pending(const struct migrated *migrated, const char *name);
+void ask_take(struct migrated *migrated, const struct migrated_request *request, struct migrated_actions *actions);
+void ask_all(struct migrated *migrated, struct migrated_actions *actions);
+bool ask_written(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions);
+void ask_refuse_all(struct migrated *migrated, struct migrated_actions *actions);
+/* Chooses a node for a VE that starts from ckpt (NULL: cold), not `not` unless it is the only one; "" when there is none. */
+const char *choose_node(const struct migrated *migrated, const struct migrated_ckpt *ckpt, const char *not);
+/* The newest checkpoint that is not set aside, or NULL. */
+const struct migrated_ckpt *usable_ckpt(const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact);
+/* The fact that follows: next epoch, from this checkpoint, on that node. */
+void next_fact(struct msg_migrated_ve_fact *fact, const struct migrated_ckpt *ckpt, const char *node);
+/* keep.c */
+void keep_all(struct migrated *migrated, struct migrated_actions *actions);
+void keep_begun(struct migrated *migrated, const struct migrated_begun *begun, size_t count);
+void keep_ran(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions);
+void keep_ended(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions);
+
+#endif

@@ -1,0 +1,195 @@
+/*
+ * Keeping: what ved runs is made to agree with what the facts say of this node.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "migrated/core.h"
+
+static struct keep *find_keep(struct migrated *migrated, const char *name)
+{
+	for (size_t i = 0; i < migrated->n_keeps; i++)
+		if (strcmp(migrated->keeps[i].name, name) == 0)
+			return &migrated->keeps[i];
+	return NULL;
+}
+
+static struct keep *add_keep(struct migrated *migrated, const char *name)
+{
+	struct keep *keep = find_keep(migrated, name);
+
+	if (keep || migrated->n_keeps == MIGRATED_VES_MAX)
+		return keep;
+	keep = &migrated->keeps[migrated->n_keeps++];
+	memset(keep, 0, sizeof(*keep));
+	copy_text(keep->name, sizeof(keep->name), name);
+	return keep;
+}
+
+static const struct migrated_local *find_local(const struct migrated *migrated, const char *name)
+{
+	for (size_t i = 0; i < migrated->n_locals; i++)
+		if (strcmp(migrated->locals[i].name, name) == 0)
+			return &migrated->locals[i];
+	return NULL;
+}
+
+void keep_begun(struct migrated *migrated, const struct migrated_begun *begun, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct keep *keep = add_keep(migrated, begun[i].name);
+
+		if (keep)
+			keep->begun = begun[i].epoch;
+	}
+}
+
+static void run(struct migrated *migrated, struct keep *keep, const struct msg_migrated_ve_fact *fact,
+    struct migrated_actions *actions)
+{
+	/* Journal and RUN go together or wait for the next look. */
+	if (actions->count + 2 > MIGRATED_ACTIONS_MAX)
+		return;
+	keep->begun = keep->busy = fact->epoch;
+	keep->began = migrated->now;
+	action_add(actions, MIGRATED_JOURNAL, fact->name)->epoch = fact->epoch;
+	action_add(actions, MIGRATED_RUN, fact->name)->fact = *fact;
+}
+
+static void end(struct keep *keep, uint64_t epoch, struct migrated_actions *actions)
+{
+	if (keep->busy || actions->count == MIGRATED_ACTIONS_MAX)
+		return;
+	keep->busy = epoch;
+	action_add(actions, MIGRATED_END, keep->name)->epoch = epoch;
+}
+
+static void tell(struct migrated *migrated, struct keep *keep, uint64_t epoch, enum msg_migrated_trouble trouble,
+    const char *reason, struct migrated_actions *actions)
+{
+	struct migrated_action *action;
+
+	if (mono_before(migrated->now, keep->tell_at))
+		return;
+	keep->tell_at = mono_add_ms(migrated->now, migrated->config.retry_ms);
+	action = action_add(actions, MIGRATED_TELL, keep->name);
+	action->epoch = epoch;
+	action->trouble = trouble;
+	copy_text(action->reason, sizeof(action->reason), reason);
+}
+
+/* The facts want this VE here, under this epoch. */
+static void keep_running(struct migrated *migrated, struct keep *keep, const struct msg_migrated_ve_fact *fact,
+    const struct migrated_local *local, struct migrated_actions *actions)
+{
+	if (keep->busy || (local && local->epoch > fact->epoch))
+		return;
+	if (local && local->epoch == fact->epoch && local->running)
+		return;
+	if (keep->failed == fact->epoch)
+		tell(migrated, keep, fact->epoch, keep->trouble, keep->reason, actions);
+	else if (keep->begun == fact->epoch || (local && local->epoch == fact->epoch))
+		tell(migrated, keep, fact->epoch, MSG_MIGRATED_TROUBLE_DIED, "its processes ended", actions);
+	else
+		run(migrated, keep, fact, actions);
+}
+
+static void keep_fact(struct migrated *migrated, const struct msg_migrated_ve_fact *fact, struct migrated_actions *actions)
+{
+	const struct migrated_local *local = find_local(migrated, fact->name);
+	struct keep *keep = add_keep(migrated, fact->name);
+
+	if (!keep)
+		return;
+	if (fact->want == MSG_MIGRATED_WANT_RUN)
+		keep_running(migrated, keep, fact, local, actions);
+	else if (local && local->epoch <= fact->epoch)
+		end(keep, local->epoch, actions);
+}
+
+/* A VE that the facts want elsewhere, or no more. */
+static void keep_stray(struct migrated *migrated, const struct migrated_local *local, struct migrated_actions *actions)
+{
+	const struct migrated_ve *ve = find_ve(migrated, local->name);
+	struct keep *keep;
+
+	if (ve && (strcmp(ve->fact.node, migrated->self) == 0 || ve->fact.epoch <= local->epoch))
+		return;
+	keep = add_keep(migrated, local->name);
+	if (keep)
+		end(keep, local->epoch, actions);
+}
+
+static bool is_wanted_here(const struct migrated *migrated, const char *name)
+{
+	const struct migrated_ve *ve = find_ve(migrated, name);
+
+	return ve && strcmp(ve->fact.node, migrated->self) == 0;
+}
+
+/* What has left this node is forgotten, also in the journal. */
+static void forget_others(struct migrated *migrated, struct migrated_actions *actions)
+{
+	for (size_t i = migrated->n_keeps; i-- > 0;) {
+		struct keep *keep = &migrated->keeps[i];
+
+		if (keep->busy || is_wanted_here(migrated, keep->name) || find_local(migrated, keep->name))
+			continue;
+		if (keep->begun) {
+			if (actions->count == MIGRATED_ACTIONS_MAX)
+				return;
+			action_add(actions, MIGRATED_JOURNAL, keep->name)->epoch = 0;
+		}
+		*keep = migrated->keeps[--migrated->n_keeps];
+	}
+}
+
+void keep_all(struct migrated *migrated, struct migrated_actions *actions)
+{
+	for (size_t i = 0; i < migrated->n_ves; i++)
+		if (strcmp(migrated->ves[i].fact.node, migrated->self) == 0)
+			keep_fact(migrated, &migrated->ves[i].fact, actions);
+	for (size_t i = 0; i < migrated->n_locals; i++)
+		keep_stray(migrated, &migrated->locals[i], actions);
+	forget_others(migrated, actions);
+}
+
+void keep_ran(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
+{
+	struct keep *keep = find_keep(migrated, event->name);
+	const struct migrated_ve *ve = find_ve(migrated, event->name);
+	struct migrated_action *action;
+
+	/* What ved has must be seen again before anything is concluded. */
+	migrated->have_locals = false;
+	list_locals(migrated, actions);
+	if (!keep || keep->busy != event->epoch)
+		return;
+	keep->busy = 0;
+	if (event->result == 0) {
+		action = action_add(actions, MIGRATED_RUNS, event->name);
+		action->epoch = event->epoch;
+		action->took_ms = (uint64_t)mono_to_ms(mono_sub(migrated->now, keep->began));
+		if (ve)
+			action->fact = ve->fact;
+		return;
+	}
+	/* Out of reach says nothing about the VE: whether it runs is seen by the list. */
+	if (event->result == -EAGAIN)
+		return;
+	keep->failed = event->epoch;
+	keep->trouble = event->trouble;
+	keep->tell_at = MONO_ZERO;
+	copy_text(keep->reason, sizeof(keep->reason), event->reason ? event->reason : "");
+}
+
+void keep_ended(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
+{
+	struct keep *keep = find_keep(migrated, event->name);
+
+	migrated->have_locals = false;
+	list_locals(migrated, actions);
+	if (keep)
+		keep->busy = 0;
+}

@@ -1,0 +1,166 @@
+/*
+ * The core of migrated: where each VE runs (depsys paper, section 5: "the coordinator uses the last saved checkpoint to
+ * initiate a recovery procedure and spawn new nodes", "on different adjacent nodes").
+ *
+ * It plays two parts, both level-triggered: each looks at the last snapshot of the facts, never at a history of messages,
+ * so that any process may die between any two actions and its successor goes on.
+ *
+ *	placement (placement.c)		on the coordinator's node only: for every VE that is on a dead node, has no node, or
+ *					is in trouble, one transaction that raises its epoch and names node and checkpoint
+ *	keeping (keep.c)		on every node: makes what ved runs agree with what the facts say of this node
+ *
+ * The writer is checked by the transaction itself (versions of coord/<cluster>, ve/<name> and cat/<name>); a conflict or a
+ * result in doubt means: read again.  That an epoch was begun here is journaled before ved is asked, so that a VE that is
+ * missing later is known to have died, and is not started twice from the same checkpoint under one epoch.
+ *
+ * A failed start is tried on another node first; the second failure of one checkpoint sets it aside and takes the one
+ * before.  A VE that dies is restarted in place, then elsewhere, then given up (want = failed), with the reason told.
+ * Rejected: letting the node itself restart a dead VE without a new epoch (its state would go back under an epoch in which
+ * clients have seen more).
+ */
+#ifndef MIGRATED_MIGRATED_H
+#define MIGRATED_MIGRATED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/keys.h"
+#include "common/mono.h"
+#include "proto/migrated.h"
+
+#define MIGRATED_VES_MAX 256
+#define MIGRATED_CKPTS_MAX 8
+#define MIGRATED_REPLICAS_MAX 4
+#define MIGRATED_ACTIONS_MAX 64
+#define MIGRATED_REASON 256
+
+struct migrated;
+
+struct migrated_config {
+	const char *self;         /* node name; copied */
+	uint32_t scan_ms;         /* between two looks at the facts without a hint */
+	uint32_t restarts_max;    /* in place; as many again elsewhere, then failed */
+	uint32_t steady_ms;       /* running this long makes earlier restarts forgotten */
+	uint32_t retry_ms;        /* before the same thing is tried again */
+};
+
+/* A committed checkpoint, from the catalogue. */
+struct migrated_ckpt {
+	uint64_t id;
+	uint8_t oid[32];
+	size_t n_replicas;
+	char replicas[MIGRATED_REPLICAS_MAX][NODE_NAME_MAX + 1];
+};
+
+struct migrated_ve {
+	struct msg_migrated_ve_fact fact;
+	uint64_t version;     /* of ve/<name> */
+	uint64_t cat_version; /* of cat/<name>; 0: none */
+	size_t n_ckpts;       /* newest last */
+	struct migrated_ckpt ckpts[MIGRATED_CKPTS_MAX];
+};
+
+struct migrated_node {
+	char name[NODE_NAME_MAX + 1];
+	bool alive; /* may be given VEs */
+	bool dead;  /* verdict, or left: its VEs are to go elsewhere */
+};
+
+struct migrated_local {
+	char name[NODE_NAME_MAX + 1];
+	uint64_t epoch;
+	bool running; /* or frozen; false: its processes have ended */
+};
+
+struct migrated_begun {
+	char name[NODE_NAME_MAX + 1];
+	uint64_t epoch;
+};
+
+enum migrated_event_kind {
+	MIGRATED_START,    /* begun: the journal */
+	MIGRATED_TIMEOUT,
+	MIGRATED_FACTS,    /* ves, count, revision: all facts; ok = false: they could not be read */
+	MIGRATED_NODES,    /* nodes, count */
+	MIGRATED_COORD,    /* mine: this node holds the coordinator's lease */
+	MIGRATED_LOCALS,   /* locals, count: all that ved has; ok = false: ved does not answer */
+	MIGRATED_HINT,     /* facts or VEs may have changed */
+	MIGRATED_RAN,      /* name, epoch, result, trouble, reason: answer to RUN; -EAGAIN: ved or gosd out of reach */
+	MIGRATED_ENDED,    /* name, result: answer to END */
+	MIGRATED_WRITTEN,  /* name, ok: answer to WRITE or REMOVE; then a new look at the facts */
+	MIGRATED_REPORT,   /* name, epoch, trouble, reason: from a node */
+	MIGRATED_ASKED,    /* request: by a client, on the coordinator */
+};
+
+enum migrated_ask { MIGRATED_ASK_RUN, MIGRATED_ASK_STOP, MIGRATED_ASK_RM, MIGRATED_ASK_RESTORE };
+
+struct migrated_request {
+	enum migrated_ask ask;
+	uint64_t id;                       /* comes back in ANSWER */
+	char name[NODE_NAME_MAX + 1];
+	uint64_t ckpt;                     /* RESTORE */
+	struct msg_migrated_ve_fact fact;  /* RUN: what the client wants; node may be empty */
+};
+
+struct migrated_event {
+	enum migrated_event_kind kind;
+	struct mono now;
+	bool ok, mine;
+	uint64_t revision;
+	size_t count;
+	const struct migrated_ve *ves;
+	const struct migrated_node *nodes;
+	const struct migrated_local *locals;
+	const struct migrated_begun *begun;
+	const char *name;
+	uint64_t epoch;
+	int result;
+	enum msg_migrated_trouble trouble;
+	const char *reason;
+	const struct migrated_request *request;
+};
+
+enum migrated_action_kind {
+	MIGRATED_READ,    /* read all facts; answer FACTS */
+	MIGRATED_LIST,    /* ask ved; answer LOCALS */
+	MIGRATED_JOURNAL, /* name, epoch (0: forget): durable before the next action */
+	MIGRATED_RUN,     /* fact: fetch what is needed, start or restore; answer RAN */
+	MIGRATED_END,     /* name, epoch: stop it; answer ENDED */
+	MIGRATED_WRITE,   /* fact, version, cat_version: transaction; answer WRITTEN */
+	MIGRATED_REMOVE,  /* name, version, cat_version: facts away; answer WRITTEN */
+	MIGRATED_TELL,    /* name, epoch, trouble, reason: report to the coordinator */
+	MIGRATED_ANSWER,  /* id, status (enum rpc_status), fact or reason */
+	MIGRATED_RUNS,    /* fact, took_ms: it runs (event ve.recovered) */
+};
+
+struct migrated_action {
+	enum migrated_action_kind kind;
+	uint64_t id;
+	int status;
+	char name[NODE_NAME_MAX + 1];
+	uint64_t epoch, version, cat_version, took_ms;
+	enum msg_migrated_trouble trouble;
+	char reason[MIGRATED_REASON];
+	struct msg_migrated_ve_fact fact;
+};
+
+struct migrated_actions {
+	size_t count;
+	struct migrated_action list[MIGRATED_ACTIONS_MAX + 1]; /* one more takes what is too much */
+};
+
+int migrated_new(struct migrated **out, const struct migrated_config *config);
+struct migrated *migrated_free(struct migrated *migrated);
+void migrated_step(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions);
+struct mono migrated_deadline(const struct migrated *migrated);
+
+/* The last snapshot, in the order of names. */
+size_t migrated_count(const struct migrated *migrated);
+const struct migrated_ve *migrated_at(const struct migrated *migrated, size_t i);
+/* When the facts were last read; MONO_NEVER: not yet. */
+struct mono migrated_read_at(const struct migrated *migrated);
+/* Asserts what must always hold. */
+void migrated_check(const struct migrated *migrated);
+
+#endif

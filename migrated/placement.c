@@ -1,0 +1,286 @@
+/*
+ * Placement: the coordinator's part.  Each decision is one fact with the next epoch, written by one transaction.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "migrated/core.h"
+
+#define ATTEMPTS_PER_CKPT 2
+#define COLD_ATTEMPTS_MAX 3
+
+static struct place *find_place(struct migrated *migrated, const char *name)
+{
+	for (size_t i = 0; i < migrated->n_places; i++)
+		if (strcmp(migrated->places[i].name, name) == 0)
+			return &migrated->places[i];
+	return NULL;
+}
+
+/* Never fails for a VE of the snapshot: there are as many places, and those of VEs that are gone are dropped first. */
+static struct place *add_place(struct migrated *migrated, const char *name)
+{
+	struct place *place = find_place(migrated, name);
+
+	if (place)
+		return place;
+	for (size_t i = migrated->n_places; i-- > 0 && migrated->n_places == MIGRATED_VES_MAX;)
+		if (!find_ve(migrated, migrated->places[i].name))
+			migrated->places[i] = migrated->places[--migrated->n_places];
+	if (migrated->n_places == MIGRATED_VES_MAX)
+		return NULL;
+	place = &migrated->places[migrated->n_places++];
+	memset(place, 0, sizeof(*place));
+	copy_text(place->name, sizeof(place->name), name);
+	return place;
+}
+
+bool place_is_writing(struct migrated *migrated, const char *name)
+{
+	const struct place *place = find_place(migrated, name);
+
+	return place && place->writing;
+}
+
+void place_forget(struct migrated *migrated)
+{
+	migrated->n_places = 0;
+}
+
+/* --- choosing --- */
+
+static bool is_set_aside(const struct msg_migrated_ve_fact *fact, uint64_t ckpt)
+{
+	for (size_t i = 0; i < fact->set_aside.count; i++)
+		if (fact->set_aside.item[i] == ckpt)
+			return true;
+	return false;
+}
+
+const struct migrated_ckpt *usable_ckpt(const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact)
+{
+	for (size_t i = ve->n_ckpts; i-- > 0;)
+		if (!is_set_aside(fact, ve->ckpts[i].id))
+			return &ve->ckpts[i];
+	return NULL;
+}
+
+static bool holds_replica(const struct migrated_ckpt *ckpt, const char *node)
+{
+	for (size_t i = 0; ckpt && i < ckpt->n_replicas; i++)
+		if (strcmp(ckpt->replicas[i], node) == 0)
+			return true;
+	return false;
+}
+
+static unsigned count_ves(const struct migrated *migrated, const char *node)
+{
+	unsigned count = 0;
+
+	for (size_t i = 0; i < migrated->n_ves; i++)
+		count += migrated->ves[i].fact.want == MSG_MIGRATED_WANT_RUN &&
+		    strcmp(migrated->ves[i].fact.node, node) == 0;
+	return count;
+}
+
+/* Images first (no transfer), then the fewest VEs, then the name, so that all coordinators choose alike. */
+static bool is_better(const struct migrated *migrated, const struct migrated_ckpt *ckpt, const char *a, const char *b)
+{
+	bool holds_a = holds_replica(ckpt, a), holds_b = holds_replica(ckpt, b);
+	unsigned count_a = count_ves(migrated, a), count_b = count_ves(migrated, b);
+
+	if (holds_a != holds_b)
+		return holds_a;
+	if (count_a != count_b)
+		return count_a < count_b;
+	return strcmp(a, b) < 0;
+}
+
+const char *choose_node(const struct migrated *migrated, const struct migrated_ckpt *ckpt, const char *not)
+{
+	const char *best = "", *last = "";
+
+	for (size_t i = 0; i < migrated->n_nodes; i++) {
+		const struct migrated_node *node = &migrated->nodes[i];
+
+		if (!node->alive)
+			continue;
+		if (strcmp(node->name, not) == 0)
+			last = node->name;
+		else if (!*best || is_better(migrated, ckpt, node->name, best))
+			best = node->name;
+	}
+	return *best ? best : last;
+}
+
+void next_fact(struct msg_migrated_ve_fact *fact, const struct migrated_ckpt *ckpt, const char *node)
+{
+	fact->epoch++;
+	copy_text(fact->node, sizeof(fact->node), node);
+	fact->has_start_from = ckpt != NULL;
+	fact->start_ckpt = ckpt ? ckpt->id : 0;
+	memset(fact->start_from, 0, sizeof(fact->start_from));
+	if (ckpt)
+		memcpy(fact->start_from, ckpt->oid, sizeof(fact->start_from));
+}
+
+/* --- deciding --- */
+
+static void give_up(struct msg_migrated_ve_fact *fact, const char *why, const char *reason)
+{
+	fact->want = MSG_MIGRATED_WANT_FAILED;
+	fact->epoch++;
+	snprintf(fact->reason, sizeof(fact->reason), "%s: %.200s", why, reason);
+}
+
+/* A checkpoint that failed twice is set aside; the oldest entry makes room. */
+static void set_aside(struct msg_migrated_ve_fact *fact, uint64_t ckpt)
+{
+	const size_t max = sizeof(fact->set_aside.item) / sizeof(fact->set_aside.item[0]);
+
+	if (fact->set_aside.count == max)
+		memmove(&fact->set_aside.item[0], &fact->set_aside.item[1],
+		    --fact->set_aside.count * sizeof(fact->set_aside.item[0]));
+	fact->set_aside.item[fact->set_aside.count++] = ckpt;
+	fact->has_set_aside = true;
+}
+
+static void decide_died(const struct migrated *migrated, const struct migrated_ve *ve, const struct place *place,
+    struct msg_migrated_ve_fact *fact)
+{
+	const struct migrated_ckpt *ckpt = usable_ckpt(ve, fact);
+	uint32_t max = migrated->config.restarts_max;
+	bool steady = !mono_before(migrated->now, mono_add_ms(place->since, migrated->config.steady_ms));
+	const struct migrated_node *node = find_node(migrated, fact->node);
+	bool in_place;
+
+	fact->restarts = steady ? 1 : fact->restarts + 1;
+	fact->attempts = 0;
+	in_place = fact->restarts <= max && node && node->alive;
+	if (fact->restarts > 2 * max) {
+		give_up(fact, "ended again and again", place->reason);
+		return;
+	}
+	snprintf(fact->reason, sizeof(fact->reason), "%s: %.200s", in_place ? "restart in place" : "restart elsewhere",
+	    place->reason);
+	next_fact(fact, ckpt, in_place ? node->name : choose_node(migrated, ckpt, fact->node));
+}
+
+static void decide_failed_start(const struct migrated *migrated, const struct migrated_ve *ve, const struct place *place,
+    struct msg_migrated_ve_fact *fact)
+{
+	const struct migrated_ckpt *ckpt;
+	bool cold = !fact->has_start_from;
+
+	fact->attempts++;
+	if (cold && fact->attempts >= COLD_ATTEMPTS_MAX) {
+		give_up(fact, "could not be started", place->reason);
+		return;
+	}
+	if (!cold && fact->attempts >= ATTEMPTS_PER_CKPT) {
+		set_aside(fact, fact->start_ckpt);
+		fact->attempts = 0;
+	}
+	ckpt = usable_ckpt(ve, fact);
+	if (!cold && !ckpt) {
+		give_up(fact, "no checkpoint could be restored", place->reason);
+		return;
+	}
+	snprintf(fact->reason, sizeof(fact->reason), "%s failed on %.63s: %.140s", cold ? "start" : "restore", fact->node,
+	    place->reason);
+	next_fact(fact, ckpt, choose_node(migrated, ckpt, fact->node));
+}
+
+static void decide_lost_node(const struct migrated *migrated, const struct migrated_ve *ve, struct msg_migrated_ve_fact *fact)
+{
+	const struct migrated_ckpt *ckpt = usable_ckpt(ve, fact);
+
+	if (*fact->node)
+		snprintf(fact->reason, sizeof(fact->reason), "node %s is dead", fact->node);
+	else
+		snprintf(fact->reason, sizeof(fact->reason), "there is a node again");
+	fact->attempts = 0;
+	next_fact(fact, ckpt, choose_node(migrated, ckpt, fact->node));
+}
+
+static bool has_lost_its_node(const struct migrated *migrated, const struct msg_migrated_ve_fact *fact)
+{
+	const struct migrated_node *node = find_node(migrated, fact->node);
+
+	return !*fact->node || (node && node->dead);
+}
+
+/* Fills fact with the next placement and returns true when there is something to do. */
+static bool decide(const struct migrated *migrated, const struct migrated_ve *ve, const struct place *place,
+    struct msg_migrated_ve_fact *fact)
+{
+	*fact = ve->fact;
+	if (ve->fact.want != MSG_MIGRATED_WANT_RUN)
+		return false;
+	if (has_lost_its_node(migrated, &ve->fact)) {
+		decide_lost_node(migrated, ve, fact);
+		/* Without any node it has none; that is said once. */
+		return *fact->node || *ve->fact.node;
+	}
+	if (place->reported != ve->fact.epoch)
+		return false;
+	if (place->trouble == MSG_MIGRATED_TROUBLE_DIED)
+		decide_died(migrated, ve, place, fact);
+	else
+		decide_failed_start(migrated, ve, place, fact);
+	return true;
+}
+
+static void place_one(struct migrated *migrated, const struct migrated_ve *ve, struct migrated_actions *actions)
+{
+	struct place *place = add_place(migrated, ve->fact.name);
+	struct migrated_action *action;
+	struct msg_migrated_ve_fact fact;
+
+	if (!place)
+		return;
+	if (place->epoch != ve->fact.epoch) {
+		place->epoch = ve->fact.epoch;
+		place->since = migrated->now;
+	}
+	if (place->writing || ask_is_pending(migrated, ve->fact.name) || mono_before(migrated->now, place->retry_at) ||
+	    actions->count == MIGRATED_ACTIONS_MAX)
+		return;
+	if (!decide(migrated, ve, place, &fact))
+		return;
+	place->writing = true;
+	action = action_add(actions, MIGRATED_WRITE, ve->fact.name);
+	action->fact = fact;
+	action->version = ve->version;
+	action->cat_version = ve->cat_version;
+}
+
+void place_all(struct migrated *migrated, struct migrated_actions *actions)
+{
+	for (size_t i = 0; i < migrated->n_ves; i++)
+		place_one(migrated, &migrated->ves[i], actions);
+}
+
+void place_report(struct migrated *migrated, const struct migrated_event *event)
+{
+	struct place *place = migrated->mine && find_ve(migrated, event->name) ? add_place(migrated, event->name) : NULL;
+
+	if (!place)
+		return;
+	place->reported = event->epoch;
+	place->trouble = event->trouble;
+	copy_text(place->reason, sizeof(place->reason), event->reason ? event->reason : "");
+}
+
+void place_written(struct migrated *migrated, const struct migrated_event *event)
+{
+	struct place *place = find_place(migrated, event->name);
+
+	if (!place)
+		return;
+	place->writing = false;
+	/* Until the facts have been read again this snapshot must not be acted on twice. */
+	migrated->have_facts = false;
+	if (!event->ok)
+		place->retry_at = mono_add_ms(migrated->now, migrated->config.retry_ms / 10);
+}

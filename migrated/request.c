@@ -1,0 +1,226 @@
+/*
+ * What clients ask of the coordinator: each request becomes one transaction, evaluated anew on each snapshot until it is
+ * written, refused, or was tried too often.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/rpc.h"
+#include "migrated/core.h"
+
+static void answer(const struct migrated_request *request, enum rpc_status status, const char *reason,
+    const struct msg_migrated_ve_fact *fact, struct migrated_actions *actions)
+{
+	struct migrated_action *action = action_add(actions, MIGRATED_ANSWER, request->name);
+
+	action->id = request->id;
+	action->status = (int)status;
+	copy_text(action->reason, sizeof(action->reason), reason);
+	if (fact)
+		action->fact = *fact;
+}
+
+static void drop(struct migrated *migrated, size_t i)
+{
+	migrated->pending[i] = migrated->pending[--migrated->n_pending];
+}
+
+static enum rpc_status want_new(const struct migrated *migrated, const struct migrated_request *request,
+    struct msg_migrated_ve_fact *fact, char *why, size_t size)
+{
+	const struct migrated_node *node = find_node(migrated, request->fact.node);
+
+	if (find_ve(migrated, request->name)) {
+		snprintf(why, size, "there is a VE %s already", request->name);
+		return RPC_FAILED;
+	}
+	if (migrated->n_ves == MIGRATED_VES_MAX) {
+		snprintf(why, size, "there are %d VEs, no more can be kept", MIGRATED_VES_MAX);
+		return RPC_FAILED;
+	}
+	for (size_t i = 0; i < migrated->n_ves && *request->fact.address; i++)
+		if (strcmp(migrated->ves[i].fact.address, request->fact.address) == 0) {
+			snprintf(why, size, "VE %s has the address %s", migrated->ves[i].fact.name, request->fact.address);
+			return RPC_FAILED;
+		}
+	if (*request->fact.node && (!node || !node->alive)) {
+		snprintf(why, size, node ? "node %s is not alive" : "there is no node %s", request->fact.node);
+		return node ? RPC_FAILED : RPC_NOT_FOUND;
+	}
+	*fact = request->fact;
+	copy_text(fact->name, sizeof(fact->name), request->name);
+	fact->want = MSG_MIGRATED_WANT_RUN;
+	/* Above every epoch that an earlier VE of this name can have had: each was a revision of the store. */
+	fact->epoch = migrated->revision;
+	snprintf(fact->reason, sizeof(fact->reason), "run");
+	next_fact(fact, NULL, node ? node->name : choose_node(migrated, NULL, ""));
+	if (!*fact->node) {
+		snprintf(why, size, "no node is alive that could run it");
+		return RPC_FAILED;
+	}
+	return RPC_OK;
+}
+
+static const struct migrated_ckpt *find_ckpt(const struct migrated_ve *ve, uint64_t id)
+{
+	for (size_t i = 0; i < ve->n_ckpts; i++)
+		if (ve->ckpts[i].id == id)
+			return &ve->ckpts[i];
+	return NULL;
+}
+
+static enum rpc_status want_restored(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct migrated_request *request, struct msg_migrated_ve_fact *fact, char *why, size_t size)
+{
+	const struct migrated_ckpt *ckpt = request->ckpt ? find_ckpt(ve, request->ckpt) : usable_ckpt(ve, fact);
+	const struct migrated_node *node = find_node(migrated, fact->node);
+
+	if (request->ckpt && !ckpt) {
+		snprintf(why, size, "%s has no checkpoint %llu", request->name, (unsigned long long)request->ckpt);
+		return RPC_NOT_FOUND;
+	}
+	fact->want = MSG_MIGRATED_WANT_RUN;
+	fact->restarts = fact->attempts = 0;
+	fact->set_aside.count = 0;
+	snprintf(fact->reason, sizeof(fact->reason), "restore on request");
+	next_fact(fact, ckpt, node && node->alive ? node->name : choose_node(migrated, ckpt, fact->node));
+	if (!*fact->node) {
+		snprintf(why, size, "no node is alive that could run it");
+		return RPC_FAILED;
+	}
+	return RPC_OK;
+}
+
+/* The fact that the request wants. */
+static enum rpc_status want(const struct migrated *migrated, const struct migrated_request *request,
+    struct msg_migrated_ve_fact *fact, char *why, size_t size)
+{
+	const struct migrated_ve *ve = find_ve(migrated, request->name);
+
+	if (request->ask == MIGRATED_ASK_RUN)
+		return want_new(migrated, request, fact, why, size);
+	if (!ve) {
+		snprintf(why, size, "there is no VE %s", request->name);
+		return RPC_NOT_FOUND;
+	}
+	*fact = ve->fact;
+	if (request->ask == MIGRATED_ASK_RESTORE)
+		return want_restored(migrated, ve, request, fact, why, size);
+	fact->want = MSG_MIGRATED_WANT_STOPPED;
+	fact->epoch++;
+	snprintf(fact->reason, sizeof(fact->reason), "stop on request");
+	return RPC_OK;
+}
+
+bool ask_is_pending(const struct migrated *migrated, const char *name)
+{
+	for (size_t i = 0; i < migrated->n_pending; i++)
+		if (strcmp(migrated->pending[i].request.name, name) == 0)
+			return true;
+	return false;
+}
+
+/* Did an earlier try succeed whose result was in doubt? */
+static bool is_done(const struct migrated *migrated, const struct pending *pending)
+{
+	const struct migrated_ve *ve = find_ve(migrated, pending->request.name);
+
+	if (pending->tries == 0)
+		return false;
+	if (pending->request.ask == MIGRATED_ASK_RM)
+		return !ve;
+	return ve && ve->fact.epoch == pending->wanted.epoch && ve->fact.want == pending->wanted.want &&
+	    ve->fact.start_ckpt == pending->wanted.start_ckpt && strcmp(ve->fact.node, pending->wanted.node) == 0;
+}
+
+static void write_wanted(const struct migrated *migrated, struct pending *pending, struct migrated_actions *actions)
+{
+	const struct migrated_ve *ve = find_ve(migrated, pending->request.name);
+	bool removes = pending->request.ask == MIGRATED_ASK_RM;
+	struct migrated_action *action =
+	    action_add(actions, removes ? MIGRATED_REMOVE : MIGRATED_WRITE, pending->request.name);
+
+	action->fact = pending->wanted;
+	action->version = ve ? ve->version : 0;
+	action->cat_version = ve ? ve->cat_version : 0;
+	pending->writing = true;
+	pending->tries++;
+}
+
+void ask_all(struct migrated *migrated, struct migrated_actions *actions)
+{
+	for (size_t i = migrated->n_pending; i-- > 0;) {
+		struct pending *pending = &migrated->pending[i];
+		char why[MIGRATED_REASON] = "";
+		enum rpc_status status;
+
+		if (pending->writing || place_is_writing(migrated, pending->request.name) ||
+		    actions->count + 2 > MIGRATED_ACTIONS_MAX)
+			continue;
+		if (is_done(migrated, pending)) {
+			answer(&pending->request, RPC_OK, "", &pending->wanted, actions);
+			drop(migrated, i);
+			continue;
+		}
+		status = want(migrated, &pending->request, &pending->wanted, why, sizeof(why));
+		if (status == RPC_OK && pending->tries < ASK_TRIES_MAX) {
+			write_wanted(migrated, pending, actions);
+			continue;
+		}
+		if (status == RPC_OK)
+			copy_text(why, sizeof(why), "the facts changed each time it was tried, or metad did not answer");
+		answer(&pending->request, status == RPC_OK ? RPC_UNREACHABLE : status, why, NULL, actions);
+		drop(migrated, i);
+	}
+}
+
+void ask_take(struct migrated *migrated, const struct migrated_request *request, struct migrated_actions *actions)
+{
+	struct pending *pending;
+
+	if (!migrated->mine) {
+		answer(request, RPC_UNREACHABLE, "this node is not the coordinator", NULL, actions);
+		return;
+	}
+	if (migrated->n_pending == PENDING_MAX) {
+		answer(request, RPC_FAILED, "too many requests wait", NULL, actions);
+		return;
+	}
+	for (size_t i = 0; i < migrated->n_pending; i++)
+		if (strcmp(migrated->pending[i].request.name, request->name) == 0) {
+			answer(request, RPC_FAILED, "another request for this VE is under way", NULL, actions);
+			return;
+		}
+	pending = &migrated->pending[migrated->n_pending++];
+	memset(pending, 0, sizeof(*pending));
+	pending->request = *request;
+}
+
+bool ask_written(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
+{
+	for (size_t i = 0; i < migrated->n_pending; i++) {
+		struct pending *pending = &migrated->pending[i];
+
+		if (!pending->writing || strcmp(pending->request.name, event->name) != 0)
+			continue;
+		pending->writing = false;
+		migrated->have_facts = false;
+		if (event->ok) {
+			answer(&pending->request, RPC_OK, "", &pending->wanted, actions);
+			drop(migrated, i);
+		}
+		return true;
+	}
+	return false;
+}
+
+void ask_refuse_all(struct migrated *migrated, struct migrated_actions *actions)
+{
+	while (migrated->n_pending > 0) {
+		struct pending *pending = &migrated->pending[migrated->n_pending - 1];
+
+		answer(&pending->request, pending->writing ? RPC_UNKNOWN : RPC_UNREACHABLE,
+		    "this node is no longer the coordinator", NULL, actions);
+		migrated->n_pending--;
+	}
+}

@@ -1,0 +1,546 @@
+/*
+ * The core in a small world: a store with versions, nodes with a ved each, crashes between any two actions.
+ * test-migrated [--seed N]: replays one run of the search.
+ */
+#include "migrated/migrated.h"
+
+#include <errno.h>
+
+#include "common/rng.h"
+#include "common/test.h"
+
+#define NODES 3
+
+enum { RPC_OK, RPC_FAILED, RPC_NOT_FOUND = 4 };
+
+struct copy {
+	bool present, running;
+	uint64_t epoch, ckpt;
+};
+
+struct node {
+	char name[8];
+	bool up, ved_up;
+	struct migrated *core;
+	struct migrated_actions todo;
+	size_t done;              /* actions of todo carried out */
+	uint64_t journal;         /* epoch begun, on disk */
+	struct copy copy;
+	struct migrated_event answer; /* one answer that waits to be delivered */
+	char answer_name[64];
+};
+
+static struct {
+	struct mono now;
+	uint64_t revision;
+	bool exists;
+	struct migrated_ve ve;
+	struct node nodes[NODES];
+	size_t coordinator;
+	uint64_t bad_ckpt;
+	uint64_t runs_begun[512]; /* how often each epoch was started */
+	uint64_t answers, last_status;
+	char last_reason[MIGRATED_REASON];
+	bool lose_writes;
+	struct rng rng;
+} world;
+
+static const struct migrated_config config = {.scan_ms = 1000, .restarts_max = 3, .steady_ms = 60000, .retry_ms = 1000};
+
+static void step(struct node *node, struct migrated_event *event)
+{
+	struct migrated_actions actions = {0};
+
+	event->now = world.now;
+	migrated_step(node->core, event, &actions);
+	migrated_check(node->core);
+	for (size_t i = 0; i < actions.count; i++) {
+		check(node->todo.count < MIGRATED_ACTIONS_MAX);
+		node->todo.list[node->todo.count++] = actions.list[i];
+	}
+}
+
+static void tell_nodes(struct node *node)
+{
+	struct migrated_node nodes[NODES] = {0};
+
+	for (size_t i = 0; i < NODES; i++) {
+		snprintf(nodes[i].name, sizeof(nodes[i].name), "%s", world.nodes[i].name);
+		nodes[i].alive = world.nodes[i].up;
+		nodes[i].dead = !world.nodes[i].up;
+	}
+	step(node, &(struct migrated_event){.kind = MIGRATED_NODES, .nodes = nodes, .count = NODES});
+}
+
+static void start_process(struct node *node)
+{
+	struct migrated_config own = config;
+	struct migrated_begun begun = {.epoch = node->journal};
+
+	own.self = node->name;
+	node->core = migrated_free(node->core);
+	node->todo.count = node->done = 0;
+	node->answer = (struct migrated_event){0};
+	check_int(migrated_new(&node->core, &own), 0);
+	snprintf(begun.name, sizeof(begun.name), "ve");
+	step(node, &(struct migrated_event){.kind = MIGRATED_START, .begun = &begun, .count = node->journal != 0});
+	tell_nodes(node);
+	step(node, &(struct migrated_event){.kind = MIGRATED_COORD, .mine = node == &world.nodes[world.coordinator]});
+}
+
+static void set_coordinator(size_t i)
+{
+	world.coordinator = i;
+	for (size_t k = 0; k < NODES; k++)
+		if (world.nodes[k].up)
+			step(&world.nodes[k], &(struct migrated_event){.kind = MIGRATED_COORD, .mine = k == i});
+}
+
+static void kill_node(size_t i)
+{
+	struct node *node = &world.nodes[i];
+
+	node->up = false;
+	node->copy = (struct copy){0};
+	node->core = migrated_free(node->core);
+	node->todo.count = node->done = 0;
+	for (size_t k = 0; k < NODES; k++)
+		if (world.nodes[k].up)
+			tell_nodes(&world.nodes[k]);
+}
+
+static void boot_node(size_t i)
+{
+	world.nodes[i].up = world.nodes[i].ved_up = true;
+	start_process(&world.nodes[i]);
+	for (size_t k = 0; k < NODES; k++)
+		if (world.nodes[k].up)
+			tell_nodes(&world.nodes[k]);
+}
+
+static void world_init(uint64_t seed)
+{
+	for (size_t i = 0; i < NODES; i++)
+		migrated_free(world.nodes[i].core);
+	memset(&world, 0, sizeof(world));
+	rng_init(&world.rng, seed);
+	world.revision = 10;
+	world.now = mono_ms(1000);
+	for (size_t i = 0; i < NODES; i++) {
+		snprintf(world.nodes[i].name, sizeof(world.nodes[i].name), "n%zu", i + 1);
+		world.nodes[i].up = world.nodes[i].ved_up = true;
+	}
+	for (size_t i = 0; i < NODES; i++)
+		start_process(&world.nodes[i]);
+}
+
+static void add_ckpt(uint64_t id, const char *replica)
+{
+	struct migrated_ckpt ckpt = {.id = id, .n_replicas = 1};
+
+	snprintf(ckpt.replicas[0], sizeof(ckpt.replicas[0]), "%s", replica);
+	ckpt.oid[0] = (uint8_t)id;
+	if (world.ve.n_ckpts == MIGRATED_CKPTS_MAX)
+		memmove(&world.ve.ckpts[0], &world.ve.ckpts[1], --world.ve.n_ckpts * sizeof(ckpt));
+	world.ve.ckpts[world.ve.n_ckpts++] = ckpt;
+	world.ve.cat_version = ++world.revision;
+}
+
+/* --- what the shell would do --- */
+
+static void do_read(struct node *node)
+{
+	step(node, &(struct migrated_event){.kind = MIGRATED_FACTS, .ok = true, .revision = world.revision, .ves = &world.ve,
+	    .count = world.exists});
+}
+
+static void do_list(struct node *node)
+{
+	struct migrated_local local = {.epoch = node->copy.epoch, .running = node->copy.running};
+
+	snprintf(local.name, sizeof(local.name), "ve");
+	step(node, &(struct migrated_event){.kind = MIGRATED_LOCALS, .ok = node->ved_up, .locals = &local,
+	    .count = node->copy.present});
+}
+
+static void do_run(struct node *node, const struct migrated_action *action)
+{
+	struct migrated_event event = {.kind = MIGRATED_RAN, .name = "ve", .epoch = action->fact.epoch};
+
+	check(node->journal == action->fact.epoch); /* durable before it is begun */
+	if (!node->ved_up) {
+		event.result = -EAGAIN;
+	} else if (action->fact.has_start_from && action->fact.start_ckpt == world.bad_ckpt) {
+		event.result = -EIO;
+		event.trouble = MSG_MIGRATED_TROUBLE_RESTORE_FAILED;
+		event.reason = "image cannot be used";
+	} else if (node->copy.present && node->copy.epoch >= action->fact.epoch) {
+		event.result = -ESTALE;
+	} else {
+		/* One epoch is started at most once, wherever. */
+		check(action->fact.epoch < 512 && world.runs_begun[action->fact.epoch]++ == 0);
+		node->copy = (struct copy){true, true, action->fact.epoch, action->fact.start_ckpt};
+	}
+	step(node, &event);
+}
+
+static void do_write(struct node *node, const struct migrated_action *action)
+{
+	bool match = world.exists ? action->version == world.ve.version && action->cat_version == world.ve.cat_version
+	                          : action->version == 0;
+	bool mine = node == &world.nodes[world.coordinator];
+	bool lost = world.lose_writes && rng_chance(&world.rng, 0.3);
+
+	if (match && mine) {
+		check(!world.exists || action->kind == MIGRATED_REMOVE || action->fact.epoch > world.ve.fact.epoch);
+		world.exists = action->kind == MIGRATED_WRITE;
+		world.ve.version = ++world.revision;
+		world.ve.fact = action->fact;
+		if (!world.exists)
+			memset(&world.ve, 0, sizeof(world.ve));
+	}
+	step(node, &(struct migrated_event){.kind = MIGRATED_WRITTEN, .name = "ve", .ok = match && mine && !lost});
+}
+
+static void do_tell(const struct migrated_action *action)
+{
+	struct node *coordinator = &world.nodes[world.coordinator];
+
+	if (coordinator->up)
+		step(coordinator, &(struct migrated_event){.kind = MIGRATED_REPORT, .name = "ve", .epoch = action->epoch,
+		    .trouble = action->trouble, .reason = action->reason});
+}
+
+static bool do_one(struct node *node)
+{
+	struct migrated_action action;
+
+	if (!node->up || node->done == node->todo.count)
+		return false;
+	action = node->todo.list[node->done++];
+	if (node->done == node->todo.count)
+		node->done = node->todo.count = 0;
+	switch (action.kind) {
+	case MIGRATED_READ:
+		do_read(node);
+		break;
+	case MIGRATED_LIST:
+		do_list(node);
+		break;
+	case MIGRATED_JOURNAL:
+		node->journal = action.epoch;
+		break;
+	case MIGRATED_RUN:
+		do_run(node, &action);
+		break;
+	case MIGRATED_END:
+		if (node->ved_up)
+			node->copy = (struct copy){0};
+		step(node, &(struct migrated_event){.kind = MIGRATED_ENDED, .name = "ve"});
+		break;
+	case MIGRATED_WRITE:
+	case MIGRATED_REMOVE:
+		do_write(node, &action);
+		break;
+	case MIGRATED_TELL:
+		do_tell(&action);
+		break;
+	case MIGRATED_ANSWER:
+		world.answers++;
+		world.last_status = (uint64_t)action.status;
+		snprintf(world.last_reason, sizeof(world.last_reason), "%s", action.reason);
+		break;
+	case MIGRATED_RUNS:
+		check_int(action.epoch, node->copy.epoch);
+		break;
+	}
+	return true;
+}
+
+static void settle(void)
+{
+	for (int i = 0; i < 20; i++) {
+		bool busy = true;
+
+		for (int guard = 0; busy && guard < 2000; guard++) {
+			busy = false;
+			for (size_t k = 0; k < NODES; k++)
+				busy |= do_one(&world.nodes[k]);
+		}
+		check(!busy);
+		world.now = mono_add_ms(world.now, 1000);
+		for (size_t k = 0; k < NODES; k++)
+			if (world.nodes[k].up)
+				step(&world.nodes[k], &(struct migrated_event){.kind = MIGRATED_TIMEOUT});
+	}
+}
+
+static unsigned running(void)
+{
+	unsigned count = 0;
+
+	for (size_t i = 0; i < NODES; i++)
+		count += world.nodes[i].up && world.nodes[i].copy.running;
+	return count;
+}
+
+static struct node *runner(void)
+{
+	for (size_t i = 0; i < NODES; i++)
+		if (world.nodes[i].up && world.nodes[i].copy.running)
+			return &world.nodes[i];
+	return NULL;
+}
+
+static void ask(enum migrated_ask what, const char *node, uint64_t ckpt)
+{
+	struct migrated_request request = {.ask = what, .id = 1, .ckpt = ckpt};
+
+	snprintf(request.name, sizeof(request.name), "ve");
+	snprintf(request.fact.node, sizeof(request.fact.node), "%s", node);
+	step(&world.nodes[world.coordinator], &(struct migrated_event){.kind = MIGRATED_ASKED, .request = &request});
+	settle();
+}
+
+static void run_on_n1(void)
+{
+	world_init(1);
+	settle();
+	ask(MIGRATED_ASK_RUN, "n1", 0);
+	check_int(world.last_status, RPC_OK);
+	check_int(running(), 1);
+	check_str(runner()->name, "n1");
+}
+
+/* --- claims --- */
+
+static void a_new_ve_runs_where_it_was_asked_for(void)
+{
+	run_on_n1();
+	check(world.nodes[0].copy.epoch > 10); /* above what an earlier VE of the name can have had */
+	ask(MIGRATED_ASK_RUN, "n1", 0);
+	check_int(world.last_status, RPC_FAILED);
+	check_str(world.last_reason, "there is a VE ve already");
+}
+
+static void a_dead_node_s_ve_goes_on_from_its_last_checkpoint_where_the_image_is(void)
+{
+	run_on_n1();
+	add_ckpt(7, "n2");
+	add_ckpt(8, "n3");
+	set_coordinator(1);
+	uint64_t epoch = world.ve.fact.epoch;
+
+	kill_node(0);
+	settle();
+	check_int(running(), 1);
+	check_str(runner()->name, "n3");
+	check_int(runner()->copy.ckpt, 8);
+	check_int(runner()->copy.epoch, epoch + 1);
+	check_str(world.ve.fact.reason, "node n1 is dead");
+}
+
+static void the_old_copy_ends_when_its_node_is_back(void)
+{
+	run_on_n1();
+	struct copy old = world.nodes[0].copy;
+
+	set_coordinator(1);
+	kill_node(0);
+	settle();
+	boot_node(0);
+	world.nodes[0].copy = old; /* it was cut off, not dead */
+	settle();
+	check_int(running(), 1);
+	check(!world.nodes[0].copy.present);
+}
+
+static void a_ve_that_dies_restarts_in_place_then_elsewhere_then_is_given_up(void)
+{
+	run_on_n1();
+	add_ckpt(5, "n2");
+	for (int i = 0; i < 3; i++) {
+		world.nodes[0].copy.running = false;
+		settle();
+		check_str(runner()->name, "n1");
+		check_int(runner()->copy.ckpt, 5);
+	}
+	for (int i = 0; i < 3; i++) {
+		const char *before = world.ve.fact.node;
+		char name[64];
+
+		snprintf(name, sizeof(name), "%s", before);
+		runner()->copy.running = false;
+		settle();
+		check(strcmp(runner()->name, name) != 0);
+	}
+	runner()->copy.running = false;
+	settle();
+	check_int(running(), 0);
+	check_int(world.ve.fact.want, MSG_MIGRATED_WANT_FAILED);
+	check_str(world.ve.fact.reason, "ended again and again: its processes ended");
+	ask(MIGRATED_ASK_RESTORE, "", 0);
+	check_int(running(), 1);
+}
+
+static void a_ve_that_ran_steadily_gets_its_restarts_back(void)
+{
+	run_on_n1();
+	for (int i = 0; i < 8; i++) {
+		for (int k = 0; k < 5; k++)
+			settle(); /* 20 s each */
+		world.nodes[0].copy.running = false;
+		settle();
+		check_str(runner()->name, "n1");
+		check_int(world.ve.fact.restarts, 1);
+	}
+}
+
+static void a_checkpoint_that_fails_twice_is_set_aside(void)
+{
+	run_on_n1();
+	add_ckpt(5, "n2");
+	add_ckpt(6, "n2");
+	world.bad_ckpt = 6;
+	world.nodes[0].copy.running = false;
+	settle();
+	check_int(running(), 1);
+	check_int(runner()->copy.ckpt, 5);
+	check_int(world.ve.fact.set_aside.count, 1);
+	check_int(world.ve.fact.set_aside.item[0], 6);
+}
+
+static void without_a_usable_checkpoint_it_says_so_and_does_not_start_cold(void)
+{
+	run_on_n1();
+	add_ckpt(6, "n2");
+	world.bad_ckpt = 6;
+	world.nodes[0].copy.running = false;
+	settle();
+	check_int(running(), 0);
+	check_int(world.ve.fact.want, MSG_MIGRATED_WANT_FAILED);
+	check_str(world.ve.fact.reason, "no checkpoint could be restored: image cannot be used");
+}
+
+static void stop_and_remove_end_it(void)
+{
+	run_on_n1();
+	ask(MIGRATED_ASK_STOP, "", 0);
+	check_int(running(), 0);
+	check(!world.nodes[0].copy.present);
+	ask(MIGRATED_ASK_RM, "", 0);
+	check(!world.exists);
+	check_int(world.nodes[0].journal, 0);
+	ask(MIGRATED_ASK_STOP, "", 0);
+	check_int(world.last_status, RPC_NOT_FOUND);
+}
+
+static void the_last_node_alive_takes_it(void)
+{
+	run_on_n1();
+	set_coordinator(1);
+	kill_node(2);
+	kill_node(0);
+	settle();
+	check_str(runner()->name, "n2");
+}
+
+static void a_killed_process_changes_nothing_for_its_services(void)
+{
+	run_on_n1();
+	uint64_t epoch = world.ve.fact.epoch;
+
+	for (size_t i = 0; i < NODES; i++)
+		start_process(&world.nodes[i]);
+	settle();
+	check_int(world.ve.fact.epoch, epoch);
+	check_int(running(), 1);
+}
+
+static void a_write_in_doubt_is_not_done_twice(void)
+{
+	for (uint64_t seed = 0; seed < 50; seed++) {
+		world_init(seed);
+		settle();
+		world.lose_writes = true;
+		ask(MIGRATED_ASK_RUN, "n1", 0);
+		check_int(world.last_status, RPC_OK);
+		check_int(world.answers, 1);
+		check_int(running(), 1);
+	}
+}
+
+/* A random history: crashes of processes between any two actions, nodes that die and return, VEs that die. */
+static void search(uint64_t seed)
+{
+	run_on_n1();
+	rng_init(&world.rng, seed);
+	world.lose_writes = true;
+	add_ckpt(1, "n2");
+	for (int i = 0; i < 300 && world.ve.fact.epoch < 480; i++) {
+		struct node *node = &world.nodes[rng_below(&world.rng, NODES)];
+		size_t other = rng_below(&world.rng, NODES);
+
+		for (uint64_t k = rng_below(&world.rng, 6); k > 0; k--)
+			do_one(node);
+		world.now = mono_add_ms(world.now, (int64_t)rng_below(&world.rng, 400));
+		if (node->up && mono_due(migrated_deadline(node->core), world.now))
+			step(node, &(struct migrated_event){.kind = MIGRATED_TIMEOUT});
+		if (rng_chance(&world.rng, 0.05) && node->up)
+			start_process(node);
+		if (rng_chance(&world.rng, 0.01) && node->copy.running)
+			node->copy.running = false;
+		if (rng_chance(&world.rng, 0.02))
+			node->ved_up = !node->ved_up;
+		if (rng_chance(&world.rng, 0.02))
+			add_ckpt(world.revision, world.nodes[other].name);
+		if (rng_chance(&world.rng, 0.03) && world.nodes[other].up)
+			set_coordinator(other);
+		if (rng_chance(&world.rng, 0.02) && other != world.coordinator)
+			world.nodes[other].up ? kill_node(other) : boot_node(other);
+	}
+	world.lose_writes = false;
+	for (size_t i = 0; i < NODES; i++) {
+		world.nodes[i].ved_up = true;
+		if (!world.nodes[i].up)
+			boot_node(i);
+	}
+	settle();
+	settle();
+	if (world.ve.fact.want == MSG_MIGRATED_WANT_FAILED)
+		return;
+	if (running() != 1 || runner()->copy.epoch != world.ve.fact.epoch)
+		printf("# seed %" PRIu64 ": test-migrated --seed %" PRIu64 " replays it\n", seed, seed);
+	check_int(running(), 1);
+	check_int(runner()->copy.epoch, world.ve.fact.epoch);
+	check_str(runner()->name, world.ve.fact.node);
+}
+
+static void no_history_of_crashes_runs_an_epoch_twice_or_loses_the_ve(void)
+{
+	for (uint64_t seed = 1; seed <= 400; seed++)
+		search(seed);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && strcmp(argv[1], "--seed") == 0) {
+		search(strtoull(argv[2], NULL, 10));
+		return 0;
+	}
+	return test_main((struct test[]){
+	    TEST(a_new_ve_runs_where_it_was_asked_for),
+	    TEST(a_dead_node_s_ve_goes_on_from_its_last_checkpoint_where_the_image_is),
+	    TEST(the_old_copy_ends_when_its_node_is_back),
+	    TEST(a_ve_that_dies_restarts_in_place_then_elsewhere_then_is_given_up),
+	    TEST(a_ve_that_ran_steadily_gets_its_restarts_back),
+	    TEST(a_checkpoint_that_fails_twice_is_set_aside),
+	    TEST(without_a_usable_checkpoint_it_says_so_and_does_not_start_cold),
+	    TEST(stop_and_remove_end_it),
+	    TEST(the_last_node_alive_takes_it),
+	    TEST(a_killed_process_changes_nothing_for_its_services),
+	    TEST(a_write_in_doubt_is_not_done_twice),
+	    TEST(no_history_of_crashes_runs_an_epoch_twice_or_loses_the_ve),
+	    {0},
+	});
+}
