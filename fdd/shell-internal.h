@@ -1,0 +1,73 @@
+/*
+ * What the files of the shell share: shell.c (datagrams and the loop) and requests.c.
+ */
+#ifndef FDD_SHELL_INTERNAL_H
+#define FDD_SHELL_INTERNAL_H
+
+#include <limits.h>
+
+#include "fdd/fdd.h"
+#include "fdd/shell.h"
+#include "proto/fdd.h"
+
+#define REGISTRATIONS_MAX 32
+#define STATS_MAX 32
+
+/* An application that is told; its number is the core's registration id. */
+struct subscription {
+	struct rpc_call *call; /* NULL: free */
+	uint64_t id;
+	struct msg_fdd_register request;
+};
+
+/* How to reach a node, and what it is owed. */
+struct route {
+	uint64_t id;
+	struct udp_address address;
+	bool put_off;
+	struct fdd_heartbeat beat; /* goes out when the peer can be sent to */
+};
+
+struct shell {
+	struct daemon *daemon;
+	struct fdd *fdd;
+	struct seal *seal;
+	struct udp udp;
+	enum msg_fdd_estimator estimator;
+	uint32_t interval_ms;
+	sd_event_source *readable, *timer, *sweep;
+	bool drain; /* the core waits for DRAINED */
+	char store[PATH_MAX];
+	size_t n_routes;
+	struct route routes[PEERS_MAX];
+	struct subscription subscriptions[REGISTRATIONS_MAX];
+	uint64_t registrations; /* made so far */
+	uint64_t sends_failed, bodies_refused;
+	struct log_limit send_limit, refuse_limit;
+	struct daemon_stat stats[STATS_MAX];
+};
+
+/* NULL when it is not a peer of the configuration. */
+struct route *shell_route(struct shell *shell, uint64_t id);
+const char *shell_name_of(const struct shell *shell, uint64_t id);
+
+static inline double to_ms(struct mono t)
+{
+	return (double)t.ns / 1e6;
+}
+
+/* Hands an event to the core, now, and carries out what it asks for. */
+enum fdd_answer shell_step(struct shell *shell, struct fdd_event *event);
+/* Brings all up to date: socket, timers, and when to wake next. */
+void shell_wake(struct shell *shell);
+void shell_set_peers(struct shell *shell, const struct fdd_peer_role *roles, size_t count);
+
+/* --- requests.c --- */
+
+extern const struct rpc_method requests_methods[];
+/* The core's FDD_LEVEL. */
+void requests_tell_level(struct shell *shell, const struct fdd_level *level);
+/* Tells each application that its registration stands; ends those whose application is gone. */
+void requests_sweep(struct shell *shell);
+
+#endif

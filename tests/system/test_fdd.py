@@ -1,0 +1,420 @@
+#!/usr/bin/env python3
+"""test_fdd.py FDD: real fdd processes, one network namespace each, joined by a bridge in a namespace of its own.
+
+Levels, losses and counters are asked for over fdd.rpc; what was told to people is read from the log. Needs root.
+"""
+import ctypes
+import ctypes.util
+import glob
+import hashlib
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import msgpack
+import zmq
+
+FDD = sys.argv[1] if len(sys.argv) > 1 else "build/fdd/fdd"
+PREFIX = f"dst-fdd{os.getpid()}"
+PORT = 7400
+INTERVAL_S = 0.2
+HEADER_SIZE = 34
+
+sodium = ctypes.CDLL(ctypes.util.find_library("sodium") or "libsodium.so.23")
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def run(*command, **options):
+    return subprocess.run(command, check=True, capture_output=True, text=True, **options)
+
+
+def public_key(secret):
+    public = ctypes.create_string_buffer(32)
+    if sodium.crypto_scalarmult_base(public, secret) != 0:
+        raise RuntimeError("no public key")
+    return public.raw
+
+
+def remove_leftovers():
+    """Namespaces of test processes that are gone."""
+    for path in glob.glob("/run/netns/dst-fdd*"):
+        match = re.match(r"dst-fdd(\d+)-", os.path.basename(path))
+        if match and (int(match[1]) == os.getpid() or not os.path.exists(f"/proc/{match[1]}")):
+            subprocess.run(["ip", "netns", "del", os.path.basename(path)], check=False)
+
+
+def in_namespace(name, make):
+    """Runs make() in a network namespace, for what keeps belonging to it: a socket."""
+    home = os.open("/proc/self/ns/net", os.O_RDONLY)
+    away = os.open(f"/run/netns/{name}", os.O_RDONLY)
+    try:
+        if libc.setns(away, 0) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+        return make()
+    finally:
+        libc.setns(home, 0)
+        os.close(home)
+        os.close(away)
+
+
+class Node:
+    """One node: its namespace, its directory, its fdd."""
+
+    def __init__(self, number, directory, known=True):
+        self.name = f"n{number}"
+        self.number = number
+        self.known = known
+        self.address = f"10.99.0.{number}"
+        self.directory = os.path.join(directory, self.name)
+        self.namespace = f"{PREFIX}-{self.name}"
+        self.secret = os.urandom(32)
+        self.public = public_key(self.secret)
+        self.id = struct.unpack("<Q", hashlib.blake2b(self.public, digest_size=32).digest()[:8])[0]
+        self.process = None
+        self.starts = 0
+        os.makedirs(self.directory)
+
+    def configure(self, nodes):
+        key = os.path.join(self.directory, "key")
+        with open(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+            file.write(self.secret.hex() + "\n")
+        with open(os.path.join(self.directory, "conf"), "w", encoding="ascii") as file:
+            file.write(f"[node]\nname = {self.name}\naddress = {self.address}\nport = {PORT}\nkey = {key}\n"
+                       f"run = {self.directory}/run\nstate = {self.directory}/state\ngroup =\n"
+                       f"[fdd]\ninterval_ms = {int(INTERVAL_S * 1000)}\n")
+            for node in nodes:
+                file.write(f"[peer {node.name}]\naddress = {node.address}\nport = {PORT}\nkey = {node.public.hex()}\n")
+
+    def start(self):
+        self.starts += 1
+        with open(os.path.join(self.directory, "log"), "a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, FDD, "--config", os.path.join(self.directory, "conf"),
+                 "--user", "nobody"], stderr=log, stdin=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while self.log().count("ready version") < self.starts:
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise RuntimeError(f"{self.name} does not start: {self.log()}")
+            time.sleep(0.02)
+
+    def end(self, how=signal.SIGKILL):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(how)
+        if self.process:
+            self.process.wait(10)
+        status, self.process = self.process.returncode if self.process else None, None
+        return status
+
+    def log(self):
+        try:
+            with open(os.path.join(self.directory, "log"), encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            return ""
+
+    def suspicions(self):
+        return [line for line in self.log().splitlines() if ": suspect " in line]
+
+    def caller(self):
+        return Caller(f"ipc://{self.directory}/run/fdd.rpc")
+
+    def ask(self, name, body=None):
+        caller = self.caller()
+        try:
+            caller.send(name, body)
+            return caller.receive()[1]
+        finally:
+            caller.close()
+
+    def peer(self, other):
+        return next(peer for peer in self.ask("fdd.ls")["peers"] if peer["name"] == other.name)
+
+    def stats(self):
+        return {stat["name"]: stat["value"] for stat in self.ask("common.stats")["stats"]}
+
+    def socket(self, family=socket.AF_INET, kind=socket.SOCK_DGRAM, protocol=0):
+        return in_namespace(self.namespace, lambda: socket.socket(family, kind, protocol))
+
+
+class Caller:
+    """A DEALER of one fdd."""
+
+    def __init__(self, endpoint):
+        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(endpoint)
+
+    def send(self, name, body=None):
+        header = {"n": name, "i": 1, "t": 0}
+        self.socket.send_multipart([msgpack.packb(header), msgpack.packb(body or {})])
+
+    def receive(self, timeout_s=5):
+        """(name of the message, body) of the next answer."""
+        if not self.socket.poll(timeout_s * 1000):
+            raise TimeoutError("no answer")
+        header, body = (msgpack.unpackb(frame) for frame in self.socket.recv_multipart())
+        if header.get("s"):
+            raise RuntimeError(header["e"])
+        return header["n"], body
+
+    def close(self):
+        self.socket.close()
+
+
+class Cluster(unittest.TestCase):
+    COUNT = 3
+
+    def setUp(self):
+        remove_leftovers()
+        self.directory = tempfile.mkdtemp(prefix="dst-fdd-")
+        os.chmod(self.directory, 0o755)
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.addCleanup(remove_leftovers)
+        self.nodes = [Node(i + 1, self.directory) for i in range(self.COUNT)]
+        self.switch = f"{PREFIX}-sw"
+        run("ip", "netns", "add", self.switch)
+        run("ip", "-n", self.switch, "link", "add", "br0", "type", "bridge")
+        run("ip", "-n", self.switch, "link", "set", "br0", "up")
+        for node in self.nodes:
+            self.plug_in(node)
+            node.configure([n for n in self.nodes if n.known])
+            self.addCleanup(node.end)
+
+    def plug_in(self, node):
+        run("ip", "netns", "add", node.namespace)
+        run("ip", "-n", node.namespace, "link", "add", "eth0", "type", "veth", "peer", "name", f"p{node.number}",
+            "netns", self.switch)
+        run("ip", "-n", self.switch, "link", "set", f"p{node.number}", "master", "br0", "up")
+        run("ip", "-n", node.namespace, "address", "add", f"{node.address}/24", "dev", "eth0")
+        run("ip", "-n", node.namespace, "link", "set", "eth0", "up")
+        run("ip", "-n", node.namespace, "link", "set", "lo", "up")
+
+    def start(self, *nodes):
+        for node in nodes or self.nodes:
+            node.start()
+
+    def wait_for(self, what, condition, seconds=5):
+        deadline = time.monotonic() + seconds
+        while not condition():
+            self.assertLess(time.monotonic(), deadline, f"{what} within {seconds} s; log: {self.nodes[0].log()}")
+            time.sleep(0.02)
+
+    def all_hear_all(self):
+        return all(peer["heard"] for node in self.nodes for peer in node.ask("fdd.ls")["peers"])
+
+    def start_and_settle(self, beats=15):
+        self.start()
+        self.wait_for("all hear all", self.all_hear_all)
+        time.sleep(beats * INTERVAL_S)
+
+    def lose(self, node, percent):
+        rules = ("table inet lossy {\nchain in {\ntype filter hook input priority 0;\n"
+                 f"udp dport {PORT} numgen random mod 100 < {percent} counter drop\n}}\n}}\n")
+        run("ip", "netns", "exec", node.namespace, "nft", "-f", "-", input=rules)
+
+    def test_10_all_hear_all_within_a_second(self):
+        began = time.monotonic()
+        self.start()
+        self.wait_for("all hear all", self.all_hear_all)
+        self.assertLess(time.monotonic() - began, 2)
+        peer = self.nodes[0].peer(self.nodes[1])
+        self.assertEqual((peer["state"], peer["in_touch"], peer["level"]), ("alive", True, 0))
+
+    def test_20_a_killed_node_crosses_each_threshold_at_its_time(self):
+        n1, n2, n3 = self.nodes
+        self.start_and_settle(beats=60)
+        caller = n1.caller()
+        self.addCleanup(caller.close)
+        caller.send("fdd.register", {"application": "test", "raise": [1 / 3, 0.6, 0.8], "clear": 0.1, "beats": 1})
+        self.assertEqual(caller.receive()[0], "fdd.registered")
+        predicted = n1.peer(n3)["predicted_ms"]
+        self.assertGreaterEqual(predicted, INTERVAL_S * 1000)
+        self.assertLess(predicted, 1.5 * INTERVAL_S * 1000)
+        n3.end()
+        for threshold, intervals in ((1 / 3, 2), (0.6, 4), (0.8, 9)):
+            name, level = caller.receive()
+            self.assertEqual((name, level["name"], level["raised"]), ("fdd.level", "n3", True))
+            self.assertAlmostEqual(level["threshold"], threshold)
+            self.assertAlmostEqual(level["level"], threshold, delta=0.02)
+            self.assertAlmostEqual(level["elapsed_ms"] / level["predicted_ms"], intervals, delta=0.3)
+        self.assertEqual(n1.peer(n3)["state"], "silent")
+        self.assertEqual(n1.peer(n2)["state"], "alive")
+        n3.start()
+        for threshold in (0.8, 0.6, 1 / 3):
+            name, level = caller.receive()
+            self.assertEqual((level["name"], level["raised"]), ("n3", False))
+            self.assertAlmostEqual(level["threshold"], threshold)
+        self.assertEqual(len(n1.suspicions()), 1)
+
+    def test_30_a_restarted_fdd_is_not_suspected_and_has_a_higher_incarnation(self):
+        n1, n2, n3 = self.nodes
+        self.start_and_settle()
+        before = n1.peer(n3)["incarnation"]
+        n3.end()
+        n3.start()
+        self.wait_for("n3 is heard again", lambda: n1.peer(n3)["incarnation"] > before, 2)
+        self.wait_for("n3 hears all", lambda: all(p["heard"] for p in n3.ask("fdd.ls")["peers"]), 2)
+        time.sleep(2)
+        self.assertEqual(n1.suspicions() + n2.suspicions() + n3.suspicions(), [])
+
+    def test_31_an_application_that_registers_anew_replaces_itself(self):
+        n1 = self.nodes[0]
+        self.start(n1)
+        callers = [n1.caller(), n1.caller()]
+        for caller in callers:
+            self.addCleanup(caller.close)
+            caller.send("fdd.register", {"application": "gossipd", "raise": [0.5]})
+            self.assertEqual(caller.receive()[0], "fdd.registered")
+        with self.assertRaisesRegex(RuntimeError, "anew"):
+            callers[0].receive()
+        self.assertEqual(n1.ask("fdd.ls")["registrations"], 1)
+        with self.assertRaisesRegex(RuntimeError, "ascending"):
+            n1.ask("fdd.register", {"application": "other", "raise": [0.5, 0.4]})
+        with self.assertRaisesRegex(RuntimeError, "no registration 99"):
+            n1.ask("fdd.unregister", {"registration": 99})
+
+    def test_40_an_own_stall_of_five_seconds_blames_nobody(self):
+        n1, n2, n3 = self.nodes
+        self.start_and_settle()
+        pid = n1.process.pid
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(5)
+        os.kill(pid, signal.SIGCONT)
+        self.wait_for("the stall is told", lambda: "stood still" in n1.log())
+        time.sleep(1)
+        self.assertEqual(n1.suspicions(), [])
+        self.assertLess(n1.peer(n2)["predicted_ms"], 1.5 * INTERVAL_S * 1000)
+        self.assertEqual(len(n2.suspicions()), 1)  # the others are right about n1
+        self.wait_for("n1 is trusted again", lambda: n2.peer(n1)["state"] == "alive")
+
+    def test_50_at_a_fifth_of_loss_no_level_reaches_four_fifths(self):
+        self.start_and_settle()
+        callers = [node.caller() for node in self.nodes]
+        for caller in callers:
+            self.addCleanup(caller.close)
+        for node, caller in zip(self.nodes, callers):
+            self.lose(node, 20)
+            caller.send("fdd.register", {"application": "test", "raise": [0.8]})
+            self.assertEqual(caller.receive()[0], "fdd.registered")
+        end = time.monotonic() + 30
+        poller = zmq.Poller()
+        for caller in callers:
+            poller.register(caller.socket, zmq.POLLIN)
+        while time.monotonic() < end:
+            for ready, _ in poller.poll(max(0, end - time.monotonic()) * 1000):
+                header = msgpack.unpackb(ready.recv_multipart()[0])
+                self.assertEqual(header["n"], "fdd.registered")
+        peers = [peer for node in self.nodes for peer in node.ask("fdd.ls")["peers"]]
+        lost, received = sum(p["lost"] for p in peers), sum(p["received"] for p in peers)
+        self.assertGreater(lost / (lost + received), 0.1)
+        self.assertLess(lost / (lost + received), 0.3)
+
+    def test_60_gossipd_says_who_watches_whom(self):
+        n1, n2, n3 = self.nodes
+        self.start_and_settle(beats=5)
+        reply = n1.ask("fdd.peers", {"peers": [{"i": n2.id, "w": True, "s": False}, {"i": n3.id, "w": False, "s": True},
+                                               {"i": n1.id, "w": True, "s": True}, {"i": 5, "w": True, "s": True}]})
+        self.assertEqual(reply, {"watched": 1, "sent_to": 1, "unknown": 2})
+        self.assertEqual(n1.peer(n3)["state"], "unwatched")
+        received = n1.peer(n2)["received"]
+        self.assertGreater(received, 1)  # the history of those who stay
+        self.wait_for("n2 misses n1", lambda: n2.peer(n1)["state"] == "silent")
+        self.assertEqual(n3.peer(n1)["state"], "alive")
+        self.assertGreater(n1.stats()["heartbeats_unwatched"], 0)
+
+    def test_70_junk_is_counted_and_does_no_harm(self):
+        n1, n2, n3 = self.nodes
+        self.start_and_settle()
+        recorded = self.record(n1, 40)
+        n2.end()
+        n2.start()
+        self.wait_for("n2 is heard again", lambda: n1.peer(n2)["level"] == 0 and n1.peer(n2)["received"] > 3)
+        time.sleep(1)
+        before, memory = n1.stats(), n1.ask("common.hello")["rss_kb"]
+        with n3.socket() as sender:
+            for datagram in self.junk(n2, n3, recorded):
+                try:
+                    sender.sendto(datagram, (n1.address, PORT))
+                except ConnectionRefusedError:
+                    self.fail("nobody listens any more")
+        time.sleep(1)
+        after = n1.stats()
+        grown = {name for name in after if name.startswith("refused_") and after[name] > before[name]}
+        self.assertEqual(grown, {"refused_oversized", "refused_truncated", "refused_malformed", "refused_unknown_sender",
+                                 "refused_bad_tag", "refused_replayed", "refused_old_boot"})
+        self.assertLess(after["control_sent"] - before["control_sent"], 2 * len(recorded) + 60)
+        self.assertEqual(n1.suspicions(), [])
+        self.assertEqual({peer["state"] for peer in n1.ask("fdd.ls")["peers"]}, {"alive"})
+        self.assertLess(n1.ask("common.hello")["rss_kb"] - memory, 512)
+        self.assertLess(n1.log().count("datagram refused"), 4)
+        n2.end()
+        self.wait_for("a dead node is still found", lambda: n1.peer(n2)["state"] == "silent")
+
+    def record(self, node, count):
+        """Datagrams for this node off the wire."""
+        recorded = []
+        with node.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as wire:
+            wire.settimeout(10)
+            while len(recorded) < count:
+                frame = wire.recv(2048)
+                if frame[23] == 17 and frame[30:34] == socket.inet_aton(node.address):
+                    recorded.append(frame[42:14 + struct.unpack("!H", frame[16:18])[0]])
+        return recorded
+
+    def junk(self, known, other, recorded):
+        dice = random.Random(7)
+        names = [struct.pack("<Q", node.id) for node in (known, other)]
+        names.append(dice.randbytes(8))
+        header = [bytes([1, kind]) + name for kind in (1, 2) for name in names]
+        for _ in range(4000):
+            yield dice.randbytes(dice.randrange(1400))
+            yield dice.choice(header) + dice.randbytes(dice.randrange(24, 1200))
+        for datagram in recorded:
+            for size in range(0, len(datagram), 3):
+                yield datagram[:size]
+            spoiled = bytearray(datagram)
+            spoiled[dice.randrange(HEADER_SIZE, len(spoiled))] ^= 1 << dice.randrange(8)
+            yield bytes(spoiled)
+            yield datagram
+            yield datagram
+
+    def test_80_a_node_that_is_not_in_the_list_gets_nothing(self):
+        n1, n2, n3 = self.nodes
+        n3.known = False
+        for node in (n1, n2):
+            node.configure([n1, n2])
+        self.start()
+        self.wait_for("the stranger is refused", lambda: n1.stats()["refused_unknown_sender"] > 3)
+        self.assertFalse(n3.peer(n1)["heard"])
+        self.assertEqual([peer["name"] for peer in n1.ask("fdd.ls")["peers"]], ["n2"])
+
+    def test_90_a_bad_start_is_one_clear_line(self):
+        n1 = self.nodes[0]
+        conf = os.path.join(n1.directory, "conf")
+        check = subprocess.run([FDD, "--config", conf, "--check"], capture_output=True, text=True, check=False)
+        self.assertEqual((check.returncode, check.stderr), (0, ""))
+        self.start(n1)
+        again = subprocess.run(["ip", "netns", "exec", n1.namespace, FDD, "--config", conf, "--user", "nobody"],
+                               capture_output=True, text=True, check=False, timeout=10)
+        self.assertEqual(again.returncode, 1)
+        self.assertRegex(again.stderr, r"\Afdd: error: bind udp 10\.99\.0\.1 port 7400: Address already in use\n\Z")
+        self.assertEqual(n1.end(signal.SIGTERM), 0)
+        with open(conf, "a", encoding="ascii") as file:
+            file.write("[fdd]\nsuspect = 0.1\n")
+        check = subprocess.run([FDD, "--config", conf, "--check"], capture_output=True, text=True, check=False)
+        self.assertEqual(check.returncode, 1)
+        self.assertEqual(len(check.stderr.splitlines()), 1)
+        self.assertEqual(subprocess.run([FDD, "--nonsense"], capture_output=True, check=False).returncode, 2)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], "-v", *sys.argv[2:]])
