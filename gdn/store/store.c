@@ -332,6 +332,18 @@ int store_each_tag(struct store *store, const struct id *oid,
 	return index_tag_each(store->index, oid, each, arg);
 }
 
+int store_tag(struct store *store, const struct id *oid, const char *tag, const char *kind,
+    struct fault *fault)
+{
+	struct object_row row;
+	int r;
+
+	STORE_LOCKED(store);
+	r = index_object_find(store->index, oid, &row, NULL);
+	r = r == 0 ? -ENOENT : r < 0 ? r : index_tag_add(store->index, oid, tag, kind);
+	return r < 0 ? fault_set(fault, r, "tag the object: %s", index_error(store->index)) : 0;
+}
+
 int store_each_replica(
     struct store *store, const struct id *oid, int (*each)(void *, const char *node), void *arg)
 {

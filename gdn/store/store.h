@@ -95,6 +95,10 @@ int store_verify(struct store *store, const struct id *oid, const struct progres
  */
 int store_rm(struct store *store, const struct id *oid, const char *tag, struct fault *fault);
 
+/* Adds one who keeps it.  -ENOENT. */
+int store_tag(struct store *store, const struct id *oid, const char *tag, const char *kind,
+    struct fault *fault);
+
 /* 0 whole, -ENODATA some chunk is missing, -ENOENT. */
 int store_has(struct store *store, const struct id *oid);
 

@@ -1,0 +1,258 @@
+#include "gdn/gosd/nodes.h"
+
+#include "common/log.h"
+#include "proto/common.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HELLO_EVERY_US (2 * UINT64_C(1000000))
+#define HELLO_TIMEOUT_MS 1500
+
+struct node {
+	struct nodes *nodes;
+	const struct peer *peer;
+	struct rpc_client *client; /* made when first needed */
+	bool down;
+	bool greeting; /* a hello is on its way */
+};
+
+struct nodes {
+	struct daemon *daemon;
+	struct work *work;
+	sd_event_source *timer;
+	pthread_mutex_t lock; /* over down and stopped */
+	bool stopped;
+	struct node node[PEERS_MAX];
+};
+
+/* A question on its way through the loop. */
+struct ask {
+	struct job job;
+	struct node *node;
+	const char *name;
+	const struct buf *body;
+	int64_t timeout_ms;
+	struct buf *reply;
+	struct fault *fault;
+	int r;
+	bool finished;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+};
+
+static void set_down(struct node *node, bool down)
+{
+	bool changed;
+
+	pthread_mutex_lock(&node->nodes->lock);
+	changed = node->down != down;
+	node->down = down;
+	pthread_mutex_unlock(&node->nodes->lock);
+	if (changed)
+		log_info("node %s node=%s", down ? "does not answer" : "answers", node->peer->name);
+}
+
+bool nodes_is_down(struct nodes *nodes, const struct peer *peer)
+{
+	bool down;
+
+	pthread_mutex_lock(&nodes->lock);
+	down = nodes->node[peer - nodes->daemon->node.peers.peer].down;
+	pthread_mutex_unlock(&nodes->lock);
+	return down;
+}
+
+static int code_of(enum rpc_status status)
+{
+	switch (status) {
+	case RPC_OK:
+		return 0;
+	case RPC_UNREACHABLE:
+		return -EHOSTUNREACH;
+	case RPC_TIMEOUT:
+		return -ETIMEDOUT;
+	case RPC_NOT_FOUND:
+		return -ENOENT;
+	case RPC_DENIED:
+		return -EACCES;
+	default:
+		return -EREMOTEIO;
+	}
+}
+
+static int ensure_client(struct node *node)
+{
+	struct daemon *daemon = node->nodes->daemon;
+
+	if (node->client)
+		return 0;
+	return rpc_client_new_peer(&node->client, daemon->zmq, daemon->loop, node->peer,
+	    PORT_GOSD_RPC);
+}
+
+/* --- asking --- */
+
+static void finish_ask(struct ask *ask, int r)
+{
+	pthread_mutex_lock(&ask->lock);
+	ask->r = r;
+	ask->finished = true;
+	pthread_cond_signal(&ask->wake);
+	pthread_mutex_unlock(&ask->lock);
+}
+
+static void on_answer(void *userdata, const struct rpc_answer *answer)
+{
+	struct ask *ask = userdata;
+	int r = code_of(answer->status);
+
+	if (answer->more)
+		return;
+	if (r == 0 && buf_append(ask->reply, answer->body, answer->size) < 0)
+		r = -ENOMEM;
+	/* A slow node is not down: only the offer's short timeout is meant to tell. */
+	if (r == -EHOSTUNREACH || r == -ETIMEDOUT)
+		set_down(ask->node, true);
+	else
+		set_down(ask->node, false);
+	if (r < 0)
+		fault_set(ask->fault, r, "%s",
+		    answer->error[0] ? answer->error : rpc_status_name(answer->status));
+	finish_ask(ask, r);
+}
+
+static void start_ask(struct job *job)
+{
+	struct ask *ask = (struct ask *)job;
+	int64_t r = ask->node->nodes->stopped ? -ECANCELED : ensure_client(ask->node);
+
+	if (r == 0)
+		r = rpc_request(ask->node->client, ask->name, ask->body->data, ask->body->size,
+		    ask->timeout_ms, on_answer, ask);
+	if (r < 0) {
+		fault_set(ask->fault, (int)r, "ask: %s", strerror((int)-r));
+		finish_ask(ask, (int)r);
+	}
+}
+
+int nodes_ask(struct nodes *nodes, const struct peer *peer, const char *name,
+    const struct buf *body, int64_t timeout_ms, struct buf *reply, struct fault *fault)
+{
+	struct ask ask = {.job.done = start_ask,
+	    .node = &nodes->node[peer - nodes->daemon->node.peers.peer],
+	    .name = name,
+	    .body = body,
+	    .timeout_ms = timeout_ms,
+	    .reply = reply,
+	    .fault = fault,
+	    .lock = PTHREAD_MUTEX_INITIALIZER,
+	    .wake = PTHREAD_COND_INITIALIZER};
+	bool stopped;
+
+	pthread_mutex_lock(&nodes->lock);
+	stopped = nodes->stopped;
+	if (!stopped)
+		work_post(nodes->work, &ask.job);
+	pthread_mutex_unlock(&nodes->lock);
+	if (stopped)
+		return fault_set(fault, -ECANCELED, "the daemon stops");
+	pthread_mutex_lock(&ask.lock);
+	while (!ask.finished)
+		pthread_cond_wait(&ask.wake, &ask.lock);
+	pthread_mutex_unlock(&ask.lock);
+	return ask.r;
+}
+
+/* --- greeting those that were silent --- */
+
+static void on_greeted(void *userdata, const struct rpc_answer *answer)
+{
+	struct node *node = userdata;
+
+	node->greeting = answer->more;
+	if (answer->status == RPC_OK)
+		set_down(node, false);
+}
+
+static void greet(struct node *node)
+{
+	if (node->greeting || !node->client)
+		return;
+	node->greeting = rpc_request(node->client, MSG_COMMON_HELLO, "\x80", 1, HELLO_TIMEOUT_MS,
+			     on_greeted, node) > 0;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct nodes *nodes = userdata;
+
+	for (size_t i = 0; i < nodes->daemon->node.peers.count; i++)
+		if (nodes_is_down(nodes, nodes->node[i].peer))
+			greet(&nodes->node[i]);
+	sd_event_source_set_time(source, usec + HELLO_EVERY_US);
+	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+int nodes_new(struct nodes **out, struct daemon *daemon, struct work *work)
+{
+	struct nodes *nodes = calloc(1, sizeof(*nodes));
+	uint64_t now;
+	int r;
+
+	if (!nodes)
+		return -ENOMEM;
+	nodes->daemon = daemon;
+	nodes->work = work;
+	pthread_mutex_init(&nodes->lock, NULL);
+	for (size_t i = 0; i < daemon->node.peers.count; i++)
+		nodes->node[i] =
+		    (struct node){.nodes = nodes, .peer = &daemon->node.peers.peer[i]};
+	r = sd_event_now(daemon->loop, CLOCK_MONOTONIC, &now);
+	if (r >= 0)
+		r = sd_event_add_time(daemon->loop, &nodes->timer, CLOCK_MONOTONIC,
+		    now + HELLO_EVERY_US, 0, on_timer, nodes);
+	if (r < 0) {
+		nodes_free(nodes);
+		return r;
+	}
+	*out = nodes;
+	return 0;
+}
+
+void nodes_stop(struct nodes *nodes)
+{
+	pthread_mutex_lock(&nodes->lock);
+	nodes->stopped = true;
+	pthread_mutex_unlock(&nodes->lock);
+	for (size_t i = 0; i < PEERS_MAX; i++)
+		nodes->node[i].client = rpc_client_free(nodes->node[i].client);
+}
+
+struct nodes *nodes_free(struct nodes *nodes)
+{
+	if (!nodes)
+		return NULL;
+	sd_event_source_unref(nodes->timer);
+	pthread_mutex_destroy(&nodes->lock);
+	free(nodes);
+	return NULL;
+}
+
+size_t nodes_order(struct nodes *nodes, const struct peer **order)
+{
+	const struct node_config *config = &nodes->daemon->node;
+	size_t self = (size_t)(config->self - config->peers.peer), count = 0;
+
+	for (int down = 0; down < 2; down++)
+		for (size_t i = 1; i < config->peers.count; i++) {
+			const struct peer *peer =
+			    &config->peers.peer[(self + i) % config->peers.count];
+
+			if (nodes_is_down(nodes, peer) == down && count < PEERS_MAX)
+				order[count++] = peer;
+		}
+	return count;
+}
