@@ -96,8 +96,8 @@ static int connect_in_time(int fd, const struct addrinfo *to)
 
 static int open_connection(const struct peer *peer)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-	    .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
+	struct addrinfo hints = {
+	    .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
 	struct addrinfo *to;
 	char port[16];
 	int fd, r;

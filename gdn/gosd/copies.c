@@ -51,8 +51,8 @@ static int offer(struct request *request, const struct copy_request *copy, const
 	    &reply, fault);
 	if (r < 0)
 		return r;
-	return unpacked(msg_gosd_offer_reply_unpack(answer, reply.data, reply.size, &error), &error,
-	    fault);
+	return unpacked(
+	    msg_gosd_offer_reply_unpack(answer, reply.data, reply.size, &error), &error, fault);
 }
 
 static int commit(struct request *request, const struct peer *peer, const uint8_t *ticket,
@@ -125,8 +125,8 @@ static bool is_avoided(const struct msg_gosd_put *put, const char *name)
 	return false;
 }
 
-__attribute__((format(printf, 3, 4))) static void append(char *text, size_t size,
-    const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void append(
+    char *text, size_t size, const char *format, ...)
 {
 	size_t length = strlen(text);
 	va_list args;
@@ -265,8 +265,8 @@ static int keep_fetched(struct fetch *fetch, struct fault *fault)
 	    fault);
 
 	for (size_t i = 1; r >= 0 && i < have->tags.count; i++)
-		r = store_tag(store, &fetch->oid, have->tags.item[i].name, have->tags.item[i].kind,
-		    fault);
+		r = store_tag(
+		    store, &fetch->oid, have->tags.item[i].name, have->tags.item[i].kind, fault);
 	return r < 0 ? r : 0;
 }
 

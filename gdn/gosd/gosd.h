@@ -42,7 +42,8 @@ struct gosd {
 	atomic_bool removed; /* something was: collect soon */
 	struct mono collect_at;
 	/* For common.stats; written by the loop. */
-	uint64_t puts, gets, failed, copies_out, copies_in, damaged, strangers;
+	uint64_t stored, replicated, removed_objects, damaged, failed, strangers;
+	struct daemon_stat stats[7];
 };
 
 int gosd_new(struct gosd **out, struct daemon *daemon, const struct gosd_settings *settings);
@@ -86,8 +87,8 @@ struct progress request_progress(struct request *request, const char *stage, con
                                                                                                    \
 		if (!request)                                                                      \
 			return;                                                                    \
-		if (rpc_unpack(call, (struct msg_##type *)request->message,                        \
-			msg_##type##_unpack, body, size) < 0)                                      \
+		if (rpc_unpack(call, (struct msg_##type *)request->message, msg_##type##_unpack,   \
+			body, size) < 0)                                                           \
 			request_drop(request);                                                     \
 		else                                                                               \
 			request_start(request, lane, work);                                        \
@@ -99,8 +100,8 @@ int request_answer(struct request *request, const char *name, int packed);
 /* Publishes an event from any thread; takes the buffer over. */
 void gosd_tell(struct gosd *gosd, const char *topic, struct buf *body);
 void gosd_tell_damaged(struct gosd *gosd, const struct id *oid, const char *why);
-void gosd_tell_replicated(struct gosd *gosd, const struct id *oid, const char *from,
-    const char *to, uint64_t bytes);
+void gosd_tell_replicated(
+    struct gosd *gosd, const struct id *oid, const char *from, const char *to, uint64_t bytes);
 int64_t gosd_wall_ms(void);
 
 /* --- tables of requests --- */

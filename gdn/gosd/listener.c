@@ -20,8 +20,8 @@ struct visit {
 	char address[NODE_ADDRESS_MAX + 1];
 };
 
-static int serve_send(struct gosd *gosd, struct bulk *bulk, const struct session *session,
-    struct fault *fault)
+static int serve_send(
+    struct gosd *gosd, struct bulk *bulk, const struct session *session, struct fault *fault)
 {
 	struct object *object = NULL;
 	int r = object_open(&object, gosd->store, &session->oid, fault);
@@ -36,15 +36,15 @@ static int serve_send(struct gosd *gosd, struct bulk *bulk, const struct session
 }
 
 /* Sessions are short-lived things of a thread: this one becomes known again when all is there. */
-static int serve_receive(struct gosd *gosd, struct bulk *bulk, struct session *session,
-    struct fault *fault)
+static int serve_receive(
+    struct gosd *gosd, struct bulk *bulk, struct session *session, struct fault *fault)
 {
 	int r = upload_new(&session->upload, gosd->store);
 
 	if (r < 0)
 		return r;
-	return transfer_receive(bulk, &session->oid, session->upload, &session->received, NULL,
-	    fault);
+	return transfer_receive(
+	    bulk, &session->oid, session->upload, &session->received, NULL, fault);
 }
 
 static void serve(struct gosd *gosd, struct bulk *bulk, struct session *session)
@@ -110,16 +110,17 @@ static bool is_peer_address(const struct gosd *gosd, const char *address)
 	return false;
 }
 
-static struct visit *visit_new(struct gosd *gosd, int fd, const struct sockaddr_storage *from,
-    socklen_t size)
+static struct visit *visit_new(
+    struct gosd *gosd, int fd, const struct sockaddr_storage *from, socklen_t size)
 {
 	struct visit *visit = calloc(1, sizeof(*visit));
 
 	if (!visit)
 		return NULL;
-	*visit = (struct visit){.job = {.run = run_visit, .done = end_visit}, .gosd = gosd, .fd = fd};
-	if (getnameinfo((const struct sockaddr *)from, size, visit->address,
-		sizeof(visit->address), NULL, 0, NI_NUMERICHOST) != 0)
+	*visit =
+	    (struct visit){.job = {.run = run_visit, .done = end_visit}, .gosd = gosd, .fd = fd};
+	if (getnameinfo((const struct sockaddr *)from, size, visit->address, sizeof(visit->address),
+		NULL, 0, NI_NUMERICHOST) != 0)
 		visit->address[0] = '\0';
 	return visit;
 }
@@ -156,8 +157,8 @@ static int on_connection(sd_event_source *source, int listen_fd, uint32_t revent
 
 static int bind_to(const struct node_config *node)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-	    .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
+	struct addrinfo hints = {
+	    .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
 	struct addrinfo *at;
 	char port[16];
 	int fd, on = 1, r = 0;

@@ -11,8 +11,8 @@
 
 /* --- put --- */
 
-static void tell_stored(struct gosd *gosd, const struct put_result *result,
-    const struct msg_gosd_put *message)
+static void tell_stored(
+    struct gosd *gosd, const struct put_result *result, const struct msg_gosd_put *message)
 {
 	struct msg_obj_stored event = {.bytes = result->bytes, .stored = result->stored};
 	struct buf body = {0};
@@ -24,8 +24,8 @@ static void tell_stored(struct gosd *gosd, const struct put_result *result,
 		gosd_tell(gosd, MSG_OBJ_STORED, &body);
 }
 
-static int store_it(struct request *request, const struct msg_gosd_put *message,
-    struct put_result *result)
+static int store_it(
+    struct request *request, const struct msg_gosd_put *message, struct put_result *result)
 {
 	struct put_request put = {.path = message->path,
 	    .key = message->has_key ? message->key : NULL,
@@ -35,8 +35,8 @@ static int store_it(struct request *request, const struct msg_gosd_put *message,
 	    .progress = request_progress(request, "store", "")};
 
 	if (message->path[0] != '/')
-		return fault_set(&request->fault, -EINVAL, "put %s: not an absolute path",
-		    message->path);
+		return fault_set(
+		    &request->fault, -EINVAL, "put %s: not an absolute path", message->path);
 	return store_put(request->gosd->store, &put, result, &request->fault);
 }
 
@@ -83,8 +83,8 @@ static int do_put(struct request *request)
 	done.was_there = result.was_there;
 	done.replicas.count = copies.count;
 	memcpy(done.replicas.item, copies.node, sizeof(copies.node));
-	return request_answer(request, MSG_GOSD_PUT_DONE,
-	    msg_gosd_put_done_pack(&done, &request->reply));
+	return request_answer(
+	    request, MSG_GOSD_PUT_DONE, msg_gosd_put_done_pack(&done, &request->reply));
 }
 
 /* --- get --- */
@@ -111,8 +111,8 @@ static int do_get(struct request *request)
 	int r;
 
 	if (message->path[0] != '/')
-		return fault_set(&request->fault, -EINVAL, "get to %s: not an absolute path",
-		    message->path);
+		return fault_set(
+		    &request->fault, -EINVAL, "get to %s: not an absolute path", message->path);
 	for (int attempt = 0;; attempt++) {
 		get.progress = request_progress(request, "write", "");
 		r = store_get(request->gosd->store, &get, &done.bytes, &request->fault);
@@ -130,8 +130,8 @@ static int do_get(struct request *request)
 	done.fetched = copies.bytes;
 	done.nodes.count = copies.count;
 	memcpy(done.nodes.item, copies.node, sizeof(copies.node));
-	return request_answer(request, MSG_GOSD_GET_DONE,
-	    msg_gosd_get_done_pack(&done, &request->reply));
+	return request_answer(
+	    request, MSG_GOSD_GET_DONE, msg_gosd_get_done_pack(&done, &request->reply));
 }
 
 /* --- ls and show --- */
@@ -161,8 +161,8 @@ static int add_replica(void *arg, const char *node)
 	return 0;
 }
 
-static int describe(struct store *store, const struct object_row *row,
-    struct msg_gosd_object *object)
+static int describe(
+    struct store *store, const struct object_row *row, struct msg_gosd_object *object)
 {
 	int r;
 
@@ -207,8 +207,8 @@ static int do_ls(struct request *request)
 		r = describe(store, &page.rows[i], &reply->objects.item[reply->objects.count++]);
 	if (r == 0) {
 		reply->more = page.count > PAGE;
-		r = request_answer(request, MSG_GOSD_LS_REPLY,
-		    msg_gosd_ls_reply_pack(reply, &request->reply));
+		r = request_answer(
+		    request, MSG_GOSD_LS_REPLY, msg_gosd_ls_reply_pack(reply, &request->reply));
 	}
 	free(reply);
 	return r;
@@ -255,8 +255,8 @@ static int do_show(struct request *request)
 	if (r == 0 && reply->whole && (message->has_key || !row.sealed))
 		r = add_files(request, message, &oid, reply);
 	if (r == 0)
-		r = request_answer(request, MSG_GOSD_SHOW_REPLY,
-		    msg_gosd_show_reply_pack(reply, &request->reply));
+		r = request_answer(
+		    request, MSG_GOSD_SHOW_REPLY, msg_gosd_show_reply_pack(reply, &request->reply));
 	free(reply);
 	return r;
 }
@@ -280,8 +280,8 @@ static int drop_at(struct request *request, const struct peer *peer,
 	return r < 0 ? r : msg_gosd_drop_done_unpack(done, reply.data, reply.size, &error);
 }
 
-static void rm_elsewhere(struct request *request, const struct msg_gosd_rm *message,
-    struct msg_gosd_rm_done *done)
+static void rm_elsewhere(
+    struct request *request, const struct msg_gosd_rm *message, struct msg_gosd_rm_done *done)
 {
 	const struct peer *order[PEERS_MAX];
 	struct nodes *nodes = request->gosd->nodes;
@@ -339,14 +339,14 @@ static int do_rm(struct request *request)
 		rm_elsewhere(request, message, &done);
 	if (done.nodes.count == 0)
 		return -ENOENT;
-	return request_answer(request, MSG_GOSD_RM_DONE,
-	    msg_gosd_rm_done_pack(&done, &request->reply));
+	return request_answer(
+	    request, MSG_GOSD_RM_DONE, msg_gosd_rm_done_pack(&done, &request->reply));
 }
 
 /* --- verify --- */
 
-static int verify_one(struct request *request, const struct id *oid, bool repair,
-    struct msg_gosd_verify_done *done)
+static int verify_one(
+    struct request *request, const struct id *oid, bool repair, struct msg_gosd_verify_done *done)
 {
 	struct progress progress = request_progress(request, "verify", "");
 	struct copy_result copies = {0};
@@ -444,8 +444,8 @@ static int do_stat(struct request *request)
 	reply.quota = (uint64_t)request->gosd->settings->quota_mb << 20;
 	if (statvfs(daemon->node.state_dir, &fs) == 0)
 		reply.free = (uint64_t)fs.f_bavail * fs.f_frsize;
-	return request_answer(request, MSG_GOSD_STAT_REPLY,
-	    msg_gosd_stat_reply_pack(&reply, &request->reply));
+	return request_answer(
+	    request, MSG_GOSD_STAT_REPLY, msg_gosd_stat_reply_pack(&reply, &request->reply));
 }
 
 static int do_gc(struct request *request)
@@ -458,8 +458,8 @@ static int do_gc(struct request *request)
 		return r;
 	done.chunks = result.chunks;
 	done.bytes = result.bytes;
-	return request_answer(request, MSG_GOSD_GC_DONE,
-	    msg_gosd_gc_done_pack(&done, &request->reply));
+	return request_answer(
+	    request, MSG_GOSD_GC_DONE, msg_gosd_gc_done_pack(&done, &request->reply));
 }
 
 REQUEST_HANDLER(on_put, gosd_put, LANE_LOCAL, do_put)

@@ -3,11 +3,21 @@
 #include <stddef.h>
 
 static const struct config_key keys[] = {
-    {.section = "gosd", .name = "quota_mb", .type = CONFIG_INT, .fallback = "0", .min = 0,
-	.max = 1e9, .offset = offsetof(struct gosd_settings, quota_mb),
+    {.section = "gosd",
+	.name = "quota_mb",
+	.type = CONFIG_INT,
+	.fallback = "0",
+	.min = 0,
+	.max = 1e9,
+	.offset = offsetof(struct gosd_settings, quota_mb),
 	.help = "MiB that chunks may take; 0: no limit"},
-    {.section = "gosd", .name = "reserve_mb", .type = CONFIG_INT, .fallback = "64", .min = 0,
-	.max = 1e6, .offset = offsetof(struct gosd_settings, reserve_mb),
+    {.section = "gosd",
+	.name = "reserve_mb",
+	.type = CONFIG_INT,
+	.fallback = "64",
+	.min = 0,
+	.max = 1e6,
+	.offset = offsetof(struct gosd_settings, reserve_mb),
 	.help = "MiB to leave free on the disk"},
     {0},
 };

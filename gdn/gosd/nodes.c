@@ -89,8 +89,8 @@ static int ensure_client(struct node *node)
 
 	if (node->client)
 		return 0;
-	return rpc_client_new_peer(&node->client, daemon->zmq, daemon->loop, node->peer,
-	    PORT_GOSD_RPC);
+	return rpc_client_new_peer(
+	    &node->client, daemon->zmq, daemon->loop, node->peer, PORT_GOSD_RPC);
 }
 
 /* --- asking --- */
@@ -208,8 +208,7 @@ int nodes_new(struct nodes **out, struct daemon *daemon, struct work *work)
 	nodes->work = work;
 	pthread_mutex_init(&nodes->lock, NULL);
 	for (size_t i = 0; i < daemon->node.peers.count; i++)
-		nodes->node[i] =
-		    (struct node){.nodes = nodes, .peer = &daemon->node.peers.peer[i]};
+		nodes->node[i] = (struct node){.nodes = nodes, .peer = &daemon->node.peers.peer[i]};
 	r = sd_event_now(daemon->loop, CLOCK_MONOTONIC, &now);
 	if (r >= 0)
 		r = sd_event_add_time(daemon->loop, &nodes->timer, CLOCK_MONOTONIC,

@@ -40,8 +40,8 @@ static int do_have(struct request *request)
 }
 
 /* Opens a session for the peer that asks. */
-static int open_session(struct request *request, const struct session *like,
-    uint8_t ticket[TICKET_SIZE])
+static int open_session(
+    struct request *request, const struct session *like, uint8_t ticket[TICKET_SIZE])
 {
 	struct session *session = malloc(sizeof(*session));
 	int r;
@@ -70,8 +70,8 @@ static int do_want(struct request *request)
 	if (r == 0)
 		r = open_session(request, &session, reply.ticket);
 	return r < 0 ? r
-		     : request_answer(request, MSG_GOSD_TICKET,
-			   msg_gosd_ticket_pack(&reply, &request->reply));
+		     : request_answer(
+			   request, MSG_GOSD_TICKET, msg_gosd_ticket_pack(&reply, &request->reply));
 }
 
 static int do_offer(struct request *request)
@@ -84,8 +84,8 @@ static int do_offer(struct request *request)
 
 	if (store_has(gosd->store, &session.oid) == 0) {
 		reply.have = true;
-		r = store_tag(gosd->store, &session.oid, message->name, message->kind,
-		    &request->fault);
+		r = store_tag(
+		    gosd->store, &session.oid, message->name, message->kind, &request->fault);
 		if (r == 0)
 			store_set_replica(gosd->store, &session.oid, request->peer, true);
 	} else {
@@ -126,7 +126,8 @@ static int do_commit(struct request *request)
 
 	if (!session || strcmp(session->peer, request->peer) != 0) {
 		session_free(session);
-		return fault_set(&request->fault, -ENOENT, "nothing was received under this ticket");
+		return fault_set(
+		    &request->fault, -ENOENT, "nothing was received under this ticket");
 	}
 	r = commit_session(request, session, &reply.stored);
 	session_free(session);
@@ -146,8 +147,8 @@ static int do_drop(struct request *request)
 		return r;
 	reply.known = r != -ENOENT;
 	reply.gone = r == 1;
-	return request_answer(request, MSG_GOSD_DROP_DONE,
-	    msg_gosd_drop_done_pack(&reply, &request->reply));
+	return request_answer(
+	    request, MSG_GOSD_DROP_DONE, msg_gosd_drop_done_pack(&reply, &request->reply));
 }
 
 REQUEST_HANDLER(on_have, gosd_have, LANE_QUICK, do_have)

@@ -79,8 +79,8 @@ static void end_request(struct job *job)
 	struct request *request = (struct request *)job;
 
 	if (request->result == 0) {
-		rpc_reply(request->call, request->reply_name, request->reply.data,
-		    request->reply.size);
+		rpc_reply(
+		    request->call, request->reply_name, request->reply.data, request->reply.size);
 	} else {
 		request->gosd->failed++;
 		fault_set(&request->fault, request->result, "the daemon stops");
@@ -166,13 +166,26 @@ struct event {
 	struct buf body;
 };
 
+static void count(struct gosd *gosd, const char *topic)
+{
+	if (strcmp(topic, MSG_OBJ_STORED) == 0)
+		gosd->stored++;
+	else if (strcmp(topic, MSG_OBJ_REPLICATED) == 0)
+		gosd->replicated++;
+	else if (strcmp(topic, MSG_OBJ_REMOVED) == 0)
+		gosd->removed_objects++;
+	else
+		gosd->damaged++;
+}
+
 static void publish(struct job *job)
 {
 	struct event *event = (struct event *)job;
 
+	count(event->gosd, event->topic);
 	if (event->gosd->daemon->bus)
-		bus_publish(event->gosd->daemon->bus, event->topic, event->body.data,
-		    event->body.size);
+		bus_publish(
+		    event->gosd->daemon->bus, event->topic, event->body.data, event->body.size);
 	buf_fini(&event->body);
 	free(event);
 }
@@ -202,8 +215,8 @@ void gosd_tell_damaged(struct gosd *gosd, const struct id *oid, const char *why)
 		gosd_tell(gosd, MSG_OBJ_DAMAGED, &body);
 }
 
-void gosd_tell_replicated(struct gosd *gosd, const struct id *oid, const char *from,
-    const char *to, uint64_t bytes)
+void gosd_tell_replicated(
+    struct gosd *gosd, const struct id *oid, const char *from, const char *to, uint64_t bytes)
 {
 	struct msg_obj_replicated message = {.bytes = bytes};
 	struct buf body = {0};

@@ -79,8 +79,8 @@ void sessions_keep(struct sessions *sessions, struct session *session, struct mo
 		session_free(session);
 }
 
-struct session *sessions_take(struct sessions *sessions, const uint8_t ticket[TICKET_SIZE],
-    bool complete)
+struct session *sessions_take(
+    struct sessions *sessions, const uint8_t ticket[TICKET_SIZE], bool complete)
 {
 	struct session *found = NULL;
 

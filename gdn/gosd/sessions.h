@@ -37,8 +37,8 @@ struct sessions *sessions_free(struct sessions *sessions);
 /* Draws a ticket and takes over the session (from malloc).  -EBUSY: too many are open. */
 int sessions_add(struct sessions *sessions, struct session *session, struct mono now);
 /* The session with this ticket, now the caller's; NULL: none, or not in that state. */
-struct session *sessions_take(struct sessions *sessions, const uint8_t ticket[TICKET_SIZE],
-    bool complete);
+struct session *sessions_take(
+    struct sessions *sessions, const uint8_t ticket[TICKET_SIZE], bool complete);
 /* Puts it back, complete, to wait for its commit. */
 void sessions_keep(struct sessions *sessions, struct session *session, struct mono now);
 /* Frees those that are late. */

@@ -25,8 +25,7 @@ static void run_collection(struct job *job)
 {
 	struct collection *collection = (struct collection *)job;
 
-	collection->r =
-	    store_gc(collection->gosd->store, &collection->result, &collection->fault);
+	collection->r = store_gc(collection->gosd->store, &collection->result, &collection->fault);
 }
 
 static void end_collection(struct job *job)
@@ -78,6 +77,22 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 
 /* --- the parts --- */
 
+static void offer_statistics(struct gosd *gosd)
+{
+	const struct daemon_stat stats[] = {
+	    {"objects_stored", &gosd->stored, "objects put on this node"},
+	    {"objects_replicated", &gosd->replicated, "copies brought to or from other nodes"},
+	    {"objects_removed", &gosd->removed_objects, "objects gone from this node"},
+	    {"objects_damaged", &gosd->damaged, "times that damage was found"},
+	    {"requests_failed", &gosd->failed, "requests answered with an error"},
+	    {"bulk_refused", &gosd->strangers, "connections to the bulk port refused"},
+	    {0},
+	};
+
+	memcpy(gosd->stats, stats, sizeof(stats));
+	gosd->daemon->stats = gosd->stats;
+}
+
 static int open_store(struct gosd *gosd)
 {
 	struct fault fault = {0};
@@ -108,8 +123,8 @@ static int open_parts(struct gosd *gosd)
 	if (r == 0)
 		r = sd_event_now(loop, CLOCK_MONOTONIC, &now);
 	if (r >= 0)
-		r = sd_event_add_time(loop, &gosd->timer, CLOCK_MONOTONIC, now + TICK_US, 0,
-		    on_tick, gosd);
+		r = sd_event_add_time(
+		    loop, &gosd->timer, CLOCK_MONOTONIC, now + TICK_US, 0, on_tick, gosd);
 	if (r >= 0)
 		r = gosd_listen(gosd);
 	if (r >= 0)
@@ -133,6 +148,7 @@ int gosd_new(struct gosd **out, struct daemon *daemon, const struct gosd_setting
 	gosd->listen_fd = -1;
 	gosd->collect_at = mono_add_ms(mono_now(), COLLECT_SOON_MS);
 	bulk_set_init(&gosd->channels);
+	offer_statistics(gosd);
 	r = open_store(gosd);
 	if (r == 0) {
 		r = open_parts(gosd);
@@ -152,6 +168,7 @@ struct gosd *gosd_free(struct gosd *gosd)
 {
 	if (!gosd)
 		return NULL;
+	gosd->daemon->stats = NULL;
 	if (gosd->work)
 		work_stop(gosd->work);
 	bulk_set_cut(&gosd->channels);

@@ -23,8 +23,8 @@ static int tell(const struct progress *progress, uint64_t before, uint64_t done,
 }
 
 /* A frame that must be of this type. */
-static int expect(struct bulk *bulk, enum bulk_type type, const uint8_t **data, size_t *size,
-    struct fault *fault)
+static int expect(
+    struct bulk *bulk, enum bulk_type type, const uint8_t **data, size_t *size, struct fault *fault)
 {
 	enum bulk_type got;
 	int r = bulk_recv(bulk, &got, data, size);
@@ -32,7 +32,8 @@ static int expect(struct bulk *bulk, enum bulk_type type, const uint8_t **data, 
 	if (r < 0)
 		return fault_set(fault, r, "bulk channel: %s", strerror(-r));
 	if (got != type)
-		return fault_set(fault, -EBADMSG, "bulk channel: frame %d instead of %d", got, type);
+		return fault_set(
+		    fault, -EBADMSG, "bulk channel: frame %d instead of %d", got, type);
 	return 0;
 }
 
@@ -50,19 +51,17 @@ struct sender {
 static int send_chunk(struct sender *sender, const struct entry *entry, size_t index)
 {
 	uint32_t head = htole32((uint32_t)index);
-	uint64_t before = sender->done;
 	const uint8_t *stored;
-	int r = object_read(sender->object, entry, "(chunks)", sender->done, &stored,
-	    sender->fault);
+	int r =
+	    object_read(sender->object, entry, "(chunks)", sender->done, &stored, sender->fault);
 
-	sender->done += entry->plain;
 	if (r == -EBADMSG || r == -ENODATA) {
 		sender->damaged = true;
 		return bulk_send(sender->bulk, BULK_MISSING, &head, sizeof(head), NULL, 0);
 	}
-	if (r == 0)
-		r = bulk_send(sender->bulk, BULK_CHUNK, &head, sizeof(head), stored, entry->stored);
-	return r < 0 ? r : tell(sender->progress, before, sender->done, sender->total);
+	if (r < 0)
+		return r;
+	return bulk_send(sender->bulk, BULK_CHUNK, &head, sizeof(head), stored, entry->stored);
 }
 
 /* Sends those of entries first to first + count that are wanted. */
@@ -86,11 +85,13 @@ static int send_stage(struct sender *sender, size_t first, size_t count)
 	memcpy(wanted, bits, size);
 	for (size_t i = 0; r == 0 && i < count; i++) {
 		const struct entry *entry = object_entry(sender->object, first + i);
+		uint64_t before = sender->done;
 
 		if (bit_is_set(wanted, i))
 			r = send_chunk(sender, entry, i);
-		else
-			sender->done += entry->plain;
+		sender->done += entry->plain;
+		if (r == 0)
+			r = tell(sender->progress, before, sender->done, sender->total);
 	}
 	free(wanted);
 	if (r == 0)
@@ -98,8 +99,8 @@ static int send_stage(struct sender *sender, size_t first, size_t count)
 	return r < 0 ? r : bulk_flush(sender->bulk);
 }
 
-int transfer_send(struct bulk *bulk, struct object *object, const struct progress *progress,
-    struct fault *fault)
+int transfer_send(
+    struct bulk *bulk, struct object *object, const struct progress *progress, struct fault *fault)
 {
 	const struct buf *root = object_root_bytes(object);
 	const struct root *parts = object_root(object);
@@ -140,8 +141,8 @@ void received_fini(struct received *received)
 	entries_fini(&received->list);
 }
 
-static const struct entry *entry_at(const struct entries *first, const struct entries *second,
-    size_t i)
+static const struct entry *entry_at(
+    const struct entries *first, const struct entries *second, size_t i)
 {
 	return i < first->count ? &first->at[i] : &second->at[i - first->count];
 }
@@ -188,15 +189,14 @@ static int take_chunk(struct receiver *receiver, const struct entries *first,
 	id = id_of(data + sizeof(index), size - sizeof(index));
 	if (size - sizeof(index) != entry->stored || !id_equal(&id, &entry->id))
 		return fault_set(receiver->fault, -EBADMSG, "received chunk %u is corrupt", index);
-	r = upload_add(receiver->upload, &id, data + sizeof(index), entry->stored,
-	    receiver->fault);
+	r = upload_add(receiver->upload, &id, data + sizeof(index), entry->stored, receiver->fault);
 	receiver->bytes += entry->stored;
 	return r < 0 ? r : tell(receiver->progress, before, receiver->bytes, receiver->total);
 }
 
 /* Asks for what is missing of both lists and takes it.  Number still missing or negative. */
-static int receive_stage(struct receiver *receiver, const struct entries *first,
-    const struct entries *second)
+static int receive_stage(
+    struct receiver *receiver, const struct entries *first, const struct entries *second)
 {
 	size_t size = (first->count + second->count + 7) / 8;
 	uint8_t *wanted = calloc(1, size + 1);
@@ -222,8 +222,7 @@ static int receive_stage(struct receiver *receiver, const struct entries *first,
 	return r < 0 ? r : left > 0 ? 1 : 0;
 }
 
-static int receive_root(struct receiver *receiver, const struct id *oid,
-    struct received *received)
+static int receive_root(struct receiver *receiver, const struct id *oid, struct received *received)
 {
 	const uint8_t *data;
 	struct id id;
@@ -266,10 +265,8 @@ int transfer_receive(struct bulk *bulk, const struct id *oid, struct upload *upl
     struct received *received, const struct progress *progress, struct fault *fault)
 {
 	static const struct entries none;
-	struct receiver receiver = {.bulk = bulk,
-	    .upload = upload,
-	    .progress = progress,
-	    .fault = fault};
+	struct receiver receiver = {
+	    .bulk = bulk, .upload = upload, .progress = progress, .fault = fault};
 	int r = receive_root(&receiver, oid, received);
 
 	receiver.total = received->root.bytes;

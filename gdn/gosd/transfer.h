@@ -19,8 +19,8 @@
 #include "gdn/store/store.h"
 
 /* -EBADMSG when chunks are damaged here: the others were sent. */
-int transfer_send(struct bulk *bulk, struct object *object, const struct progress *progress,
-    struct fault *fault);
+int transfer_send(
+    struct bulk *bulk, struct object *object, const struct progress *progress, struct fault *fault);
 
 /* What an upload needs to be committed. */
 struct received {
