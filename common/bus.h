@@ -43,7 +43,8 @@ struct bus_event {
 };
 
 struct bus_position {
-	uint64_t epoch, seq; /* the last event seen; {0, 0}: from the oldest kept, as a late joiner does */
+	uint64_t epoch,
+	    seq; /* the last event seen; {0, 0}: from the oldest kept, as a late joiner does */
 };
 #define BUS_FROM_NOW ((struct bus_position){UINT64_MAX, UINT64_MAX})
 

@@ -16,14 +16,16 @@
 #define KEYS_MAX 256
 
 /* The sections that a file may have; those of other daemons are passed over. */
-static const char *const daemon_sections[] = {"busd", "fdd", "gossipd", "ckptd", "migrated", "metad", "ved",
-    "gosd", "glsd", "gnsd", "secd", "webd", "proxyd", "depctl", NULL};
+static const char *const daemon_sections[] = {"busd", "fdd", "gossipd", "ckptd", "migrated",
+    "metad", "ved", "gosd", "glsd", "gnsd", "secd", "webd", "proxyd", "depctl", NULL};
 
 static const char *const level_names[] = {"debug", "info", "notice", "warning", "error", NULL};
 
 #define NODE_KEY(key, kind, field, text, low, high)                                                \
-	{"node", key, kind, offsetof(struct node_config, field),                                   \
-	    sizeof(((struct node_config *)0)->field), text, low, high, NULL, NULL}
+	{                                                                                          \
+		"node", key, kind, offsetof(struct node_config, field),                            \
+		    sizeof(((struct node_config *)0)->field), text, low, high, NULL, NULL          \
+	}
 
 static const struct config_key node_keys_table[] = {
     NODE_KEY("name", CONFIG_STRING, name, NULL, 0, 0),
@@ -34,13 +36,16 @@ static const struct config_key node_keys_table[] = {
     NODE_KEY("run", CONFIG_STRING, run_dir, "/run/depsys", 0, 0),
     NODE_KEY("state", CONFIG_STRING, state_dir, "/var/lib/depsys", 0, 0),
     NODE_KEY("group", CONFIG_STRING, group, "depsys", 0, 0),
-    {"node", "log", CONFIG_CHOICE, offsetof(struct node_config, log_level), 0, "info", 0, 0, level_names, NULL},
+    {"node", "log", CONFIG_CHOICE, offsetof(struct node_config, log_level), 0, "info", 0, 0,
+	level_names, NULL},
     {0},
 };
 
 #define PEER_KEY(key, kind, field, low, high)                                                      \
-	{"peer", key, kind, offsetof(struct peer_settings, field),                                 \
-	    sizeof(((struct peer_settings *)0)->field), NULL, low, high, NULL, NULL}
+	{                                                                                          \
+		"peer", key, kind, offsetof(struct peer_settings, field),                          \
+		    sizeof(((struct peer_settings *)0)->field), NULL, low, high, NULL, NULL        \
+	}
 
 struct peer_settings {
 	char address[NODE_ADDRESS_MAX + 1];
@@ -75,7 +80,8 @@ struct reading {
 	bool skip;
 };
 
-__attribute__((format(printf, 2, 3))) static int fault(struct reading *reading, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static int fault(
+    struct reading *reading, const char *format, ...)
 {
 	char what[300];
 	va_list args;
@@ -87,7 +93,8 @@ __attribute__((format(printf, 2, 3))) static int fault(struct reading *reading, 
 		snprintf(reading->error->text, sizeof(reading->error->text), "%.90s:%d: %s",
 		    reading->path, reading->line, what);
 	else
-		snprintf(reading->error->text, sizeof(reading->error->text), "%.90s: %s", reading->path, what);
+		snprintf(reading->error->text, sizeof(reading->error->text), "%.90s: %s",
+		    reading->path, what);
 	return -EINVAL;
 }
 
@@ -129,7 +136,8 @@ static bool name_is_valid(const char *name)
 	if (length == 0 || length > NODE_NAME_MAX)
 		return false;
 	for (; *name; name++)
-		if (!islower((unsigned char)*name) && !isdigit((unsigned char)*name) && *name != '-')
+		if (!islower((unsigned char)*name) && !isdigit((unsigned char)*name) &&
+		    *name != '-')
 			return false;
 	return true;
 }
@@ -186,7 +194,8 @@ static int open_section(struct reading *reading, char *text)
 	return 0;
 }
 
-static int set_number(struct reading *reading, const struct config_key *key, void *field, const char *text)
+static int set_number(
+    struct reading *reading, const struct config_key *key, void *field, const char *text)
 {
 	char *end;
 
@@ -197,8 +206,8 @@ static int set_number(struct reading *reading, const struct config_key *key, voi
 		if (!*text || *end || errno)
 			return fault(reading, "%s: \"%s\" is not a whole number", key->name, text);
 		if ((double)value < key->min || (double)value > key->max)
-			return fault(reading, "%s: %lld is not in %.15g to %.15g", key->name, value, key->min,
-			    key->max);
+			return fault(reading, "%s: %lld is not in %.15g to %.15g", key->name, value,
+			    key->min, key->max);
 		*(int64_t *)field = value;
 	} else {
 		double value = strtod(text, &end);
@@ -206,14 +215,15 @@ static int set_number(struct reading *reading, const struct config_key *key, voi
 		if (!*text || *end || errno || isnan(value))
 			return fault(reading, "%s: \"%s\" is not a number", key->name, text);
 		if (value < key->min || value > key->max)
-			return fault(reading, "%s: %g is not in %g to %g", key->name, value, key->min,
-			    key->max);
+			return fault(reading, "%s: %g is not in %g to %g", key->name, value,
+			    key->min, key->max);
 		*(double *)field = value;
 	}
 	return 0;
 }
 
-static int set_choice(struct reading *reading, const struct config_key *key, void *field, const char *text)
+static int set_choice(
+    struct reading *reading, const struct config_key *key, void *field, const char *text)
 {
 	char words[200] = "";
 
@@ -222,19 +232,22 @@ static int set_choice(struct reading *reading, const struct config_key *key, voi
 			*(int *)field = i;
 			return 0;
 		}
-		snprintf(words + strlen(words), sizeof(words) - strlen(words), " %s", key->choices[i]);
+		snprintf(
+		    words + strlen(words), sizeof(words) - strlen(words), " %s", key->choices[i]);
 	}
 	return fault(reading, "%s: \"%s\" is not one of%s", key->name, text, words);
 }
 
-static int set_value(struct reading *reading, const struct config_key *key, void *settings, const char *text)
+static int set_value(
+    struct reading *reading, const struct config_key *key, void *settings, const char *text)
 {
 	void *field = (char *)settings + key->offset;
 
 	switch (key->type) {
 	case CONFIG_STRING:
 		if (strlen(text) >= key->size)
-			return fault(reading, "%s: longer than %zu bytes", key->name, key->size - 1);
+			return fault(
+			    reading, "%s: longer than %zu bytes", key->name, key->size - 1);
 		memcpy(field, text, strlen(text) + 1);
 		return 0;
 	case CONFIG_INT:
@@ -264,7 +277,8 @@ static int take_peer_value(struct reading *reading, const char *name, const char
 	int i = find_key(peer_keys_table, "peer", name);
 
 	if (i < 0)
-		return fault(reading, "[peer %s]: unknown key %.60s", reading->names.peer[reading->peer].name, name);
+		return fault(reading, "[peer %s]: unknown key %.60s",
+		    reading->names.peer[reading->peer].name, name);
 	if (reading->peer_seen_here[reading->peer] & 1u << i)
 		return fault(reading, "%s: twice in this file", name);
 	reading->peer_seen_here[reading->peer] |= 1u << i;
@@ -359,7 +373,8 @@ static int read_drop_ins(struct reading *reading, const char *path)
 	return r;
 }
 
-static int apply_fallbacks(struct reading *reading, const struct config_key *keys, void *settings, const bool *seen)
+static int apply_fallbacks(
+    struct reading *reading, const struct config_key *keys, void *settings, const bool *seen)
 {
 	int r = 0;
 
@@ -377,7 +392,8 @@ static bool address_is_valid(const char *address)
 {
 	uint8_t binary[16];
 
-	return inet_pton(AF_INET, address, binary) == 1 || inet_pton(AF_INET6, address, binary) == 1;
+	return inet_pton(AF_INET, address, binary) == 1 ||
+	       inet_pton(AF_INET6, address, binary) == 1;
 }
 
 static int finish_peer(struct reading *reading, size_t i)
@@ -386,11 +402,13 @@ static int finish_peer(struct reading *reading, size_t i)
 	const struct peer_settings *settings = &reading->peers[i];
 
 	for (unsigned k = 0; peer_keys_table[k].section; k++)
-		if (!(reading->peer_seen[i] & 1u << k) && strcmp(peer_keys_table[k].name, "port") != 0)
-			return fault(reading, "[peer %s]: %s is missing", peer->name, peer_keys_table[k].name);
+		if (!(reading->peer_seen[i] & 1u << k) &&
+		    strcmp(peer_keys_table[k].name, "port") != 0)
+			return fault(reading, "[peer %s]: %s is missing", peer->name,
+			    peer_keys_table[k].name);
 	if (!address_is_valid(settings->address))
-		return fault(reading, "[peer %s]: address: \"%s\" is not a numeric address", peer->name,
-		    settings->address);
+		return fault(reading, "[peer %s]: address: \"%s\" is not a numeric address",
+		    peer->name, settings->address);
 	if (key_parse(peer->public_key, settings->key) < 0)
 		return fault(reading, "[peer %s]: key: not 64 hex digits", peer->name);
 	memcpy(peer->address, settings->address, sizeof(peer->address));
@@ -413,7 +431,8 @@ static int finish_node(struct reading *reading)
 	if (!name_is_valid(node->cluster))
 		return fault(reading, "[node]: cluster: 1 to 63 of a-z 0-9 -");
 	if (!address_is_valid(node->address))
-		return fault(reading, "[node]: address: \"%s\" is not a numeric address", node->address);
+		return fault(
+		    reading, "[node]: address: \"%s\" is not a numeric address", node->address);
 	for (size_t i = 0; i < reading->names.count && r == 0; i++)
 		r = finish_peer(reading, i);
 	if (r < 0)
@@ -425,15 +444,16 @@ static int finish_node(struct reading *reading)
 	return 0;
 }
 
-int config_load(const char *path, struct node_config *node, const struct config_key *keys, void *settings,
-    struct config_error *error)
+int config_load(const char *path, struct node_config *node, const struct config_key *keys,
+    void *settings, struct config_error *error)
 {
 	struct reading *reading = calloc(1, sizeof(*reading));
 	int r;
 
 	if (!reading)
 		return -ENOMEM;
-	*reading = (struct reading){.node = node, .keys = keys, .settings = settings, .error = error};
+	*reading =
+	    (struct reading){.node = node, .keys = keys, .settings = settings, .error = error};
 	r = read_file(reading, path);
 	if (r == 0)
 		r = read_drop_ins(reading, path);

@@ -29,8 +29,8 @@ struct config_key {
 	const char *section;
 	const char *name;
 	enum config_type type;
-	size_t offset; /* of the field in the settings structure */
-	size_t size;   /* of a string field */
+	size_t offset;        /* of the field in the settings structure */
+	size_t size;          /* of a string field */
 	const char *fallback; /* as text; NULL: the key is required */
 	double min, max;
 	const char *const *choices; /* ends with NULL */

@@ -37,7 +37,8 @@ static void print_key(const struct config_key *key)
 	for (int i = 0; key->type == CONFIG_CHOICE && key->choices[i]; i++)
 		printf("%s%s", i ? "|" : " (", key->choices[i]);
 	printf("%s", key->type == CONFIG_CHOICE ? ")" : "");
-	printf("%s%s\n", key->fallback && *key->fallback ? ", default " : "", key->fallback ? key->fallback : "");
+	printf("%s%s\n", key->fallback && *key->fallback ? ", default " : "",
+	    key->fallback ? key->fallback : "");
 }
 
 static void print_help(const struct daemon_spec *spec)
@@ -48,7 +49,8 @@ static void print_help(const struct daemon_spec *spec)
 	       "  --log LEVEL    debug info notice warning error\n"
 	       "  --user NAME    become this user when started as root (default %s%s)\n"
 	       "  --version      print the version\n",
-	    spec->name, spec->summary, spec->keep_root ? "" : "depsys-", spec->keep_root ? "root" : spec->name);
+	    spec->name, spec->summary, spec->keep_root ? "" : "depsys-",
+	    spec->keep_root ? "root" : spec->name);
 	if (spec->keys && spec->keys->section)
 		printf("\n[%s] in the configuration:\n", spec->keys->section);
 	for (const struct config_key *key = spec->keys; key && key->section; key++)
@@ -62,11 +64,13 @@ struct options {
 };
 
 /* 0, or > 0: ended with *status. */
-static int parse_options(const struct daemon_spec *spec, int argc, char **argv, struct options *options, int *status)
+static int parse_options(
+    const struct daemon_spec *spec, int argc, char **argv, struct options *options, int *status)
 {
-	static const struct option table[] = {{"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, 'k'},
-	    {"log", required_argument, NULL, 'l'}, {"user", required_argument, NULL, 'u'},
-	    {"version", no_argument, NULL, 'v'}, {"help", no_argument, NULL, 'h'}, {0}};
+	static const struct option table[] = {{"config", required_argument, NULL, 'c'},
+	    {"check", no_argument, NULL, 'k'}, {"log", required_argument, NULL, 'l'},
+	    {"user", required_argument, NULL, 'u'}, {"version", no_argument, NULL, 'v'},
+	    {"help", no_argument, NULL, 'h'}, {0}};
 	int option;
 
 	*status = 0;
@@ -99,14 +103,15 @@ static int parse_options(const struct daemon_spec *spec, int argc, char **argv, 
 		fprintf(stderr, "%s: unexpected argument: %s\n", spec->name, argv[optind]);
 		*status = 2;
 	} else if (options->level && log_level_parse(options->level) < 0) {
-		fprintf(stderr, "%s: --log: %s is not one of debug info notice warning error\n", spec->name,
-		    options->level);
+		fprintf(stderr, "%s: --log: %s is not one of debug info notice warning error\n",
+		    spec->name, options->level);
 		*status = 2;
 	}
 	return *status ? 1 : 0;
 }
 
-int daemon_options(struct daemon *daemon, const struct daemon_spec *spec, int argc, char **argv, int *status)
+int daemon_options(
+    struct daemon *daemon, const struct daemon_spec *spec, int argc, char **argv, int *status)
 {
 	struct options options = {.path = CONFIG_PATH};
 	struct config_error error = {""};
@@ -129,7 +134,8 @@ int daemon_options(struct daemon *daemon, const struct daemon_spec *spec, int ar
 	if (options.user)
 		snprintf(private->user, sizeof(private->user), "%s", options.user);
 	else
-		snprintf(private->user, sizeof(private->user), spec->keep_root ? "root" : "depsys-%s", spec->name);
+		snprintf(private->user, sizeof(private->user),
+		    spec->keep_root ? "root" : "depsys-%s", spec->name);
 	r = config_load(options.path, &daemon->node, spec->keys, spec->settings, &error);
 	if (r == 0 && spec->check)
 		r = spec->check(&daemon->node, spec->settings, &error);
@@ -138,7 +144,8 @@ int daemon_options(struct daemon *daemon, const struct daemon_spec *spec, int ar
 		daemon_fini(daemon);
 		return 1;
 	}
-	log_set_level((enum log_level)(options.level ? log_level_parse(options.level) : daemon->node.log_level));
+	log_set_level((enum log_level)(
+	    options.level ? log_level_parse(options.level) : daemon->node.log_level));
 	*status = 0;
 	if (options.check) {
 		printf("%s: configuration is good\n", options.path);
@@ -185,7 +192,8 @@ static int find_group(const char *name, gid_t *gid)
 
 static int become(const char *user, uid_t uid, gid_t gid)
 {
-	if (setgroups(1, &gid) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0) {
+	if (setgroups(1, &gid) < 0 || setresgid(gid, gid, gid) < 0 ||
+	    setresuid(uid, uid, uid) < 0) {
 		int r = -errno;
 
 		log_error("become %s: %s", user, strerror(errno));
@@ -209,13 +217,15 @@ int daemon_drop(struct daemon *daemon)
 	if (r < 0)
 		return r;
 	if (memcmp(daemon->keys.public_key, daemon->node.self->public_key, KEY_SIZE) != 0) {
-		log_error("key file %s does not belong to [peer %s]", daemon->node.key_path, daemon->node.name);
+		log_error("key file %s does not belong to [peer %s]", daemon->node.key_path,
+		    daemon->node.name);
 		return -EKEYREJECTED;
 	}
 	if (uid == 0 && strcmp(private->user, "root") != 0) {
 		user = getpwnam(private->user);
 		if (!user) {
-			log_error("no user %s; it is made with the package, or say --user", private->user);
+			log_error("no user %s; it is made with the package, or say --user",
+			    private->user);
 			return -ENOENT;
 		}
 		uid = user->pw_uid;
@@ -252,15 +262,17 @@ static uint64_t cpu_ms(void)
 
 	getrusage(RUSAGE_SELF, &usage);
 	return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000 +
-	    (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1000;
+	       (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1000;
 }
 
 static void on_hello(void *userdata, struct rpc_call *call, const void *body, size_t size)
 {
 	struct daemon *daemon = userdata;
 	const struct daemon_private *private = daemon->private;
-	struct msg_common_hello_reply reply = {.boot = daemon->boot, .pid = (uint64_t)getpid(),
-	    .rss_kb = resident_kb(), .cpu_ms = cpu_ms()};
+	struct msg_common_hello_reply reply = {.boot = daemon->boot,
+	    .pid = (uint64_t)getpid(),
+	    .rss_kb = resident_kb(),
+	    .cpu_ms = cpu_ms()};
 	_cleanup_buf_ struct buf out = {0};
 
 	(void)body;
@@ -372,13 +384,14 @@ static int open_rpc(struct daemon *daemon)
 	const struct node_config *node = &daemon->node;
 	const struct daemon_spec *spec = daemon->spec;
 	char ipc[512], tcp[128];
-	struct rpc_server_options options = {.ipc = ipc, .max_body = spec->max_body,
-	    .group = *node->group ? node->group : NULL};
+	struct rpc_server_options options = {
+	    .ipc = ipc, .max_body = spec->max_body, .group = *node->group ? node->group : NULL};
 	int r;
 
 	snprintf(ipc, sizeof(ipc), "ipc://%s/%s.rpc", node->run_dir, spec->name);
 	if (spec->tcp_offset) {
-		zsock_tcp_endpoint(tcp, sizeof(tcp), node->address, (unsigned)node->port + spec->tcp_offset);
+		zsock_tcp_endpoint(
+		    tcp, sizeof(tcp), node->address, (unsigned)node->port + spec->tcp_offset);
 		options.tcp = tcp;
 	}
 	r = rpc_server_new(&daemon->rpc, daemon->zmq, daemon->loop, &options);
@@ -398,8 +411,8 @@ int daemon_open(struct daemon *daemon)
 	if (r >= 0)
 		r = open_rpc(daemon);
 	if (r >= 0 && !daemon->spec->no_bus)
-		r = bus_publisher_new(&daemon->bus, daemon->zmq, daemon->loop, daemon->node.run_dir, daemon->spec->name,
-		    daemon->node.name);
+		r = bus_publisher_new(&daemon->bus, daemon->zmq, daemon->loop, daemon->node.run_dir,
+		    daemon->spec->name, daemon->node.name);
 	if (r < 0)
 		log_error("start: %s", strerror(-r));
 	return r < 0 ? r : 0;

@@ -33,12 +33,13 @@ struct daemon_stat {
 };
 
 struct daemon_spec {
-	const char *name;    /* "fdd" */
-	const char *summary; /* one line for --help */
+	const char *name;              /* "fdd" */
+	const char *summary;           /* one line for --help */
 	const struct config_key *keys; /* of its own sections; NULL: none */
 	void *settings;
 	/* Checks that no table can say; 0 or negative errno with the error filled.  May be NULL. */
-	int (*check)(const struct node_config *node, const void *settings, struct config_error *error);
+	int (*check)(
+	    const struct node_config *node, const void *settings, struct config_error *error);
 	enum port_offset tcp_offset; /* 0: no requests from other nodes */
 	bool keep_root;              /* ved */
 	bool no_bus;                 /* busd itself */
@@ -52,15 +53,15 @@ struct daemon {
 	sd_event *loop;
 	struct zcontext *zmq;
 	struct rpc_server *rpc;
-	struct bus_publisher *bus; /* NULL with no_bus */
+	struct bus_publisher *bus;       /* NULL with no_bus */
 	const struct daemon_stat *stats; /* set by the shell; may stay NULL */
-	uint64_t boot;               /* a random number of this process */
+	uint64_t boot;                   /* a random number of this process */
 	void *private;
 };
 
 /* 0: go on; > 0: done, exit with *status; prints its own errors. */
-int daemon_options(struct daemon *daemon, const struct daemon_spec *spec, int argc, char **argv,
-    int *status);
+int daemon_options(
+    struct daemon *daemon, const struct daemon_spec *spec, int argc, char **argv, int *status);
 /* Loads the node's key, makes state_dir/NAME, and becomes user depsys-NAME when started as root. */
 int daemon_drop(struct daemon *daemon);
 int daemon_open(struct daemon *daemon);

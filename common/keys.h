@@ -37,11 +37,11 @@ struct peers {
 
 /* The ports of a node, counted from its base port. */
 enum port_offset {
-	PORT_FDD = 0,           /* UDP heartbeats */
-	PORT_GOSSIPD = 1,       /* UDP votes and gossip */
-	PORT_EVENTS = 2,        /* busd, XPUB, CURVE */
-	PORT_EVENTS_RPC = 3,    /* busd, replay: ROUTER, CURVE */
-	PORT_GOSSIPD_RPC = 11,  /* requests between nodes: ROUTER, CURVE */
+	PORT_FDD = 0,          /* UDP heartbeats */
+	PORT_GOSSIPD = 1,      /* UDP votes and gossip */
+	PORT_EVENTS = 2,       /* busd, XPUB, CURVE */
+	PORT_EVENTS_RPC = 3,   /* busd, replay: ROUTER, CURVE */
+	PORT_GOSSIPD_RPC = 11, /* requests between nodes: ROUTER, CURVE */
 	PORT_CKPTD_RPC = 12,
 	PORT_MIGRATED_RPC = 13,
 	PORT_GOSD_RPC = 14,

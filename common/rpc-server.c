@@ -52,8 +52,8 @@ struct rpc_call {
 
 const char *rpc_status_name(enum rpc_status status)
 {
-	static const char *const names[] = {"ok", "failed", "invalid", "unreachable", "not found",
-	    "denied", "timeout", "unknown"};
+	static const char *const names[] = {
+	    "ok", "failed", "invalid", "unreachable", "not found", "denied", "timeout", "unknown"};
 
 	return (unsigned)status < sizeof(names) / sizeof(names[0]) ? names[status] : "unknown";
 }
@@ -68,7 +68,8 @@ static void refuse(struct rpc_server *server, const char *why)
 		log_warning("request refused: %s missed=%u", why, missed);
 }
 
-static int send_answer(struct rpc_call *call, const struct msg_rpc_reply *header, const void *body, size_t size)
+static int send_answer(
+    struct rpc_call *call, const struct msg_rpc_reply *header, const void *body, size_t size)
 {
 	_cleanup_buf_ struct buf packed = {0};
 	int r = msg_rpc_reply_pack(header, &packed);
@@ -76,11 +77,13 @@ static int send_answer(struct rpc_call *call, const struct msg_rpc_reply *header
 	if (r < 0)
 		return r;
 	return zsock_send(call->socket,
-	    (struct zpart[]){{call->routing_id, call->routing_id_size}, {packed.data, packed.size}, {body, size}}, 3);
+	    (struct zpart[]){{call->routing_id, call->routing_id_size}, {packed.data, packed.size},
+		{body, size}},
+	    3);
 }
 
-static struct rpc_call *call_new(struct listener *listener, const struct zframes *frames,
-    const struct msg_rpc_request *header)
+static struct rpc_call *call_new(
+    struct listener *listener, const struct zframes *frames, const struct msg_rpc_request *header)
 {
 	struct rpc_server *server = listener->server;
 	const char *peer = listener->remote ? zframe_peer(frames, 0) : NULL;
@@ -91,7 +94,8 @@ static struct rpc_call *call_new(struct listener *listener, const struct zframes
 	call->server = server;
 	call->socket = listener->socket;
 	call->id = header->id;
-	call->deadline = header->timeout_ms ? mono_add_ms(mono_now(), (int64_t)header->timeout_ms) : MONO_NEVER;
+	call->deadline =
+	    header->timeout_ms ? mono_add_ms(mono_now(), (int64_t)header->timeout_ms) : MONO_NEVER;
 	call->routing_id_size = zframe_size(frames, 0);
 	memcpy(call->routing_id, zframe_data(frames, 0), call->routing_id_size);
 	snprintf(call->peer, sizeof(call->peer), "%s", peer ? peer : "");
@@ -100,10 +104,12 @@ static struct rpc_call *call_new(struct listener *listener, const struct zframes
 	return call;
 }
 
-static const struct rpc_method *find_method(const struct rpc_server *server, const char *name, void **userdata)
+static const struct rpc_method *find_method(
+    const struct rpc_server *server, const char *name, void **userdata)
 {
 	for (size_t i = 0; i < server->n_tables; i++)
-		for (const struct rpc_method *method = server->tables[i].methods; method->name; method++)
+		for (const struct rpc_method *method = server->tables[i].methods; method->name;
+		     method++)
 			if (strcmp(method->name, name) == 0) {
 				*userdata = server->tables[i].userdata;
 				return method;
@@ -111,7 +117,8 @@ static const struct rpc_method *find_method(const struct rpc_server *server, con
 	return NULL;
 }
 
-static void dispatch(struct listener *listener, struct rpc_call *call, const char *name, const struct zframes *frames)
+static void dispatch(struct listener *listener, struct rpc_call *call, const char *name,
+    const struct zframes *frames)
 {
 	void *userdata;
 	const struct rpc_method *method = find_method(listener->server, name, &userdata);
@@ -138,7 +145,8 @@ static void take_request(struct listener *listener, const struct zframes *frames
 		refuse(server, "not three frames");
 		return;
 	}
-	if (msg_rpc_request_unpack(&header, zframe_data(frames, 1), zframe_size(frames, 1), &error) < 0) {
+	if (msg_rpc_request_unpack(
+		&header, zframe_data(frames, 1), zframe_size(frames, 1), &error) < 0) {
 		refuse(server, error.text);
 		return;
 	}
@@ -170,11 +178,13 @@ static void on_ready(void *userdata)
 	}
 }
 
-static int listen_on(struct rpc_server *server, struct listener *listener, struct zcontext *context, sd_event *loop,
-    const char *endpoint, const struct rpc_server_options *options)
+static int listen_on(struct rpc_server *server, struct listener *listener, struct zcontext *context,
+    sd_event *loop, const char *endpoint, const struct rpc_server_options *options)
 {
-	struct zsock_options socket_options = {
-	    .type = ZMQ_ROUTER, .bind = endpoint, .group = options->group, .max_message = options->max_body};
+	struct zsock_options socket_options = {.type = ZMQ_ROUTER,
+	    .bind = endpoint,
+	    .group = options->group,
+	    .max_message = options->max_body};
 	int r;
 
 	listener->server = server;

@@ -46,10 +46,10 @@ struct rpc_method {
 };
 
 struct rpc_server_options {
-	const char *ipc;   /* "ipc:///run/depsys/ved.rpc"; NULL: none */
-	const char *tcp;   /* "tcp://10.77.0.1:7412"; NULL: none */
+	const char *ipc; /* "ipc:///run/depsys/ved.rpc"; NULL: none */
+	const char *tcp; /* "tcp://10.77.0.1:7412"; NULL: none */
 	const char *group;
-	size_t max_body;   /* bytes; 0: 1 MiB */
+	size_t max_body; /* bytes; 0: 1 MiB */
 };
 
 /* methods ends with name NULL and is borrowed; several tables can be added. */
@@ -88,10 +88,10 @@ struct rpc_client;
 
 struct rpc_answer {
 	enum rpc_status status;
-	bool more;          /* a notice; others follow */
-	const char *name;   /* of the message, "" on failure */
-	const char *error;  /* what was wrong, "" when ok */
-	const void *body;   /* borrowed until the callback returns */
+	bool more;         /* a notice; others follow */
+	const char *name;  /* of the message, "" on failure */
+	const char *error; /* what was wrong, "" when ok */
+	const void *body;  /* borrowed until the callback returns */
 	size_t size;
 };
 typedef void (*rpc_done)(void *userdata, const struct rpc_answer *answer);
@@ -123,7 +123,8 @@ void rpc_cancel(struct rpc_client *client, int64_t id);
  * its body into reply (caller frees with buf_fini); the error text goes to error (size bytes).
  */
 struct buf;
-enum rpc_status rpc_ask(struct rpc_client *client, sd_event *loop, const char *name, const void *body,
-    size_t size, int64_t timeout_ms, struct buf *reply, char *error, size_t error_size);
+enum rpc_status rpc_ask(struct rpc_client *client, sd_event *loop, const char *name,
+    const void *body, size_t size, int64_t timeout_ms, struct buf *reply, char *error,
+    size_t error_size);
 
 #endif

@@ -10,7 +10,9 @@
 #define KEY1 "1111111111111111111111111111111111111111111111111111111111111111"
 #define KEY2 "2222222222222222222222222222222222222222222222222222222222222222"
 #define NODE "[node]\nname = n1\naddress = 10.0.0.1\n"
-#define PEERS "[peer n1]\naddress = 10.0.0.1\nkey = " KEY1 "\n[peer n2]\naddress = 10.0.0.2\nkey = " KEY2 "\n"
+#define PEERS                                                                                      \
+	"[peer n1]\naddress = 10.0.0.1\nkey = " KEY1                                               \
+	"\n[peer n2]\naddress = 10.0.0.2\nkey = " KEY2 "\n"
 
 struct settings {
 	int64_t interval_ms;
@@ -22,10 +24,12 @@ struct settings {
 
 static const char *const estimators[] = {"kama", "kama-paper", NULL};
 static const struct config_key keys[] = {
-    {"fdd", "interval_ms", CONFIG_INT, offsetof(struct settings, interval_ms), 0, "500", 10, 60000, NULL, NULL},
+    {"fdd", "interval_ms", CONFIG_INT, offsetof(struct settings, interval_ms), 0, "500", 10, 60000,
+	NULL, NULL},
     {"fdd", "factor", CONFIG_FLOAT, offsetof(struct settings, factor), 0, "0.5", 0, 1, NULL, NULL},
     {"fdd", "fast", CONFIG_BOOL, offsetof(struct settings, fast), 0, "no", 0, 0, NULL, NULL},
-    {"fdd", "estimator", CONFIG_CHOICE, offsetof(struct settings, estimator), 0, "kama", 0, 0, estimators, NULL},
+    {"fdd", "estimator", CONFIG_CHOICE, offsetof(struct settings, estimator), 0, "kama", 0, 0,
+	estimators, NULL},
     {"fdd", "text", CONFIG_STRING, offsetof(struct settings, text), 16, "", 0, 0, NULL, NULL},
     {0},
 };
@@ -58,7 +62,8 @@ static int load(const char *text)
 
 static void a_good_file_is_read_with_its_defaults(void)
 {
-	int r = load(NODE PEERS "[fdd]\nestimator = kama-paper ; the literal one\n[gossipd]\nanything = 1\n");
+	int r = load(NODE PEERS
+	    "[fdd]\nestimator = kama-paper ; the literal one\n[gossipd]\nanything = 1\n");
 
 	if (r < 0)
 		printf("# %s\n", error.text);
@@ -83,7 +88,8 @@ static void refused(const char *text, const char *why)
 
 static void faults_are_told_with_file_and_line(void)
 {
-	refused(NODE PEERS "[fdd]\ninterval_ms = 5\n", "depsys.conf:11: interval_ms: 5 is not in 10 to 60000");
+	refused(NODE PEERS "[fdd]\ninterval_ms = 5\n",
+	    "depsys.conf:11: interval_ms: 5 is not in 10 to 60000");
 	refused(NODE PEERS "[fdd]\ninterval_ms = 50x\n", "\"50x\" is not a whole number");
 	refused(NODE PEERS "[fdd]\nintervall = 50\n", "[fdd]: unknown key intervall");
 	refused(NODE PEERS "[fddd]\n", "unknown section [fddd]");
@@ -159,9 +165,9 @@ int main(void)
 	    TEST(a_key_file_comes_back_and_must_not_be_open_to_others),
 	    {0},
 	});
-	for (const char *const *name = (const char *const[]){"depsys.conf.d/10.conf", "depsys.conf.d/20.conf",
-	         "depsys.conf.d", "depsys.conf", "node.key", "", NULL};
-	    *name; name++) {
+	for (const char *const *name = (const char *const[]){"depsys.conf.d/10.conf",
+		 "depsys.conf.d/20.conf", "depsys.conf.d", "depsys.conf", "node.key", "", NULL};
+	     *name; name++) {
 		snprintf(command_path, sizeof(command_path), "%s/%s", directory, *name);
 		remove(command_path);
 	}

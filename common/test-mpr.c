@@ -15,8 +15,8 @@ static struct mpr reader_over(const void *data, size_t size, struct mpr_error *e
 
 static void integers_come_back_at_every_width(void)
 {
-	static const int64_t values[] = {0, 1, -1, 127, 128, -32, -33, 255, 256, -128, -129, 32767, 65535,
-	    65536, -32769, INT32_MAX, INT32_MIN, UINT32_MAX, INT64_MAX, INT64_MIN};
+	static const int64_t values[] = {0, 1, -1, 127, 128, -32, -33, 255, 256, -128, -129, 32767,
+	    65535, 65536, -32769, INT32_MAX, INT32_MIN, UINT32_MAX, INT64_MAX, INT64_MIN};
 
 	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
 		_cleanup_buf_ struct buf buf = {0};
@@ -68,10 +68,10 @@ static void deep_nesting_is_refused(void)
 
 static void skip_passes_over_every_type(void)
 {
-	static const uint8_t data[] = {0x8a, 0x01, 0xc0, 0x02, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0, 0x03, 0xd9, 2, 'a', 'b',
-	    0x04, 0xc4, 1, 9, 0x05, 0xd4, 1, 2, 0x06, 0xc7, 2, 1, 3, 4, 0x07, 0xdc, 0, 1, 0xc3, 0x08, 0xde, 0, 1,
-	    0xa1, 'k', 0xcd, 1, 2, 0x09, 0xd8, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0x0a, 0xca,
-	    0, 0, 0, 0};
+	static const uint8_t data[] = {0x8a, 0x01, 0xc0, 0x02, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0, 0x03,
+	    0xd9, 2, 'a', 'b', 0x04, 0xc4, 1, 9, 0x05, 0xd4, 1, 2, 0x06, 0xc7, 2, 1, 3, 4, 0x07,
+	    0xdc, 0, 1, 0xc3, 0x08, 0xde, 0, 1, 0xa1, 'k', 0xcd, 1, 2, 0x09, 0xd8, 1, 0, 1, 2, 3, 4,
+	    5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0x0a, 0xca, 0, 0, 0, 0};
 	struct mpr reader = reader_over(data, sizeof(data), NULL);
 
 	check_int(mpr_skip(&reader), 0);

@@ -44,14 +44,17 @@ static void on_refused(void *userdata, struct rpc_call *call, const void *body, 
 	rpc_fail(call, RPC_DENIED, "not for %s", "you");
 }
 
-static const struct rpc_method methods[] = {{"test.echo", on_echo, false}, {"test.stream", on_stream, false},
-    {"test.silent", on_silent, false}, {"test.refused", on_refused, false}, {0}};
+static const struct rpc_method methods[] = {{"test.echo", on_echo, false},
+    {"test.stream", on_stream, false}, {"test.silent", on_silent, false},
+    {"test.refused", on_refused, false}, {0}};
 
 static struct rpc_server *server_new(void)
 {
 	struct rpc_server *server = NULL;
 
-	check_int(rpc_server_new(&server, context, loop, &(struct rpc_server_options){.ipc = endpoint}), 0);
+	check_int(
+	    rpc_server_new(&server, context, loop, &(struct rpc_server_options){.ipc = endpoint}),
+	    0);
 	check_int(rpc_server_add(server, methods, NULL), 0);
 	return server;
 }
@@ -92,12 +95,16 @@ static void a_request_is_answered(void)
 	_cleanup_buf_ struct buf reply = {0};
 	char error[64];
 
-	check_int(rpc_ask(client, loop, "test.echo", "abc", 3, 5000, &reply, error, sizeof(error)), RPC_OK);
+	check_int(rpc_ask(client, loop, "test.echo", "abc", 3, 5000, &reply, error, sizeof(error)),
+	    RPC_OK);
 	check_int(reply.size, 3);
 	check(memcmp(reply.data, "abc", 3) == 0);
-	check_int(rpc_ask(client, loop, "test.refused", NULL, 0, 5000, NULL, error, sizeof(error)), RPC_DENIED);
+	check_int(rpc_ask(client, loop, "test.refused", NULL, 0, 5000, NULL, error, sizeof(error)),
+	    RPC_DENIED);
 	check_str(error, "not for you");
-	check_int(rpc_ask(client, loop, "test.unheard_of", NULL, 0, 5000, NULL, error, sizeof(error)), RPC_INVALID);
+	check_int(
+	    rpc_ask(client, loop, "test.unheard_of", NULL, 0, 5000, NULL, error, sizeof(error)),
+	    RPC_INVALID);
 	check_str(error, "no such request: test.unheard_of");
 	rpc_client_free(client);
 	rpc_server_free(server);
@@ -109,7 +116,8 @@ static void a_caller_is_told_when_nobody_answers_in_time(void)
 	struct rpc_client *client = client_new();
 	char error[200];
 
-	check_int(rpc_ask(client, loop, "test.silent", NULL, 0, 50, NULL, error, sizeof(error)), RPC_TIMEOUT);
+	check_int(rpc_ask(client, loop, "test.silent", NULL, 0, 50, NULL, error, sizeof(error)),
+	    RPC_TIMEOUT);
 	check(strstr(error, "does not answer"));
 	rpc_client_free(client);
 	rpc_server_free(server);
@@ -121,7 +129,8 @@ static void a_request_waits_for_a_server_that_comes_later(void)
 	struct seen seen = {0};
 	char error[200];
 
-	check_int(rpc_ask(client, loop, "test.echo", NULL, 0, 30, NULL, error, sizeof(error)), RPC_UNREACHABLE);
+	check_int(rpc_ask(client, loop, "test.echo", NULL, 0, 30, NULL, error, sizeof(error)),
+	    RPC_UNREACHABLE);
 	check(rpc_request(client, "test.echo", NULL, 0, 10000, on_answer, &seen) > 0);
 	struct rpc_server *server = server_new();
 
@@ -178,19 +187,25 @@ static void junk_is_counted_and_harmless(void)
 	void *stranger;
 	char error[64];
 
-	check_int(zsock_new(&stranger, context, &(struct zsock_options){.type = ZMQ_DEALER, .connect = endpoint}), 0);
+	check_int(zsock_new(&stranger, context,
+		      &(struct zsock_options){.type = ZMQ_DEALER, .connect = endpoint}),
+	    0);
 	check_int(zsock_send(stranger, (struct zpart[]){{"x", 1}}, 1), 0);
 	check_int(zsock_send(stranger, (struct zpart[]){{"x", 1}, {"", 0}}, 2), 0);
-	check_int(zsock_send(stranger, (struct zpart[]){{"\xdf\xff\xff\xff\xff", 5}, {"\x80", 1}}, 2), 0);
+	check_int(
+	    zsock_send(stranger, (struct zpart[]){{"\xdf\xff\xff\xff\xff", 5}, {"\x80", 1}}, 2), 0);
 	check_int(zsock_send(stranger,
-	    (struct zpart[]){{"1", 1}, {"2", 1}, {"3", 1}, {"4", 1}, {"5", 1}, {"6", 1}, {"7", 1}, {"8", 1}, {"9", 1}}, 9),
+		      (struct zpart[]){{"1", 1}, {"2", 1}, {"3", 1}, {"4", 1}, {"5", 1}, {"6", 1},
+			  {"7", 1}, {"8", 1}, {"9", 1}},
+		      9),
 	    0);
 	for (int i = 0; i < 2000 && refused < 4; i++) {
 		check(sd_event_run(loop, 5000) >= 0);
 		rpc_server_counts(server, &requests, &refused);
 	}
 	check_int(refused, 4);
-	check_int(rpc_ask(client, loop, "test.echo", NULL, 0, 5000, NULL, error, sizeof(error)), RPC_OK);
+	check_int(
+	    rpc_ask(client, loop, "test.echo", NULL, 0, 5000, NULL, error, sizeof(error)), RPC_OK);
 	zsock_free(stranger);
 	rpc_client_free(client);
 	rpc_server_free(server);

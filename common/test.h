@@ -54,7 +54,10 @@ struct test {
 	void (*run)(void);
 };
 
-#define TEST(function) {#function, function}
+#define TEST(function)                                                                             \
+	{                                                                                          \
+#function, function                                                                \
+	}
 
 /* int main(void) { return test_main((struct test[]){TEST(a), TEST(b), {0}}); } */
 static inline int test_main(const struct test *tests)

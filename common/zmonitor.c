@@ -45,8 +45,8 @@ int zmonitor_new(struct zmonitor **out, struct zcontext *context, sd_event *loop
 	monitor->changed = changed;
 	monitor->userdata = userdata;
 	snprintf(endpoint, sizeof(endpoint), "inproc://monitor-%p", socket);
-	if (zmq_socket_monitor(socket, endpoint,
-	        ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) < 0)
+	if (zmq_socket_monitor(
+		socket, endpoint, ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) < 0)
 		r = -zmq_errno();
 	if (r == 0) {
 		monitor->events = zmq_socket(zcontext_native(context), ZMQ_PAIR);

@@ -16,8 +16,8 @@
 /* A process's ZeroMQ context, with the ZAP handler that judges CURVE clients against the peers. */
 struct zcontext;
 /* keys and peers may be NULL (local sockets only); they are borrowed and must outlive it. */
-int zcontext_new(struct zcontext **out, sd_event *loop, const struct node_keys *keys,
-    const struct peers *peers);
+int zcontext_new(
+    struct zcontext **out, sd_event *loop, const struct node_keys *keys, const struct peers *peers);
 struct zcontext *zcontext_free(struct zcontext *context); /* close all sockets first */
 /*
  * Takes a node's key back: it is refused from now on, and connections that were let in are cut (all CURVE
@@ -28,14 +28,14 @@ int zcontext_revoke(struct zcontext *context, const uint8_t public_key[KEY_SIZE]
 void zcontext_counts(const struct zcontext *context, uint64_t *allowed, uint64_t *refused);
 
 struct zsock_options {
-	int type;            /* ZMQ_ROUTER, ZMQ_DEALER, ZMQ_XPUB, ZMQ_SUB, ... */
-	const char *bind;    /* one of bind and connect: ipc:///path or tcp://address:port */
+	int type;         /* ZMQ_ROUTER, ZMQ_DEALER, ZMQ_XPUB, ZMQ_SUB, ... */
+	const char *bind; /* one of bind and connect: ipc:///path or tcp://address:port */
 	const char *connect;
 	const uint8_t *server_key; /* connect over tcp: the peer's public key */
-	int high_water;      /* messages queued each way; 0: 1,000 */
-	size_t max_message;  /* bytes of one frame taken from others; 0: 1 MiB */
-	unsigned mode;       /* of an ipc path; 0: 0660 */
-	const char *group;   /* of an ipc path; NULL: as it is */
+	int high_water;            /* messages queued each way; 0: 1,000 */
+	size_t max_message;        /* bytes of one frame taken from others; 0: 1 MiB */
+	unsigned mode;             /* of an ipc path; 0: 0660 */
+	const char *group;         /* of an ipc path; NULL: as it is */
 	/*
 	 * A DEALER that keeps its messages itself: nothing is queued while there is no connection (-EAGAIN), and
 	 * on each new one the server's ROUTER gets an empty message, so that it can say hello.
