@@ -43,10 +43,10 @@ struct fdd {
 	struct mono stalled; /* to be told; 0: nothing */
 	bool drain;          /* to be asked for */
 
-	size_t count;
-	struct peer *peers;   /* peers_max */
-	struct slot *slots;   /* registrations_max */
-	struct gauge *gauges; /* peers_max * registrations_max */
+	size_t count, slots_end; /* slots from here on are free */
+	struct peer *peers;      /* peers_max */
+	struct slot *slots;      /* registrations_max */
+	struct gauge *gauges;    /* peers_max * registrations_max */
 	struct fdd_counters counters;
 };
 
@@ -163,7 +163,7 @@ static void judge(struct fdd *fdd)
 			continue;
 		gauge_judge(&peer->own, &fdd->config.suspect, peer, fdd->now);
 		peer_update(peer);
-		for (size_t s = 0; s < fdd->config.registrations_max; s++) {
+		for (size_t s = 0; s < fdd->slots_end; s++) {
 			const struct fdd_registration *r = &fdd->slots[s].registration;
 
 			if (fdd->slots[s].used && (!r->peer || r->peer == peer->id))
@@ -196,7 +196,7 @@ static void calm_gauges(struct fdd *fdd, struct peer *peer, double level)
 {
 	gauge_calm(&peer->own, &fdd->config.suspect, level);
 	peer_update(peer);
-	for (size_t s = 0; s < fdd->config.registrations_max; s++)
+	for (size_t s = 0; s < fdd->slots_end; s++)
 		if (fdd->slots[s].used)
 			gauge_calm(&peer->gauges[s], &fdd->slots[s].registration.thresholds, level);
 }
@@ -288,7 +288,7 @@ static enum fdd_answer on_set_peers(struct fdd *fdd, const struct fdd_event *eve
 
 static struct slot *find_slot(const struct fdd *fdd, uint64_t id)
 {
-	for (size_t s = 0; s < fdd->config.registrations_max; s++)
+	for (size_t s = 0; s < fdd->slots_end; s++)
 		if (fdd->slots[s].used && fdd->slots[s].registration.id == id)
 			return &fdd->slots[s];
 	return NULL;
@@ -308,6 +308,13 @@ static void reset_gauges(struct fdd *fdd, const struct slot *slot)
 		fdd->peers[i].gauges[slot - fdd->slots] = (struct gauge){0};
 }
 
+static void trim_slots(struct fdd *fdd)
+{
+	fdd->slots_end = fdd->config.registrations_max;
+	while (fdd->slots_end && !fdd->slots[fdd->slots_end - 1].used)
+		fdd->slots_end--;
+}
+
 static enum fdd_answer on_register(struct fdd *fdd, const struct fdd_event *event)
 {
 	const struct fdd_registration *registration = &event->registration;
@@ -320,6 +327,7 @@ static enum fdd_answer on_register(struct fdd *fdd, const struct fdd_event *even
 	if (!slot)
 		return FDD_REFUSED;
 	*slot = (struct slot){true, *registration};
+	trim_slots(fdd);
 	reset_gauges(fdd, slot);
 	return FDD_OK;
 }
@@ -332,6 +340,7 @@ static enum fdd_answer on_unregister(struct fdd *fdd, const struct fdd_event *ev
 		return FDD_REFUSED;
 	reset_gauges(fdd, slot);
 	*slot = (struct slot){0};
+	trim_slots(fdd);
 	return FDD_OK;
 }
 
@@ -441,7 +450,7 @@ static void tell(struct fdd *fdd, struct fdd_actions *actions)
 		if (!fdd->peers[i].watch)
 			continue;
 		tell_state(fdd, actions, &fdd->peers[i]);
-		for (size_t s = 0; s < fdd->config.registrations_max; s++)
+		for (size_t s = 0; s < fdd->slots_end; s++)
 			if (fdd->slots[s].used)
 				tell_gauge(fdd, actions, &fdd->peers[i], s);
 	}
@@ -502,7 +511,7 @@ static struct mono peer_deadline(const struct fdd *fdd, const struct peer *peer)
 {
 	struct mono deadline = gauge_deadline(&peer->own, &fdd->config.suspect, peer);
 
-	for (size_t s = 0; s < fdd->config.registrations_max; s++) {
+	for (size_t s = 0; s < fdd->slots_end; s++) {
 		const struct fdd_registration *r = &fdd->slots[s].registration;
 
 		if (fdd->slots[s].used && (!r->peer || r->peer == peer->id))
