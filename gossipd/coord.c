@@ -93,7 +93,6 @@ static struct gossipd_action *begin(struct coord *coord, enum coord_request requ
 
 static void get(struct coord *coord, struct mono now, struct gossipd_actions *actions)
 {
-	coord->hinted = false;
 	coord->next_at = mono_add(now, fraction(coord->lease, 4));
 	begin(coord, COORD_GET, now, actions);
 }
@@ -131,17 +130,18 @@ static void take_over(struct coord *coord, struct mono now, struct gossipd_actio
 static void start_request(struct coord *coord, struct mono now, struct gossipd_actions *actions)
 {
 	bool own = coord->read && coord->version != 0 && coord->fact.node == coord->self;
+	bool free = coord->read && !own && !coord->leaving && mono_due(takeover_at(coord), now);
+	bool hinted = coord->hinted && !(own && coord->held); /* our own raises are no news */
 
-	if (coord->hinted && !(own && coord->held))
+	coord->hinted = false;
+	if (hinted || (free && blind(coord, now)))
 		get(coord, now, actions);
 	else if (own && (mono_due(coord->next_at, now) || coord->leaving))
 		raise_own(coord, now, actions);
-	else if (coord->read && !own && !coord->leaving && !blind(coord, now) &&
-		 mono_due(takeover_at(coord), now))
+	else if (free)
 		take_over(coord, now, actions);
-	else if (mono_due(coord->next_at, now) || mono_due(coord_deadline(coord), now))
+	else if (mono_due(coord->next_at, now))
 		get(coord, now, actions);
-	coord->hinted = false;
 }
 
 void coord_run(struct coord *coord, struct mono now, struct gossipd_actions *actions)
@@ -174,7 +174,7 @@ static bool same(struct gossipd_fact a, struct gossipd_fact b)
 static void hold_from(struct coord *coord, struct mono sent_at)
 {
 	coord->held = true;
-	coord->held_until = mono_add(sent_at, mono_ns(coord->lease.ns / 100 * 99));
+	coord->held_until = mono_add(sent_at, mono_ns(coord->lease.ns / 100 * 95));
 }
 
 /* Takes in what stands in the store. */
@@ -233,7 +233,7 @@ static void get_succeeded(
 		coord->doubtful = (struct gossipd_fact){0};
 	}
 	see(coord, event->meta.version, event->meta.fact, event->now, actions);
-	if (coord->version != 0 && coord->fact.node == coord->self)
+	if (coord->version != 0 && coord->fact.node == coord->self && !coord->held)
 		coord->next_at = event->now;
 }
 

@@ -51,6 +51,7 @@ struct gossipd {
 	struct mono doubt_at;
 	/* timers */
 	struct mono gossip_at, tell_at;
+	struct mono stalled_at; /* the last deadline that was missed by far */
 	unsigned goodbyes;
 	/* gossip's round */
 	uint8_t ring[GOSSIPD_MEMBERS_MAX];

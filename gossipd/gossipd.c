@@ -12,9 +12,9 @@ void gossipd_config_defaults(struct gossipd_config *config)
 	*config = (struct gossipd_config){
 	    .observers = 3,
 	    .gossip = mono_ms(500),
-	    .tell = mono_ms(60),
+	    .tell = mono_ms(50),
 	    .fresh = mono_ms(400),
-	    .confirm = mono_ms(250),
+	    .confirm = mono_ms(200),
 	    .linger = mono_ms(600),
 	    .again = mono_ms(1000),
 	    .lease = mono_ms(2000),
@@ -180,12 +180,16 @@ static void on_leave(struct gossipd *core, struct gossipd_actions *actions)
 	coord_leave(&core->coord);
 }
 
-/* A deadline long past: we stood still ourselves, and what was begun before proves nothing. */
-static void notice_stall(struct gossipd *core, const struct gossipd_event *event)
+/* A deadline long past: we stood still ourselves, and what was begun before proves nothing.  Once
+ * for each such deadline: messages that waited may come before the timer. */
+static void notice_stall(struct gossipd *core)
 {
-	if (!elapsed(core, gossipd_deadline(core), core->config.confirm))
+	struct mono due = gossipd_deadline(core);
+
+	if (mono_cmp(due, core->stalled_at) == 0 || !elapsed(core, due, core->config.confirm))
 		return;
-	core->counters.stalls += event->type == GOSSIPD_TIMEOUT;
+	core->stalled_at = due;
+	core->counters.stalls++;
 	core->doubt_at = MONO_NEVER;
 	for (size_t i = 0; i < core->count; i++)
 		core->members[i].confirm_at = MONO_NEVER;
@@ -294,7 +298,7 @@ enum gossipd_answer gossipd_step(
 		return GOSSIPD_REFUSED;
 	if (mono_before(core->now, event->now))
 		core->now = event->now;
-	notice_stall(core, event);
+	notice_stall(core);
 	calm = !unrest(core);
 	answer = dispatch(core, event, actions);
 	if (answer == GOSSIPD_OK)

@@ -130,6 +130,13 @@ void judge_all(struct gossipd *core, struct gossipd_actions *actions)
 
 /* ---- are we the one who is cut off? */
 
+/* What we missed while we were cut off accuses nobody: fdd is given time to hear them again. */
+static void hold_back(struct gossipd *core)
+{
+	for (size_t i = 0; i < core->count; i++)
+		core->members[i].again_at = mono_add(core->now, core->config.again);
+}
+
 /*
  * More than half of what we watch is silent: then we ask everybody, and unless a majority answers
  * we are isolated, cast no votes and hold the rest of the cluster for unknown, not for dead.
@@ -154,6 +161,8 @@ void doubt_ourselves(struct gossipd *core, struct gossipd_actions *actions)
 	} else if (elapsed(core, core->doubt_at, core->config.confirm)) {
 		isolated = true;
 	}
+	if (core->isolated && !isolated)
+		hold_back(core);
 	if (isolated != core->isolated) {
 		core->isolated = isolated;
 		append(actions, GOSSIPD_ISOLATED)->isolated = isolated;

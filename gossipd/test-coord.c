@@ -274,6 +274,20 @@ static void a_hint_is_read_at_once(void)
 	check_int(bench.coord.fact.seq, 2);
 }
 
+static void the_holder_does_not_ask_about_its_own_raises(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	run(&bench, 10);
+	bench.requests = 0;
+	for (int i = 0; i < 2000; i++) {
+		coord_hint(&bench.coord);
+		run(&bench, 1);
+	}
+	check_range(bench.requests, 3, 5);
+}
+
 static void a_store_that_answers_nothing_is_asked_at_a_bounded_rate(void)
 {
 	struct bench bench;
@@ -300,6 +314,7 @@ int main(void)
 	    TEST(after_a_blackout_of_the_store_the_holder_gets_a_new_lease_to_speak),
 	    TEST(leaving_gives_the_lease_up),
 	    TEST(a_hint_is_read_at_once),
+	    TEST(the_holder_does_not_ask_about_its_own_raises),
 	    TEST(a_store_that_answers_nothing_is_asked_at_a_bounded_rate),
 	    {0},
 	});

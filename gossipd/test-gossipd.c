@@ -227,7 +227,7 @@ static void a_dead_member_of_three_is_judged_by_the_two_survivors(void)
 	silence(1, 3, true);
 	check_int(state(1, 3), GOSSIPD_SUSPECT);
 	silence(2, 3, true);
-	pass(200);
+	pass(150);
 	check_int(state(1, 3), GOSSIPD_SUSPECT);
 	pass(100);
 	check_int(state(1, 3), GOSSIPD_DEAD);

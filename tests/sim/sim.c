@@ -377,7 +377,8 @@ void sim_pause(struct sim *sim, unsigned number, struct mono length)
 	if (!sim->processes[number].state)
 		return;
 	sim_trace(sim, number, "pauses for %.1f s", mono_to_s(length));
-	sim->processes[number].paused_until = sim->now + length.ns;
+	if (sim->processes[number].paused_until < sim->now + length.ns)
+		sim->processes[number].paused_until = sim->now + length.ns;
 }
 
 void sim_crash_host(struct sim *sim, unsigned host)
@@ -487,7 +488,7 @@ static void send_stream(
 void sim_send(struct sim *sim, unsigned from, unsigned to, enum sim_channel channel, unsigned kind,
     const void *data, size_t size)
 {
-	unsigned a = sim->processes[from].host, b = sim->processes[to].host;
+	unsigned a = sim->processes[from].host, b;
 	struct event event = {.kind = EVENT_MESSAGE,
 	    .from = from,
 	    .to = to,
@@ -495,8 +496,9 @@ void sim_send(struct sim *sim, unsigned from, unsigned to, enum sim_channel chan
 	    .channel = channel,
 	    .size = size};
 
-	if (sim->processes[from].crashing)
+	if (sim->processes[from].crashing || to >= sim->process_count)
 		return;
+	b = sim->processes[to].host;
 	if (channel == SIM_STREAM)
 		send_stream(sim, event, a == b ? NULL : sim_link(sim, a, b), data);
 	else if (a == b)

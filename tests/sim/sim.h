@@ -104,7 +104,8 @@ struct mono sim_now(const struct sim *sim, unsigned process);
 /* To be asked before each action is carried out: false when the process has crashed at this
  * point (a fault set before), and then the callback returns at once. */
 bool sim_act(struct sim *sim, unsigned process);
-/* Sends a copy of size bytes.  Between processes of one host it always arrives, in order. */
+/* Sends a copy of size bytes.  Between processes of one host it always arrives, in order.  One to
+ * a process that has not been spawned yet is lost. */
 void sim_send(struct sim *sim, unsigned from, unsigned to, enum sim_channel channel, unsigned kind,
     const void *data, size_t size);
 /* A readable line, with time and process put before it. */

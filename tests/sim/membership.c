@@ -1,0 +1,792 @@
+#include "tests/sim/membership.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	REGISTRATION = 1,
+	WALL_S = 1700000000,
+};
+
+static const char key[] = "coord/sim";
+
+/* Kinds of messages. */
+enum {
+	BEAT,     /* fdd to fdd: struct fdd_heartbeat */
+	ROLES,    /* gossipd to fdd: list of struct fdd_peer_role; also registers */
+	FDD_UP,   /* fdd to gossipd: it is new */
+	LEVEL,    /* fdd to gossipd: struct level_news */
+	GRAM,     /* gossipd to gossipd: struct gossipd_gram */
+	PULL,     /* stream */
+	VIEW,     /* stream: list of struct gossipd_entry */
+	META,     /* gossipd to store: struct meta_request */
+	META_END, /* struct meta_answer */
+	HINT,
+	LEAVE, /* to gossipd, as from the command line */
+};
+
+struct level_news {
+	uint64_t id;
+	bool silent;
+};
+
+struct meta_request {
+	uint64_t ticket, expected;
+	bool put;
+	struct gossipd_fact fact;
+};
+
+struct meta_answer {
+	uint64_t ticket, version;
+	enum gossipd_meta_rc rc;
+	struct gossipd_fact fact;
+};
+
+const struct sim_link cluster_lan = {.delay = {100000}, .jitter = {100000}};
+
+static struct cluster_node *node_of(struct cluster *cluster, uint64_t id)
+{
+	for (unsigned i = 0; i < cluster->config.nodes; i++) {
+		if (cluster->ids[i] == id)
+			return &cluster->nodes[i];
+	}
+	abort();
+}
+
+/* Wall clock of a host: it does not matter what it says, only that it is taken from somewhere. */
+static uint64_t wall_s(const struct sim *sim)
+{
+	return WALL_S + (uint64_t)(sim_time(sim).ns / 1000000000);
+}
+
+/* ---- fdd's process */
+
+struct fdd_process {
+	struct cluster_node *node;
+	struct fdd *core;
+	struct fdd_actions actions;
+};
+
+static void fdd_run(
+    struct sim *sim, unsigned process, struct fdd_process *fdd, struct fdd_event event);
+
+static void fdd_act(
+    struct sim *sim, unsigned process, struct fdd_process *fdd, const struct fdd_action *action)
+{
+	struct cluster *cluster = fdd->node->cluster;
+	struct level_news news;
+
+	memset(&news, 0, sizeof(news)); /* padding too: messages are hashed */
+	switch (action->type) {
+	case FDD_PERSIST:
+		fdd->node->fdd_stored = action->incarnation;
+		break;
+	case FDD_SEND_HEARTBEAT:
+		sim_send(sim, process, node_of(cluster, action->send.to)->fdd, SIM_DATAGRAM, BEAT,
+		    &action->send.beat, sizeof(action->send.beat));
+		break;
+	case FDD_LEVEL:
+		news.id = action->level.peer;
+		news.silent = action->level.raised;
+		sim_send(sim, process, fdd->node->gossipd, SIM_STREAM, LEVEL, &news, sizeof(news));
+		break;
+	case FDD_DRAIN:
+		/* The simulator delivers what waits before it calls a timer. */
+		fdd_run(sim, process, fdd, (struct fdd_event){.type = FDD_DRAINED});
+		break;
+	default:
+		break;
+	}
+}
+
+static void fdd_run(
+    struct sim *sim, unsigned process, struct fdd_process *fdd, struct fdd_event event)
+{
+	struct fdd_actions *actions = malloc(sizeof(*actions));
+
+	event.now = sim_now(sim, process);
+	fdd_step(fdd->core, &event, actions);
+	for (size_t i = 0; i < actions->count && sim_act(sim, process); i++)
+		fdd_act(sim, process, fdd, &actions->list[i]);
+	free(actions);
+}
+
+static void *fdd_boot(struct sim *sim, unsigned process, void *context)
+{
+	struct cluster_node *node = context;
+	struct fdd_process *fdd = calloc(1, sizeof(*fdd));
+	const struct cluster_config *config = &node->cluster->config;
+	struct fdd_config core = {
+	    .self = node->id,
+	    .interval = config->interval,
+	    .stall = config->interval,
+	    .suspect = {.count = 1, .raise = {0.6}, .clear = 0.2, .beats = 1},
+	    .peers_max = CLUSTER_MAX,
+	    .registrations_max = 4,
+	};
+	struct fdd_event start = {.type = FDD_START};
+
+	fdd->node = node;
+	if (fdd_new(&fdd->core, &core, rng_mix(node->cluster->seed, process + node->boots++)) < 0)
+		abort();
+	start.start.stored_incarnation = node->fdd_stored;
+	start.start.wall_s = wall_s(sim);
+	fdd_run(sim, process, fdd, start);
+	if (node->gossipd > 0)
+		sim_send(sim, process, node->gossipd, SIM_STREAM, FDD_UP, NULL, 0);
+	return fdd;
+}
+
+static void fdd_halt(void *state)
+{
+	struct fdd_process *fdd = state;
+
+	fdd_free(fdd->core);
+	free(fdd);
+}
+
+static void fdd_roles(
+    struct sim *sim, unsigned process, struct fdd_process *fdd, const struct sim_message *message)
+{
+	struct fdd_event roles = {.type = FDD_SET_PEERS}, registration = {.type = FDD_REGISTER};
+
+	roles.peers.list = message->data;
+	roles.peers.count = message->size / sizeof(struct fdd_peer_role);
+	fdd_run(sim, process, fdd, roles);
+	registration.registration = (struct fdd_registration){
+	    .id = REGISTRATION,
+	    .thresholds = {.count = 1,
+		.raise = {fdd->node->cluster->config.suspect_level},
+		.clear = 0,
+		.beats = 0},
+	};
+	fdd_run(sim, process, fdd, registration);
+}
+
+static void fdd_receive(
+    struct sim *sim, unsigned process, void *state, const struct sim_message *message)
+{
+	struct fdd_process *fdd = state;
+	struct fdd_event beat = {.type = FDD_HEARTBEAT};
+
+	if (message->kind == ROLES) {
+		fdd_roles(sim, process, fdd, message);
+		return;
+	}
+	beat.heartbeat.from = fdd->node->cluster->ids[sim_host_of(sim, message->from)];
+	beat.heartbeat.arrived = message->arrived;
+	memcpy(&beat.heartbeat.beat, message->data, sizeof(beat.heartbeat.beat));
+	fdd_run(sim, process, fdd, beat);
+}
+
+static void fdd_timeout(struct sim *sim, unsigned process, void *state)
+{
+	fdd_run(sim, process, state, (struct fdd_event){.type = FDD_TIMEOUT});
+}
+
+static struct mono fdd_when(void *state)
+{
+	return fdd_deadline(((struct fdd_process *)state)->core);
+}
+
+static const struct sim_program fdd_program = {
+    .boot = fdd_boot,
+    .halt = fdd_halt,
+    .receive = fdd_receive,
+    .timeout = fdd_timeout,
+    .deadline = fdd_when,
+};
+
+/* ---- gossipd's process */
+
+struct gossipd_process {
+	struct cluster_node *node;
+	struct gossipd *core;
+	size_t role_count;
+	struct gossipd_role roles[GOSSIPD_MEMBERS_MAX];
+	struct gossipd_actions actions;
+};
+
+static unsigned node_number(const struct cluster_node *node, uint64_t id)
+{
+	return node_of(node->cluster, id)->number + 1;
+}
+
+static void send_roles(struct sim *sim, unsigned process, const struct gossipd_process *gossipd)
+{
+	struct fdd_peer_role roles[GOSSIPD_MEMBERS_MAX];
+
+	memset(roles, 0, sizeof(roles));
+	for (size_t i = 0; i < gossipd->role_count; i++) {
+		roles[i].id = gossipd->roles[i].id;
+		roles[i].watch = gossipd->roles[i].watch;
+		roles[i].send = gossipd->roles[i].send;
+	}
+	sim_send(sim, process, gossipd->node->fdd, SIM_STREAM, ROLES, roles,
+	    gossipd->role_count * sizeof(roles[0]));
+}
+
+/* In trace lines: what happened, to whom, and how many of its observers said so. */
+static void trace_member(struct sim *sim, unsigned process, const struct cluster_node *node,
+    const struct gossipd_action *action)
+{
+	bool refuted = action->member.from == GOSSIPD_SUSPECT && action->member.to == GOSSIPD_ALIVE;
+
+	sim_trace(sim, process, "%s n%u (%u of %u)",
+	    refuted ? "refuted" : gossipd_state_name(action->member.to),
+	    node_number(node, action->member.id), action->member.votes, action->member.observers);
+}
+
+static void send_meta(struct sim *sim, unsigned process, const struct cluster_node *node,
+    const struct gossipd_action *action)
+{
+	struct meta_request request;
+
+	memset(&request, 0, sizeof(request));
+	request.ticket = action->meta.ticket;
+	request.put = action->type == GOSSIPD_META_PUT;
+	request.expected = action->meta.expected;
+	request.fact = action->meta.fact;
+	sim_send(sim, process, node->cluster->store, SIM_STREAM, META, &request, sizeof(request));
+}
+
+/* A copy without what stood in the padding: messages are hashed. */
+static void copy_gram(struct gossipd_gram *to, const struct gossipd_gram *from)
+{
+	memset(to, 0, sizeof(*to));
+	to->incarnation = from->incarnation;
+	to->number = from->number;
+	to->digest = from->digest;
+	to->ballot_count = from->ballot_count;
+	memcpy(to->ballots, from->ballots, from->ballot_count * sizeof(to->ballots[0]));
+	to->rumour_count = from->rumour_count;
+	for (size_t i = 0; i < from->rumour_count; i++) {
+		to->rumours[i].id = from->rumours[i].id;
+		to->rumours[i].incarnation = from->rumours[i].incarnation;
+		to->rumours[i].state = from->rumours[i].state;
+	}
+}
+
+static void send_gram(struct sim *sim, unsigned process, struct gossipd_process *gossipd,
+    const struct gossipd_action *action)
+{
+	struct cluster_node *to = node_of(gossipd->node->cluster, action->send.to);
+	struct gossipd_gram gram;
+
+	copy_gram(&gram, &gossipd->actions.gram);
+	gram.accused = action->send.accused;
+	gram.reply = action->send.reply;
+	sim_send(sim, process, to->gossipd, SIM_DATAGRAM, GRAM, &gram, sizeof(gram));
+}
+
+static void trace_coordinator(struct sim *sim, unsigned process, const struct cluster_node *node,
+    const struct gossipd_action *action)
+{
+	unsigned number = action->coord.node ? node_number(node, action->coord.node) : 0;
+
+	if (action->coord.lost)
+		sim_trace(sim, process, "lost the lease");
+	if (action->coord.held)
+		sim_trace(sim, process, "holds epoch %u", (unsigned)action->coord.epoch);
+	else
+		sim_trace(sim, process, "coordinator n%u epoch %u", number,
+		    (unsigned)action->coord.epoch);
+}
+
+static void gossipd_act(struct sim *sim, unsigned process, struct gossipd_process *gossipd,
+    const struct gossipd_action *action)
+{
+	struct cluster_node *node = gossipd->node;
+
+	switch (action->type) {
+	case GOSSIPD_PERSIST:
+		node->gossipd_stored = action->incarnation;
+		break;
+	case GOSSIPD_PEERS:
+		gossipd->role_count = gossipd->actions.role_count;
+		memcpy(gossipd->roles, gossipd->actions.roles, sizeof(gossipd->roles));
+		send_roles(sim, process, gossipd);
+		break;
+	case GOSSIPD_MEMBER:
+		trace_member(sim, process, node, action);
+		break;
+	case GOSSIPD_ISOLATED:
+		sim_trace(sim, process, action->isolated ? "isolated" : "in touch again");
+		break;
+	case GOSSIPD_COORD:
+		trace_coordinator(sim, process, node, action);
+		break;
+	case GOSSIPD_META_GET:
+	case GOSSIPD_META_PUT:
+		send_meta(sim, process, node, action);
+		break;
+	case GOSSIPD_PULL:
+		sim_send(sim, process, node_of(node->cluster, action->peer)->gossipd, SIM_STREAM,
+		    PULL, NULL, 0);
+		break;
+	case GOSSIPD_SEND:
+		send_gram(sim, process, gossipd, action);
+		break;
+	case GOSSIPD_GONE:
+		sim_trace(sim, process, "gone");
+		break;
+	}
+}
+
+static void gossipd_run(
+    struct sim *sim, unsigned process, struct gossipd_process *gossipd, struct gossipd_event event)
+{
+	event.now = sim_now(sim, process);
+	gossipd_step(gossipd->core, &event, &gossipd->actions);
+	for (size_t i = 0; i < gossipd->actions.count && sim_act(sim, process); i++)
+		gossipd_act(sim, process, gossipd, &gossipd->actions.list[i]);
+}
+
+static void *gossipd_boot(struct sim *sim, unsigned process, void *context)
+{
+	struct cluster_node *node = context;
+	struct gossipd_process *gossipd = calloc(1, sizeof(*gossipd));
+	struct gossipd_config config = node->cluster->config.gossipd;
+	struct gossipd_event start = {.type = GOSSIPD_START};
+
+	gossipd->node = node;
+	config.self = node->id;
+	config.members = node->cluster->ids;
+	config.member_count = node->cluster->config.nodes;
+	if (gossipd_new(
+		&gossipd->core, &config, rng_mix(node->cluster->seed, process + node->boots++)) < 0)
+		abort();
+	start.start.stored_incarnation = node->gossipd_stored;
+	start.start.wall_s = wall_s(sim);
+	gossipd_run(sim, process, gossipd, start);
+	return gossipd;
+}
+
+static void gossipd_halt(void *state)
+{
+	struct gossipd_process *gossipd = state;
+
+	gossipd_free(gossipd->core);
+	free(gossipd);
+}
+
+static void answer_pull(
+    struct sim *sim, unsigned process, struct gossipd_process *gossipd, unsigned to)
+{
+	struct gossipd_entry entries[GOSSIPD_MEMBERS_MAX], clean[GOSSIPD_MEMBERS_MAX];
+	size_t count = gossipd_view(gossipd->core, entries);
+
+	memset(clean, 0, sizeof(clean));
+	for (size_t i = 0; i < count; i++) {
+		clean[i].id = entries[i].id;
+		clean[i].incarnation = entries[i].incarnation;
+		clean[i].state = entries[i].state;
+	}
+	sim_send(sim, process, to, SIM_STREAM, VIEW, clean, count * sizeof(clean[0]));
+}
+
+static struct gossipd_event event_of(
+    const struct gossipd_process *gossipd, struct sim *sim, const struct sim_message *message)
+{
+	struct gossipd_event event = {0};
+	const struct cluster *cluster = gossipd->node->cluster;
+	unsigned host = sim_host_of(sim, message->from);
+	uint64_t from = host < cluster->config.nodes ? cluster->ids[host] : 0;
+	const struct level_news *news = message->data;
+	const struct meta_answer *answer = message->data;
+
+	switch (message->kind) {
+	case LEVEL:
+		event.type = GOSSIPD_LEVEL;
+		event.level.id = news->id;
+		event.level.silent = news->silent;
+		break;
+	case GRAM:
+		event.type = GOSSIPD_GRAM;
+		event.gram.from = from;
+		event.gram.gram = message->data;
+		break;
+	case VIEW:
+		event.type = GOSSIPD_VIEW;
+		event.view.from = from;
+		event.view.entries = message->data;
+		event.view.count = message->size / sizeof(struct gossipd_entry);
+		break;
+	case META_END:
+		event.type = GOSSIPD_META_RESULT;
+		event.meta.ticket = answer->ticket;
+		event.meta.rc = answer->rc;
+		event.meta.version = answer->version;
+		event.meta.fact = answer->fact;
+		break;
+	case HINT:
+		event.type = GOSSIPD_META_HINT;
+		break;
+	case LEAVE:
+		event.type = GOSSIPD_LEAVE;
+		break;
+	default:
+		event.type = GOSSIPD_FDD_LOST;
+		break;
+	}
+	return event;
+}
+
+static void gossipd_receive(
+    struct sim *sim, unsigned process, void *state, const struct sim_message *message)
+{
+	struct gossipd_process *gossipd = state;
+
+	if (message->kind == PULL) {
+		answer_pull(sim, process, gossipd, message->from);
+		return;
+	}
+	gossipd_run(sim, process, gossipd, event_of(gossipd, sim, message));
+	if (message->kind == FDD_UP)
+		send_roles(sim, process, gossipd);
+}
+
+static void gossipd_timeout(struct sim *sim, unsigned process, void *state)
+{
+	gossipd_run(sim, process, state, (struct gossipd_event){.type = GOSSIPD_TIMEOUT});
+}
+
+static struct mono gossipd_when(void *state)
+{
+	return gossipd_deadline(((struct gossipd_process *)state)->core);
+}
+
+static const struct sim_program gossipd_program = {
+    .boot = gossipd_boot,
+    .halt = gossipd_halt,
+    .receive = gossipd_receive,
+    .timeout = gossipd_timeout,
+    .deadline = gossipd_when,
+};
+
+/* ---- the store's process: metad's memory backend, asked over streams */
+
+struct store_process {
+	struct cluster *cluster;
+	struct store_memory *memory;
+	struct store *client;
+	struct sim *sim;
+	unsigned process;
+};
+
+struct asked {
+	struct store_process *store;
+	unsigned from;
+	struct meta_request request;
+};
+
+static void answer_meta(void *argument, const struct store_reply *reply)
+{
+	struct asked *asked = argument;
+	struct meta_answer answer;
+
+	memset(&answer, 0, sizeof(answer));
+	answer.ticket = asked->request.ticket;
+	answer.rc = reply->rc == 0                ? GOSSIPD_META_OK
+		    : reply->rc == STORE_CONFLICT ? GOSSIPD_META_CONFLICT
+						  : GOSSIPD_META_DOUBT;
+	if (reply->rc == 0 && asked->request.put) {
+		answer.version = reply->revision;
+		answer.fact = asked->request.fact;
+	} else if (reply->rc == 0) {
+		answer.version = reply->entries[0].version;
+		if (answer.version != 0)
+			memcpy(&answer.fact, reply->entries[0].value, sizeof(answer.fact));
+	}
+	sim_send(asked->store->sim, asked->store->process, asked->from, SIM_STREAM, META_END,
+	    &answer, sizeof(answer));
+	free(asked);
+}
+
+static void store_receive(
+    struct sim *sim, unsigned process, void *state, const struct sim_message *message)
+{
+	struct store_process *store = state;
+	struct asked *asked = malloc(sizeof(*asked));
+	struct mono deadline = mono_add_ms(sim_now(sim, process), 1000);
+
+	*asked = (struct asked){.store = store, .from = message->from};
+	memcpy(&asked->request, message->data, sizeof(asked->request));
+	if (asked->request.put) {
+		struct store_op op = {key, asked->request.expected, STORE_PUT, &asked->request.fact,
+		    sizeof(asked->request.fact)};
+		struct store_txn txn = {.ops = &op,
+		    .count = 1,
+		    .deadline = deadline,
+		    .nonce = {{asked->request.ticket, message->from + 1}}};
+
+		if (store_txn(store->client, &txn, answer_meta, asked) < 0)
+			abort();
+	} else if (store_get(store->client, key, deadline, answer_meta, asked) < 0) {
+		abort();
+	}
+	store_memory_run(store->memory, 100);
+}
+
+static enum store_fate store_fate(void *argument, const struct store_txn *txn)
+{
+	struct store_process *store = argument;
+	struct cluster *cluster = store->cluster;
+
+	(void)txn;
+	if (!rng_chance(&cluster->fates, cluster->config.doubt))
+		return STORE_FATE_NORMAL;
+	return STORE_FATE_UNREACHABLE + (enum store_fate)rng_below(&cluster->fates, 4);
+}
+
+static void store_hinted(void *argument, const char *changed, uint64_t revision)
+{
+	struct store_process *store = argument;
+
+	(void)changed;
+	(void)revision;
+	for (unsigned i = 0; i < store->cluster->config.nodes; i++)
+		sim_send(store->sim, store->process, store->cluster->nodes[i].gossipd, SIM_STREAM,
+		    HINT, NULL, 0);
+}
+
+static void *store_boot(struct sim *sim, unsigned process, void *context)
+{
+	struct store_process *store = calloc(1, sizeof(*store));
+	struct store_memory_config config = {.fate = store_fate, .arg = store};
+	struct store_watch *watch;
+
+	*store = (struct store_process){.cluster = context, .sim = sim, .process = process};
+	if (store_memory_new(&store->memory, &config) < 0 ||
+	    store_memory_open(store->memory, &store->client) < 0 ||
+	    store_watch(store->client, key, store_hinted, store, &watch) < 0)
+		abort();
+	return store;
+}
+
+static void store_halt(void *state)
+{
+	struct store_process *store = state;
+
+	store_close(store->client);
+	store_memory_free(store->memory);
+	free(store);
+}
+
+static void store_timeout(struct sim *sim, unsigned process, void *state)
+{
+	(void)sim;
+	(void)process;
+	(void)state;
+}
+
+static struct mono store_when(void *state)
+{
+	(void)state;
+	return MONO_NEVER;
+}
+
+static const struct sim_program store_program = {
+    .boot = store_boot,
+    .halt = store_halt,
+    .receive = store_receive,
+    .timeout = store_timeout,
+    .deadline = store_when,
+};
+
+/* ---- invariants */
+
+static const struct gossipd *core_of(const struct cluster *cluster, unsigned node)
+{
+	struct gossipd_process *gossipd = sim_state(cluster->sim, cluster->nodes[node].gossipd);
+
+	return gossipd ? gossipd->core : NULL;
+}
+
+static const char *cores_hold(struct sim *sim, unsigned process, void *argument)
+{
+	struct cluster *cluster = argument;
+	struct cluster_node *node;
+
+	if (process == cluster->store || !sim_running(sim, process))
+		return NULL;
+	node = &cluster->nodes[sim_host_of(sim, process)];
+	if (process == node->fdd)
+		return fdd_invariant(((struct fdd_process *)sim_state(sim, process))->core);
+	return gossipd_invariant(core_of(cluster, node->number));
+}
+
+/* Epochs are written by their holder only, so at most one may believe in its lease. */
+static const char *one_holder(struct sim *sim, unsigned process, void *argument)
+{
+	struct cluster *cluster = argument;
+	unsigned holders = 0;
+
+	if (process != cluster->store)
+		return NULL;
+	for (unsigned i = 0; i < cluster->config.nodes; i++) {
+		const struct gossipd *core = core_of(cluster, i);
+		uint64_t coordinator, epoch;
+		bool held = false;
+
+		if (core)
+			gossipd_coordinator(core, sim_now(sim, cluster->nodes[i].gossipd),
+			    &coordinator, &epoch, &held);
+		holders += held;
+	}
+	return holders > 1 ? "two hold the coordinator's lease" : NULL;
+}
+
+/* ---- the cluster */
+
+struct cluster_config cluster_defaults(unsigned nodes)
+{
+	struct cluster_config config = {
+	    .nodes = nodes,
+	    .interval = mono_ms(250),
+	    .suspect_level = 0.5,
+	};
+
+	gossipd_config_defaults(&config.gossipd);
+	return config;
+}
+
+void cluster_links(struct cluster *cluster, const struct sim_link *link)
+{
+	struct sim_link links = *link;
+
+	links.delay = cluster_lan.delay;
+	links.jitter = cluster_lan.jitter;
+	for (unsigned a = 0; a < cluster->config.nodes; a++) {
+		for (unsigned b = 0; b < cluster->config.nodes; b++)
+			*sim_link(cluster->sim, a, b) = links;
+	}
+}
+
+static void spawn_node(struct cluster *cluster, unsigned i)
+{
+	struct cluster_node *node = &cluster->nodes[i];
+
+	*node = (struct cluster_node){.cluster = cluster, .number = i, .id = cluster->ids[i]};
+	/* Messages name processes, so numbers are known beforehand. */
+	node->fdd = 1 + 2 * i;
+	node->gossipd = 2 + 2 * i;
+	sim_spawn(cluster->sim, i, "fdd", &fdd_program, node);
+	sim_spawn(cluster->sim, i, "gossipd", &gossipd_program, node);
+}
+
+struct cluster *cluster_new(const struct cluster_config *config, uint64_t seed)
+{
+	struct cluster *cluster = calloc(1, sizeof(*cluster));
+
+	cluster->config = *config;
+	cluster->seed = seed;
+	rng_init(&cluster->fates, rng_mix(seed, 3));
+	cluster->sim = sim_new(seed, config->nodes + 1);
+	sim_link_all(cluster->sim, &cluster_lan);
+	for (unsigned i = 0; i < config->nodes; i++)
+		cluster->ids[i] = rng_mix(seed, 1000 + i) | 1;
+	for (unsigned i = 0; i < config->nodes; i++) {
+		cluster->nodes[i].fdd = 1 + 2 * i;
+		cluster->nodes[i].gossipd = 2 + 2 * i;
+	}
+	cluster->store = sim_spawn(cluster->sim, config->nodes, "metad", &store_program, cluster);
+	for (unsigned i = 0; i < config->nodes; i++)
+		spawn_node(cluster, i);
+	sim_invariant(cluster->sim, cores_hold, cluster);
+	sim_invariant(cluster->sim, one_holder, cluster);
+	return cluster;
+}
+
+struct cluster *cluster_free(struct cluster *cluster)
+{
+	free(cluster);
+	return NULL;
+}
+
+void cluster_kill(struct cluster *cluster, unsigned node)
+{
+	sim_crash_host(cluster->sim, node);
+}
+
+void cluster_restart(struct cluster *cluster, unsigned node)
+{
+	cluster->nodes[node].left = false;
+	sim_boot_host(cluster->sim, node);
+}
+
+void cluster_leave(struct cluster *cluster, unsigned node)
+{
+	const struct cluster_node *leaver = &cluster->nodes[node];
+
+	cluster->nodes[node].left = true;
+	sim_send(cluster->sim, leaver->fdd, leaver->gossipd, SIM_STREAM, LEAVE, NULL, 0);
+}
+
+enum gossipd_state cluster_state(const struct cluster *cluster, unsigned a, unsigned b)
+{
+	const struct gossipd *core = core_of(cluster, a);
+	struct gossipd_status status;
+
+	if (!core || !gossipd_status(core, b, MONO_ZERO, &status))
+		return GOSSIPD_UNKNOWN;
+	return status.state;
+}
+
+bool cluster_agrees(const struct cluster *cluster, unsigned b, enum gossipd_state state)
+{
+	for (unsigned a = 0; a < cluster->config.nodes; a++) {
+		if (core_of(cluster, a) && !cluster->nodes[a].left &&
+		    (a != b || state == GOSSIPD_ALIVE) && cluster_state(cluster, a, b) != state)
+			return false;
+	}
+	return true;
+}
+
+bool cluster_wait(struct cluster *cluster, unsigned b, enum gossipd_state state, int64_t limit_ms)
+{
+	struct mono limit = mono_add_ms(sim_time(cluster->sim), limit_ms);
+
+	while (!cluster_agrees(cluster, b, state)) {
+		if (mono_due(limit, sim_time(cluster->sim)) || sim_broken(cluster->sim))
+			return false;
+		sim_run(cluster->sim, mono_add_ms(sim_time(cluster->sim), 5));
+	}
+	return true;
+}
+
+const char *cluster_views_equal(struct cluster *cluster)
+{
+	for (unsigned b = 0; b < cluster->config.nodes; b++) {
+		bool left = cluster->nodes[b].left;
+		enum gossipd_state truth = left                  ? GOSSIPD_LEFT
+					   : core_of(cluster, b) ? GOSSIPD_ALIVE
+								 : GOSSIPD_DEAD;
+
+		for (unsigned a = 0; a < cluster->config.nodes; a++) {
+			if (!core_of(cluster, a) || cluster->nodes[a].left ||
+			    cluster_state(cluster, a, b) == truth)
+				continue;
+			return sim_complain(cluster->sim, "n%u holds n%u for %s, and it is %s",
+			    a + 1, b + 1, gossipd_state_name(cluster_state(cluster, a, b)),
+			    gossipd_state_name(truth));
+		}
+	}
+	return NULL;
+}
+
+int cluster_holder(const struct cluster *cluster)
+{
+	for (unsigned i = 0; i < cluster->config.nodes; i++) {
+		const struct gossipd *core = core_of(cluster, i);
+		uint64_t coordinator, epoch;
+		bool held = false;
+
+		if (core)
+			gossipd_coordinator(core, sim_now(cluster->sim, cluster->nodes[i].gossipd),
+			    &coordinator, &epoch, &held);
+		if (held)
+			return (int)i;
+	}
+	return -1;
+}

@@ -1,0 +1,75 @@
+/*
+ * A cluster in the simulator: on each host the cores of fdd and gossipd, the same object files as
+ * in the daemons, each in a process of its own; on one host more the store in memory of metad.
+ * What a shell does for its core is done here with simulated messages.
+ */
+#ifndef TESTS_SIM_MEMBERSHIP_H
+#define TESTS_SIM_MEMBERSHIP_H
+
+#include "fdd/fdd.h"
+#include "gossipd/gossipd.h"
+#include "metad/store-memory.h"
+#include "tests/sim/sim.h"
+
+enum {
+	CLUSTER_MAX = GOSSIPD_MEMBERS_MAX,
+};
+
+struct cluster;
+
+/* What one host keeps through crashes. */
+struct cluster_node {
+	struct cluster *cluster;
+	unsigned number; /* 0: n1 */
+	uint64_t id;
+	unsigned fdd, gossipd; /* processes */
+	uint64_t fdd_stored, gossipd_stored;
+	unsigned boots;
+	bool left; /* asked to leave */
+};
+
+struct cluster_config {
+	unsigned nodes;
+	struct mono interval; /* of heartbeats */
+	double suspect_level;
+	struct gossipd_config gossipd; /* without members and self */
+	double doubt;                  /* share of the store's transactions that end in doubt */
+};
+
+struct cluster {
+	struct cluster_config config;
+	uint64_t seed;
+	struct sim *sim;
+	struct cluster_node nodes[CLUSTER_MAX];
+	uint64_t ids[CLUSTER_MAX];
+	unsigned store; /* process */
+	struct rng fates;
+	/* what was seen, for scenarios */
+	unsigned verdicts;
+};
+
+/* The profile that `gossipd` itself has by default, with heartbeats each 250 ms. */
+struct cluster_config cluster_defaults(unsigned nodes);
+/* Boots everything on a LAN (0.1 ms and some jitter). */
+struct cluster *cluster_new(const struct cluster_config *config, uint64_t seed);
+struct cluster *cluster_free(struct cluster *cluster); /* not the simulation */
+
+void cluster_kill(struct cluster *cluster, unsigned node);
+void cluster_restart(struct cluster *cluster, unsigned node);
+void cluster_leave(struct cluster *cluster, unsigned node);
+/* Loss on all links, the rest of the LAN as it was; not to the store. */
+void cluster_links(struct cluster *cluster, const struct sim_link *link);
+extern const struct sim_link cluster_lan;
+
+/* What node a holds of node b; UNKNOWN when a is down. */
+enum gossipd_state cluster_state(const struct cluster *cluster, unsigned a, unsigned b);
+/* All running nodes hold b for that. */
+bool cluster_agrees(const struct cluster *cluster, unsigned b, enum gossipd_state state);
+/* Runs until they do; false after the limit. */
+bool cluster_wait(struct cluster *cluster, unsigned b, enum gossipd_state state, int64_t limit_ms);
+/* NULL, or how the views of the running nodes differ from each other or from the truth. */
+const char *cluster_views_equal(struct cluster *cluster);
+/* The node that holds the lease now, or -1. */
+int cluster_holder(const struct cluster *cluster);
+
+#endif
