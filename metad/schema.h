@@ -13,6 +13,8 @@
 /* STORE_NONCES rows of txn are kept: the nonces that are remembered. */
 #define SCHEMA_KEEP "4096"
 
+/* SQLite's page cache must hold all pages of the largest transaction, some 150: dqlite's file system
+ * cannot take pages before the commit (they would come back as an I/O error). So it is left at 500. */
 static const char schema_sql[] =
     "CREATE TABLE IF NOT EXISTS entry ("
     " key TEXT PRIMARY KEY NOT NULL, version INTEGER NOT NULL, value BLOB NOT NULL);"

@@ -165,6 +165,35 @@ static void bytes_pass_both_ways_and_in_order(void)
 	stop(&n2);
 }
 
+static void much_passes_one_way_without_an_answer(void)
+{
+	static uint8_t sent[24000000], got[sizeof(sent)];
+	struct node n1, n2;
+	size_t there = 0, in = 0;
+	ssize_t n;
+	int fd;
+
+	pair_up(&n1, &n2, 0);
+	start(&n1, "n1");
+	start(&n2, "n2");
+	check_int(dial(&n1, "n2", &fd), 0);
+	randombytes_buf(sent, sizeof(sent));
+	for (int slow = 0; in < sizeof(sent); slow++) {
+		n = send(fd, sent + there, sizeof(sent) - there, MSG_DONTWAIT);
+		there += n > 0 ? (size_t)n : 0;
+		turn();
+		check(slow < 20000);
+		if (slow < 200) /* until all that lies between is full */
+			continue;
+		n = read(n2.last, got + in, sizeof(got) - in);
+		in += n > 0 ? (size_t)n : 0;
+	}
+	check(memcmp(sent, got, sizeof(sent)) == 0);
+	close(fd);
+	stop(&n1);
+	stop(&n2);
+}
+
 /* --- the relay --- */
 
 struct relay {
@@ -457,6 +486,7 @@ int main(void)
 	return test_main((struct test[]){
 	    TEST(both_ends_derive_the_same_key_and_a_third_another),
 	    TEST(bytes_pass_both_ways_and_in_order),
+	    TEST(much_passes_one_way_without_an_answer),
 	    TEST(nothing_readable_is_on_the_wire),
 	    TEST(a_flipped_bit_ends_the_stream),
 	    TEST(a_node_with_another_key_gets_nothing),

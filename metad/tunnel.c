@@ -33,6 +33,7 @@ struct stream {
 	sd_event_source *tcp_source, *plain_source, *deadline;
 	bool ours; /* we dialled */
 	bool handshaking;
+	bool full; /* TCP took no more; GnuTLS's own word for it is lost at the next read */
 	bool plain_ended, tls_ended; /* nothing more comes from there */
 	const struct peer *peer;     /* of our own dialling, or once authenticated */
 	tunnel_established *established;
@@ -188,6 +189,7 @@ static int write_tls(struct stream *stream)
 	if (!out->size)
 		return 0;
 	n = gnutls_record_send(stream->tls, out->data + out->done, out->size - out->done);
+	stream->full = n == GNUTLS_E_AGAIN;
 	if (n == GNUTLS_E_AGAIN || n == GNUTLS_E_INTERRUPTED)
 		return 0;
 	if (n < 0)
@@ -244,8 +246,8 @@ static void set_interest(struct stream *stream)
 {
 	uint32_t tcp = EPOLLIN, plain = 0;
 
-	if (stream->handshaking || stream->out.size)
-		tcp |= gnutls_record_get_direction(stream->tls) ? EPOLLOUT : 0;
+	if (stream->handshaking ? gnutls_record_get_direction(stream->tls) : stream->full)
+		tcp |= EPOLLOUT;
 	if (!stream->handshaking && stream->in.size)
 		tcp &= ~(uint32_t)EPOLLIN;
 	set_source(stream->tcp_source, tcp, stream->tls_ended);

@@ -1,0 +1,72 @@
+/*
+ * metad: the few facts of a cluster that need agreement.
+ *
+ * It ends like it would be killed: dqlite's log is made for that, and a stop in good order would
+ * only wait for threads that wait for other nodes.
+ */
+#include <malloc.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "metad/shell.h"
+
+static struct settings settings;
+
+static const struct daemon_spec spec = {
+    .name = "metad",
+    .summary = "Keeps the few facts of the cluster that need agreement.",
+    .keys = settings_keys,
+    .settings = &settings,
+    .check = settings_check,
+    .tcp_offset = PORT_METAD_RPC,
+};
+
+/*
+ * dqlite's threads take turns rather than run at once, so one arena does; and its snapshots are
+ * large and soon freed, so they go back to the kernel instead of leaving holes in the heap.
+ */
+static void bound_heap(void)
+{
+	mallopt(M_ARENA_MAX, 1);
+	mallopt(M_MMAP_THRESHOLD, 64 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 256 * 1024);
+}
+
+static int run(struct daemon *daemon)
+{
+	struct config_error error;
+	struct engine *engine = NULL;
+	struct shell *shell;
+	bool private = false;
+	int status;
+
+	bound_heap();
+	if (settings_resolve(&settings, &daemon->node, &error) < 0)
+		return EXIT_FAILURE; /* checked before */
+	if (settings.is_voter && engine_new(&engine, &private) < 0) {
+		log_error("start: no memory");
+		return EXIT_FAILURE;
+	}
+	if (daemon_drop(daemon) < 0 || daemon_open(daemon) < 0)
+		return EXIT_FAILURE;
+	if (engine && !private)
+		log_warning("no private network namespace: started without privilege; dqlite's own "
+			    "check of its callers is left");
+	if (shell_new(&shell, daemon, &settings, engine, private) < 0)
+		return EXIT_FAILURE;
+	status = daemon_run(daemon);
+	shell_end(shell);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct daemon daemon;
+	int status;
+
+	if (daemon_options(&daemon, &spec, argc, argv, &status) > 0)
+		return status;
+	status = run(&daemon);
+	daemon_fini(&daemon);
+	_exit(status);
+}

@@ -1,0 +1,87 @@
+#include "metad/settings.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+const struct config_key settings_keys[] = {
+    {.section = "metad",
+	.name = "voters",
+	.type = CONFIG_STRING,
+	.offset = offsetof(struct settings, voters_text),
+	.size = sizeof(((struct settings *)0)->voters_text),
+	.fallback = "",
+	.help =
+	    "names of the nodes that vote, the same on all, never to be changed; an odd number; "
+	    "without it the first peer alone"},
+    {.section = "metad",
+	.name = "latency_ms",
+	.type = CONFIG_INT,
+	.offset = offsetof(struct settings, latency_ms),
+	.fallback = "20",
+	.min = 1,
+	.max = 1000,
+	.help = "between voters, one way; an election is due after 15 times this without a leader"},
+    {.section = "metad",
+	.name = "min_free_mb",
+	.type = CONFIG_INT,
+	.offset = offsetof(struct settings, min_free_mb),
+	.fallback = "64",
+	.min = 0,
+	.max = 1 << 20,
+	.help = "a voter does not start with less disk than this"},
+    {0},
+};
+
+static bool is_listed(const struct settings *settings, uint64_t id)
+{
+	for (size_t i = 0; i < settings->count; i++) {
+		if (settings->voters[i].id == id)
+			return true;
+	}
+	return false;
+}
+
+static int add_voter(struct settings *settings, const struct node_config *node, const char *name,
+    struct config_error *error)
+{
+	const struct peer *peer = peers_by_name(&node->peers, name);
+
+	if (!peer) {
+		snprintf(error->text, sizeof(error->text),
+		    "[metad] voters: there is no [peer %.64s]", name);
+		return -EINVAL;
+	}
+	if (is_listed(settings, peer->id) || settings->count == VOTERS_MAX) {
+		snprintf(error->text, sizeof(error->text), "[metad] voters: %s",
+		    settings->count == VOTERS_MAX ? "at most 7" : "a node is named twice");
+		return -EINVAL;
+	}
+	settings->voters[settings->count++] = (struct engine_voter){peer->id, peer->name};
+	settings->is_voter |= peer == node->self;
+	return 0;
+}
+
+int settings_resolve(
+    struct settings *settings, const struct node_config *node, struct config_error *error)
+{
+	char text[sizeof(settings->voters_text)], *save = NULL, *name;
+	int r = 0;
+
+	settings->count = 0;
+	settings->is_voter = false;
+	snprintf(text, sizeof(text), "%s", settings->voters_text);
+	for (name = strtok_r(text, " \t,", &save); r == 0 && name;
+	     name = strtok_r(NULL, " \t,", &save))
+		r = add_voter(settings, node, name, error);
+	if (r == 0 && settings->count == 0)
+		r = add_voter(settings, node, node->peers.peer[0].name, error);
+	return r;
+}
+
+int settings_check(const struct node_config *node, const void *settings, struct config_error *error)
+{
+	struct settings copy = *(const struct settings *)settings;
+
+	return settings_resolve(&copy, node, error);
+}

@@ -1,0 +1,718 @@
+/*
+ * Requests in, store calls out, and back.
+ *
+ * Three parties use the store: callers of this node (metad.rpc), their watches, and the other
+ * metads, which are told of each transaction that was applied here (metad.changed) so that their
+ * watches need not wait for the poll.  Who leads is told as events.
+ */
+#include "metad/shell.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <unistd.h>
+
+#include "metad/dialer.h"
+#include "metad/store-dqlite.h"
+#include "metad/tunnel.h"
+#include "proto/common.h"
+#include "proto/metad.h"
+
+#define ANSWER_MARGIN_MS 20 /* an answer is on its way this long before the caller gives up */
+#define TELL_MAX 16         /* notes to one metad that may be unanswered */
+#define TELL_TIMEOUT_MS 1000
+#define DISK_CHECK_S 10
+
+struct watcher {
+	LIST_ENTRY(watcher) link;
+	struct shell *shell;
+	struct rpc_call *call;
+	struct store_watch *watch;
+	bool gone;
+};
+
+/* Another node's metad. */
+struct other {
+	struct rpc_client *client;
+	unsigned unanswered;
+};
+
+struct shell {
+	struct daemon *daemon;
+	const struct settings *settings;
+	char dir[PATH_MAX]; /* of the store's files */
+	struct engine_config engine_config;
+	struct engine *engine;
+	bool private;
+	struct tunnel *tunnel;
+	struct dialer *dialer;
+	struct store *store;
+	struct other others[PEERS_MAX];
+	size_t n_others;
+	LIST_HEAD(, watcher) watchers;
+	sd_event_source *sweep; /* of watchers that are gone */
+	uint64_t leader;
+	struct mono leader_since; /* or since when there is none */
+	sd_event_source *quorum;  /* when to say that it is lost */
+	bool quorum_lost;
+	bool disk_low;
+	uint64_t pending, applied, conflicts, unknown, hints;
+	struct daemon_stat stats[16];
+};
+
+static const char *voter_name(const struct shell *shell, uint64_t id)
+{
+	for (size_t i = 0; i < shell->settings->count; i++) {
+		if (shell->settings->voters[i].id == id)
+			return shell->settings->voters[i].name;
+	}
+	return "";
+}
+
+/* --- answers --- */
+
+/* Packs a message and answers the call with it; a macro because each message has its own type. */
+#define REPLY(call, name, pack, message)                                                           \
+	do {                                                                                       \
+		_cleanup_buf_ struct buf buf_ = {0};                                               \
+		if (pack((message), &buf_) < 0)                                                    \
+			rpc_fail((call), RPC_FAILED, "the answer does not fit its message");       \
+		else                                                                               \
+			rpc_reply((call), (name), buf_.data, buf_.size);                           \
+	} while (0)
+
+static void fail(struct rpc_call *call, int error)
+{
+	switch (error) {
+	case -EINVAL:
+		rpc_fail(call, RPC_INVALID,
+		    "a key is empty, repeated, or not printable ASCII, or "
+		    "there is nothing to do");
+		break;
+	case -EMSGSIZE:
+		rpc_fail(call, RPC_INVALID, "too many operations or bytes");
+		break;
+	case -ETIMEDOUT:
+		rpc_fail(call, RPC_TIMEOUT, "no voter leads or answers; nothing was applied");
+		break;
+	case -EBUSY:
+		rpc_fail(call, RPC_FAILED, "too many requests are under way");
+		break;
+	default:
+		rpc_fail(call, RPC_FAILED, "store: %s", strerror(-error));
+	}
+}
+
+static struct mono deadline_of(const struct rpc_call *call)
+{
+	return mono_add_ms(rpc_call_deadline(call), -ANSWER_MARGIN_MS);
+}
+
+/* What a callback needs; freed by it. */
+struct ticket {
+	struct shell *shell;
+	struct rpc_call *call;
+};
+
+static struct ticket *ticket_new(struct shell *shell, struct rpc_call *call)
+{
+	struct ticket *ticket = malloc(sizeof(*ticket));
+
+	if (!ticket) {
+		fail(call, -ENOMEM);
+		return NULL;
+	}
+	*ticket = (struct ticket){shell, call};
+	shell->pending++;
+	return ticket;
+}
+
+static struct rpc_call *ticket_use(struct ticket *ticket)
+{
+	struct rpc_call *call = ticket->call;
+
+	ticket->shell->pending--;
+	free(ticket);
+	return call;
+}
+
+/* What the store refused at once. */
+static void settle(struct ticket *ticket, int r)
+{
+	if (r < 0)
+		fail(ticket_use(ticket), r);
+}
+
+/* --- get and scan --- */
+
+static void fill_entry(struct msg_metad_entry *to, const struct store_entry *from)
+{
+	snprintf(to->key, sizeof(to->key), "%s", from->key);
+	to->version = from->version;
+	to->value = from->value;
+	to->value_size = from->size;
+}
+
+static void got(void *arg, const struct store_reply *reply)
+{
+	struct rpc_call *call = ticket_use(arg);
+	struct msg_metad_got message = {.revision = reply->revision};
+
+	if (reply->rc != 0) {
+		fail(call, reply->rc);
+		return;
+	}
+	fill_entry(&message.entry, &reply->entries[0]);
+	REPLY(call, MSG_METAD_GOT, msg_metad_got_pack, &message);
+}
+
+static void on_get(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct msg_metad_get message;
+	struct ticket *ticket;
+
+	if (rpc_unpack(call, &message, msg_metad_get_unpack, body, size) < 0)
+		return;
+	ticket = ticket_new(shell, call);
+	if (ticket)
+		settle(
+		    ticket, store_get(shell->store, message.key, deadline_of(call), got, ticket));
+}
+
+static void scanned(void *arg, const struct store_reply *reply)
+{
+	struct rpc_call *call = ticket_use(arg);
+	struct msg_metad_page *message;
+
+	if (reply->rc != 0) {
+		fail(call, reply->rc);
+		return;
+	}
+	message = calloc(1, sizeof(*message));
+	if (!message) {
+		fail(call, -ENOMEM);
+		return;
+	}
+	message->revision = reply->revision;
+	message->more = reply->more;
+	for (size_t i = 0; i < reply->count; i++)
+		fill_entry(&message->entries.item[message->entries.count++], &reply->entries[i]);
+	REPLY(call, MSG_METAD_PAGE, msg_metad_page_pack, message);
+	free(message);
+}
+
+static void on_scan(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct msg_metad_scan message;
+	struct ticket *ticket;
+
+	if (rpc_unpack(call, &message, msg_metad_scan_unpack, body, size) < 0)
+		return;
+	ticket = ticket_new(shell, call);
+	if (ticket)
+		settle(ticket, store_scan(shell->store, message.prefix, message.after,
+				   message.limit, deadline_of(call), scanned, ticket));
+}
+
+/* --- txn --- */
+
+static void count_result(struct shell *shell, int rc)
+{
+	shell->applied += rc == 0;
+	shell->conflicts += rc == STORE_CONFLICT;
+	shell->unknown += rc == STORE_UNKNOWN;
+}
+
+static void txn_done(void *arg, const struct store_reply *reply)
+{
+	struct shell *shell = ((struct ticket *)arg)->shell;
+	struct rpc_call *call = ticket_use(arg);
+	struct msg_metad_txn_reply message = {.result = MSG_METAD_RESULT_UNKNOWN};
+
+	count_result(shell, reply->rc);
+	if (reply->rc < 0) {
+		fail(call, reply->rc);
+		return;
+	}
+	if (reply->rc == 0) {
+		message.result = MSG_METAD_RESULT_APPLIED;
+		message.version = reply->revision;
+	} else if (reply->rc == STORE_CONFLICT) {
+		message.result = MSG_METAD_RESULT_CONFLICT;
+		message.conflict = (uint32_t)reply->conflict;
+		message.conflict_version = reply->conflict_version;
+	}
+	REPLY(call, MSG_METAD_TXN_REPLY, msg_metad_txn_reply_pack, &message);
+}
+
+static struct store_op op_of(const struct msg_metad_op *op)
+{
+	static const enum store_kind kinds[] = {
+	    [MSG_METAD_KIND_CHECK] = STORE_CHECK,
+	    [MSG_METAD_KIND_PUT] = STORE_PUT,
+	    [MSG_METAD_KIND_DELETE] = STORE_DELETE,
+	};
+
+	return (struct store_op){
+	    .key = op->key,
+	    .expected = op->has_expected ? op->expected : STORE_ANY,
+	    .kind = kinds[op->kind],
+	    .value = op->has_value ? op->value : NULL,
+	    .size = op->has_value ? op->value_size : 0,
+	};
+}
+
+static void on_txn(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct store_op ops[STORE_OPS_MAX];
+	struct store_txn txn = {.ops = ops, .deadline = deadline_of(call)};
+	struct msg_metad_txn message;
+	struct ticket *ticket;
+
+	if (rpc_unpack(call, &message, msg_metad_txn_unpack, body, size) < 0)
+		return;
+	for (size_t i = 0; i < message.ops.count; i++)
+		ops[txn.count++] = op_of(&message.ops.item[i]);
+	if (message.has_nonce)
+		memcpy(&txn.nonce, message.nonce, sizeof(txn.nonce));
+	ticket = ticket_new(shell, call);
+	if (ticket)
+		settle(ticket, store_txn(shell->store, &txn, txn_done, ticket));
+}
+
+/* --- watches --- */
+
+static void watcher_free(struct watcher *watcher)
+{
+	LIST_REMOVE(watcher, link);
+	store_unwatch(watcher->shell->store, watcher->watch);
+	free(watcher);
+}
+
+static int sweep(sd_event_source *source, void *userdata)
+{
+	struct shell *shell = userdata;
+	struct watcher *watcher, *next;
+
+	(void)source;
+	for (watcher = LIST_FIRST(&shell->watchers); watcher; watcher = next) {
+		next = LIST_NEXT(watcher, link);
+		if (watcher->gone)
+			watcher_free(watcher);
+	}
+	return 0;
+}
+
+/* The caller has gone; not freed here, since a hint may be on its way through the list. */
+static void give_up(struct watcher *watcher)
+{
+	rpc_call_drop(watcher->call);
+	watcher->gone = true;
+	sd_event_source_set_enabled(watcher->shell->sweep, SD_EVENT_ONESHOT);
+}
+
+static void hint(void *arg, const char *key, uint64_t revision)
+{
+	struct watcher *watcher = arg;
+	struct msg_metad_hint message = {.revision = revision};
+	_cleanup_buf_ struct buf out = {0};
+
+	if (watcher->gone)
+		return;
+	snprintf(message.key, sizeof(message.key), "%s", key ? key : "");
+	watcher->shell->hints++;
+	if (msg_metad_hint_pack(&message, &out) < 0 ||
+	    !rpc_notice(watcher->call, MSG_METAD_HINT, out.data, out.size))
+		give_up(watcher);
+}
+
+static void on_watch(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct msg_metad_watch message;
+	struct watcher *watcher;
+	int r;
+
+	if (rpc_unpack(call, &message, msg_metad_watch_unpack, body, size) < 0)
+		return;
+	watcher = calloc(1, sizeof(*watcher));
+	r = watcher ? store_watch(shell->store, message.prefix, hint, watcher, &watcher->watch)
+		    : -ENOMEM;
+	if (r < 0) {
+		free(watcher);
+		fail(call, r);
+		return;
+	}
+	watcher->shell = shell;
+	watcher->call = call;
+	LIST_INSERT_HEAD(&shell->watchers, watcher, link);
+	hint(watcher, NULL, store_dqlite_revision(shell->store));
+}
+
+/* --- between metads --- */
+
+static void told(void *userdata, const struct rpc_answer *answer)
+{
+	if (!answer->more)
+		((struct other *)userdata)->unanswered--;
+}
+
+/* A metad that does not answer is passed over; its poll will find the change. */
+static void tell_others(void *arg, uint64_t revision, const char *const *keys, size_t count)
+{
+	struct shell *shell = arg;
+	struct msg_metad_changed message = {.revision = revision};
+	_cleanup_buf_ struct buf out = {0};
+
+	if (count == 0 || shell->n_others == 0)
+		return;
+	for (size_t i = 0; i < count; i++)
+		snprintf(message.keys.item[message.keys.count++], sizeof(message.keys.item[0]),
+		    "%s", keys[i]);
+	if (msg_metad_changed_pack(&message, &out) < 0)
+		return;
+	for (size_t i = 0; i < shell->n_others; i++) {
+		struct other *other = &shell->others[i];
+
+		if (other->unanswered < TELL_MAX &&
+		    rpc_request(other->client, MSG_METAD_CHANGED, out.data, out.size,
+			TELL_TIMEOUT_MS, told, other) > 0)
+			other->unanswered++;
+	}
+}
+
+static void on_changed(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	const char *keys[STORE_OPS_MAX];
+	struct msg_metad_changed message;
+
+	if (rpc_unpack(call, &message, msg_metad_changed_unpack, body, size) < 0)
+		return;
+	for (size_t i = 0; i < message.keys.count; i++)
+		keys[i] = message.keys.item[i];
+	store_dqlite_changed(shell->store, message.revision, keys, message.keys.count);
+	rpc_reply(call, MSG_COMMON_DONE, "\x80", 1);
+}
+
+static int connect_others(struct shell *shell)
+{
+	const struct node_config *node = &shell->daemon->node;
+	int r = 0;
+
+	for (size_t i = 0; r >= 0 && i < node->peers.count; i++) {
+		const struct peer *peer = &node->peers.peer[i];
+
+		if (peer == node->self)
+			continue;
+		r = rpc_client_new_peer(&shell->others[shell->n_others].client, shell->daemon->zmq,
+		    shell->daemon->loop, peer, PORT_METAD_RPC);
+		shell->n_others += r >= 0;
+	}
+	return r < 0 ? r : 0;
+}
+
+static void disconnect_others(struct shell *shell)
+{
+	for (size_t i = 0; i < shell->n_others; i++)
+		shell->others[i].client = rpc_client_free(shell->others[i].client);
+	shell->n_others = 0;
+}
+
+/* --- who leads --- */
+
+static uint64_t since_ms(struct mono then)
+{
+	return (uint64_t)mono_to_ms(mono_sub(mono_now(), then));
+}
+
+static int say_quorum_lost(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct shell *shell = userdata;
+	struct msg_meta_quorum_lost event = {.silent_ms = since_ms(shell->leader_since)};
+
+	(void)source;
+	(void)usec;
+	shell->quorum_lost = true;
+	log_warning("no voter leads silent_ms=%lu", event.silent_ms);
+	daemon_tell(shell->daemon, MSG_META_QUORUM_LOST, msg_meta_quorum_lost_pack, &event);
+	return 0;
+}
+
+/* Three elections' time: one that fails for a split vote is not worth an alarm. */
+static int await_leader(struct shell *shell)
+{
+	uint64_t limit_us = (uint64_t)shell->settings->latency_ms * 15 * 2 * 3 * 1000;
+	int r = sd_event_source_set_time_relative(shell->quorum, limit_us);
+
+	return r < 0 ? r : sd_event_source_set_enabled(shell->quorum, SD_EVENT_ONESHOT);
+}
+
+static void say_quorum_back(struct shell *shell, uint64_t gap_ms)
+{
+	struct msg_meta_quorum_back event = {.lost_ms = gap_ms};
+
+	shell->quorum_lost = false;
+	daemon_tell(shell->daemon, MSG_META_QUORUM_BACK, msg_meta_quorum_back_pack, &event);
+}
+
+static void leader_changed(void *arg, uint64_t id)
+{
+	struct shell *shell = arg;
+	struct msg_meta_leader event = {.leader = id, .gap_ms = since_ms(shell->leader_since)};
+	bool had_none = shell->leader == 0;
+
+	shell->leader = id;
+	shell->leader_since = mono_now();
+	if (id == 0) {
+		await_leader(shell);
+		return;
+	}
+	sd_event_source_set_enabled(shell->quorum, SD_EVENT_OFF);
+	snprintf(event.name, sizeof(event.name), "%s", voter_name(shell, id));
+	event.gap_ms = had_none ? event.gap_ms : 0;
+	log_info("leader=%s gap_ms=%lu", event.name, event.gap_ms);
+	daemon_tell(shell->daemon, MSG_META_LEADER, msg_meta_leader_pack, &event);
+	if (shell->quorum_lost)
+		say_quorum_back(shell, event.gap_ms);
+}
+
+static void on_status(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	const struct settings *settings = shell->settings;
+	struct msg_metad_status_reply message = {
+	    .leader = shell->leader,
+	    .leader_for_ms = since_ms(shell->leader_since),
+	    .voter = settings->is_voter,
+	    .private = shell->private,
+	    .revision = store_dqlite_revision(shell->store),
+	    .pending = shell->pending,
+	};
+
+	(void)body;
+	(void)size;
+	snprintf(message.leader_name, sizeof(message.leader_name), "%s",
+	    voter_name(shell, shell->leader));
+	for (size_t i = 0; i < settings->count; i++) {
+		struct msg_metad_voter *voter = &message.voters.item[message.voters.count++];
+
+		voter->id = settings->voters[i].id;
+		snprintf(voter->name, sizeof(voter->name), "%s", settings->voters[i].name);
+	}
+	REPLY(call, MSG_METAD_STATUS_REPLY, msg_metad_status_reply_pack, &message);
+}
+
+/* --- disk --- */
+
+static int check_disk(const struct shell *shell)
+{
+	int r = engine_check_disk(shell->dir, (uint64_t)shell->settings->min_free_mb << 20);
+
+	if (r < 0)
+		log_error("store in %s: %s", shell->dir, strerror(-r));
+	return r;
+}
+
+static int disk_due(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct shell *shell = userdata;
+	struct msg_meta_disk_low event = {.path = ""};
+	bool low;
+
+	(void)usec;
+	low =
+	    engine_check_disk(shell->dir, (uint64_t)shell->settings->min_free_mb << 19) == -ENOSPC;
+	if (low && !shell->disk_low) {
+		log_warning("store in %s: the disk is nearly full", shell->dir);
+		snprintf(event.path, sizeof(event.path), "%.255s", shell->dir);
+		daemon_tell(shell->daemon, MSG_META_DISK_LOW, msg_meta_disk_low_pack, &event);
+	}
+	shell->disk_low = low;
+	sd_event_source_set_time_relative(source, DISK_CHECK_S * 1000000ULL);
+	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/* --- start --- */
+
+static int take_stream(void *arg, const struct peer *from, int *fd)
+{
+	struct shell *shell = arg;
+
+	(void)from;
+	return shell->engine ? engine_connect(shell->engine, fd) : -EOPNOTSUPP;
+}
+
+static int dial_voter(void *arg, const char *voter, int *fd)
+{
+	struct shell *shell = arg;
+	const struct node_config *node = &shell->daemon->node;
+
+	if (strcmp(voter, node->name) == 0)
+		return engine_connect(shell->engine, fd);
+	return tunnel_dial(shell->tunnel, peers_by_name(&node->peers, voter), NULL, NULL, fd);
+}
+
+static int start_tunnel(struct shell *shell)
+{
+	const struct node_config *node = &shell->daemon->node;
+	struct tunnel_config config = {
+	    .loop = shell->daemon->loop,
+	    .keys = &shell->daemon->keys,
+	    .peers = &node->peers,
+	    .self = node->self,
+	    .accept = take_stream,
+	    .arg = shell,
+	};
+	int r = tunnel_new(&shell->tunnel, &config);
+
+	if (r < 0)
+		log_error("listen on %s port %d: %s", node->address,
+		    (int)node->port + PORT_METAD_TUNNEL, strerror(-r));
+	return r;
+}
+
+static int start_engine(struct shell *shell)
+{
+	const struct settings *settings = shell->settings;
+	char error[300];
+	int r = check_disk(shell);
+
+	if (r < 0)
+		return r;
+	r = dialer_new(
+	    &shell->dialer, shell->daemon->loop, shell->tunnel, &shell->daemon->node.peers);
+	if (r < 0)
+		return r;
+	shell->engine_config = (struct engine_config){
+	    .dir = shell->dir,
+	    .self = shell->daemon->node.self->id,
+	    .voters = settings->voters,
+	    .count = settings->count,
+	    .latency_ms = (unsigned)settings->latency_ms,
+	    .dial = dialer_dial,
+	    .arg = shell->dialer,
+	};
+	r = engine_start(shell->engine, &shell->engine_config, error, sizeof(error));
+	if (r < 0)
+		log_error("start the engine: %s", error);
+	return r;
+}
+
+static int start_store(struct shell *shell)
+{
+	struct store_dqlite_config config = {
+	    .loop = shell->daemon->loop,
+	    .voters = shell->settings->voters,
+	    .count = shell->settings->count,
+	    .latency_ms = (unsigned)shell->settings->latency_ms,
+	    .dial = dial_voter,
+	    .leader = leader_changed,
+	    .applied = tell_others,
+	    .arg = shell,
+	};
+
+	return store_dqlite_open(&shell->store, &config);
+}
+
+static int start_timers(struct shell *shell)
+{
+	sd_event *loop = shell->daemon->loop;
+	int r;
+
+	shell->leader_since = mono_now();
+	r = sd_event_add_time_relative(
+	    loop, &shell->quorum, CLOCK_MONOTONIC, 0, 0, say_quorum_lost, shell);
+	if (r >= 0)
+		r = await_leader(shell);
+	if (r >= 0)
+		r = sd_event_add_defer(loop, &shell->sweep, sweep, shell);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(shell->sweep, SD_EVENT_OFF);
+	if (r >= 0 && shell->engine)
+		r = sd_event_add_time_relative(loop, NULL, CLOCK_MONOTONIC,
+		    DISK_CHECK_S * 1000000ULL, 1000000, disk_due, shell);
+	return r;
+}
+
+static void list_stats(struct shell *shell)
+{
+	const struct tunnel_counts *tunnel = tunnel_counts(shell->tunnel);
+	const struct daemon_stat stats[] = {
+	    {"txn_applied", &shell->applied, "transactions of this node that were applied"},
+	    {"txn_conflicts", &shell->conflicts, "that did not match"},
+	    {"txn_unknown", &shell->unknown, "that ended in doubt"},
+	    {"hints", &shell->hints, "sent to watchers"},
+	    {"tunnel_accepted", &tunnel->accepted, "streams from other nodes"},
+	    {"tunnel_refused", &tunnel->refused, "streams refused: not a peer, or not its key"},
+	    {"tunnel_dialled", &tunnel->dialled, "streams to other nodes"},
+	    {"tunnel_failed", &tunnel->failed, "attempts that came to nothing"},
+	    {"tunnel_open", &tunnel->open, "streams now"},
+	};
+
+	memcpy(shell->stats, stats, sizeof(stats));
+	shell->daemon->stats = shell->stats;
+}
+
+static const struct rpc_method methods[] = {
+    {MSG_METAD_GET, on_get, true},
+    {MSG_METAD_TXN, on_txn, true},
+    {MSG_METAD_SCAN, on_scan, true},
+    {MSG_METAD_WATCH, on_watch, true},
+    {MSG_METAD_STATUS, on_status, true},
+    {MSG_METAD_CHANGED, on_changed, false},
+    {0},
+};
+
+int shell_new(struct shell **out, struct daemon *daemon, const struct settings *settings,
+    struct engine *engine, bool private)
+{
+	struct shell *shell = calloc(1, sizeof(*shell));
+	int r;
+
+	if (!shell)
+		return -ENOMEM;
+	shell->daemon = daemon;
+	shell->settings = settings;
+	shell->engine = engine;
+	shell->private = private;
+	snprintf(
+	    shell->dir, sizeof(shell->dir), "%s/%s", daemon->node.state_dir, daemon->spec->name);
+	r = start_tunnel(shell);
+	if (r >= 0 && engine)
+		r = start_engine(shell);
+	if (r >= 0)
+		r = start_timers(shell);
+	if (r >= 0)
+		r = start_store(shell);
+	if (r >= 0)
+		r = connect_others(shell);
+	if (r >= 0)
+		r = rpc_server_add(daemon->rpc, methods, shell);
+	if (r < 0) {
+		log_error("start: %s", strerror(-r));
+		disconnect_others(shell);
+		return r;
+	}
+	list_stats(shell);
+	*out = shell;
+	return 0;
+}
+
+void shell_end(struct shell *shell)
+{
+	struct watcher *watcher;
+
+	while ((watcher = LIST_FIRST(&shell->watchers))) {
+		if (!watcher->gone)
+			rpc_reply(watcher->call, MSG_METAD_WATCH_ENDED, "\x80", 1);
+		watcher_free(watcher);
+	}
+	disconnect_others(shell);
+}
