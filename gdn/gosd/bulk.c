@@ -36,7 +36,7 @@ void bulk_set_cut(struct bulk_set *set)
 	pthread_mutex_unlock(&set->lock);
 }
 
-static int enter(struct bulk *bulk, struct bulk_set *set, int fd)
+int bulk_take(struct bulk *bulk, struct bulk_set *set, int fd)
 {
 	*bulk = (struct bulk){.fd = fd, .set = set};
 	pthread_mutex_lock(&set->lock);
@@ -123,7 +123,7 @@ int bulk_connect(struct bulk *bulk, struct bulk_set *set, const struct peer *pee
 	if (fd < 0)
 		return fd;
 	set_patience(fd, SILENCE_S);
-	r = enter(bulk, set, fd);
+	r = bulk_take(bulk, set, fd);
 	if (r < 0)
 		return r;
 	r = buf_append(&bulk->out, HELLO, 8);
@@ -163,7 +163,7 @@ static int fill(struct bulk *bulk, size_t need)
 
 int bulk_accept(struct bulk *bulk, struct bulk_set *set, int fd, uint8_t ticket[TICKET_SIZE])
 {
-	int r = enter(bulk, set, fd);
+	int r = bulk_take(bulk, set, fd);
 
 	if (r < 0)
 		return r;

@@ -48,6 +48,8 @@ struct bulk {
 void bulk_set_init(struct bulk_set *set);
 void bulk_set_cut(struct bulk_set *set);
 
+/* Makes a channel of a connected socket, which it takes over; -ECANCELED when the set was cut. */
+int bulk_take(struct bulk *bulk, struct bulk_set *set, int fd);
 /* Connects to the peer's bulk port and says hello.  Negative errno; nothing to close then. */
 int bulk_connect(struct bulk *bulk, struct bulk_set *set, const struct peer *peer,
     const uint8_t ticket[TICKET_SIZE]);
