@@ -41,6 +41,7 @@ struct rpc_client {
 	sd_event_source *timer;
 	struct request_list requests;
 	uint64_t next_id;
+	struct mono alarm; /* when the timer fires; never: it is off */
 	bool connected;
 	char endpoint[160];
 };
@@ -74,6 +75,7 @@ static struct request *find(struct rpc_client *client, uint64_t id)
 	return NULL;
 }
 
+/* Never sets it later or off: it then fires once for nothing, which is cheaper than a system call a request. */
 static int set_timer(struct rpc_client *client)
 {
 	struct mono earliest = MONO_NEVER;
@@ -82,8 +84,9 @@ static int set_timer(struct rpc_client *client)
 
 	TAILQ_FOREACH(request, &client->requests, link)
 		earliest = mono_min(earliest, request->deadline);
-	if (mono_is_never(earliest))
-		return sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
+	if (mono_cmp(client->alarm, earliest) <= 0)
+		return 0;
+	client->alarm = earliest;
 	r = sd_event_source_set_time(client->timer, (uint64_t)(earliest.ns / 1000 + 1));
 	return r < 0 ? r : sd_event_source_set_enabled(client->timer, SD_EVENT_ONESHOT);
 }
@@ -117,6 +120,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 	(void)source;
 	(void)usec;
+	client->alarm = MONO_NEVER;
 	while ((request = first_due(client, now))) {
 		bool sent = request->sent;
 		char error[256];
@@ -245,6 +249,7 @@ int rpc_client_new(struct rpc_client **out, struct zcontext *context, sd_event *
 	client->context = context;
 	client->loop = loop;
 	client->next_id = 1;
+	client->alarm = MONO_NEVER;
 	TAILQ_INIT(&client->requests);
 	snprintf(client->endpoint, sizeof(client->endpoint), "%s", endpoint);
 	r = open_client(client, endpoint, server_key);

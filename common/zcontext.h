@@ -1,4 +1,4 @@
-/* What zsock.c and zcontext.c tell each other. */
+/* What zsock.c, zcontext.c and zwatch.c tell each other. */
 #ifndef COMMON_ZCONTEXT_H
 #define COMMON_ZCONTEXT_H
 
@@ -9,5 +9,7 @@ void *zcontext_native(const struct zcontext *context);
 const struct node_keys *zcontext_keys(const struct zcontext *context);
 /* Ends all connections that came in over CURVE. */
 int zsock_cut_connections(struct zcontext *context);
+/* Was the socket used (its edge may be gone), or seen empty? */
+void zwatch_note(void *socket, bool used);
 
 #endif

@@ -410,6 +410,7 @@ static int bind_again(struct entry *entry)
 {
 	static const struct timespec pause = {.tv_nsec = 1000000};
 
+	zwatch_note(entry->socket, true);
 	if (zmq_unbind(entry->socket, entry->curve_endpoint) < 0)
 		return -zmq_errno();
 	for (int tries = 0; zmq_bind(entry->socket, entry->curve_endpoint) < 0; tries++) {
@@ -454,6 +455,7 @@ int zsock_recv(void *socket, struct zframes *frames)
 				continue;
 			zmq_msg_close(frame);
 			zframes_fini(frames);
+			zwatch_note(socket, r != -EAGAIN);
 			return r;
 		}
 		more = zmq_msg_more(frame);
@@ -462,6 +464,7 @@ int zsock_recv(void *socket, struct zframes *frames)
 		else
 			frames->count++;
 	}
+	zwatch_note(socket, true);
 	if (count > ZFRAMES_MAX) {
 		zframes_fini(frames);
 		return -EBADMSG;
@@ -495,6 +498,7 @@ static int send_part(void *socket, const struct zpart *part, int flags)
 
 int zsock_send(void *socket, const struct zpart *parts, size_t count)
 {
+	zwatch_note(socket, true);
 	for (size_t i = 0; i < count; i++) {
 		int flags = ZMQ_DONTWAIT | (i + 1 < count ? ZMQ_SNDMORE : 0);
 		int r = send_part(socket, &parts[i], flags);

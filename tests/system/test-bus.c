@@ -1,4 +1,4 @@
-/* busd as a process, killed and abused.  Usage: test-bus BUSD BUS-PUBLISHER [KILLS] */
+/* busd as a process, killed and abused.  Usage: test-bus BUSD BUS-PUBLISHER [KILLS [kills]] */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>

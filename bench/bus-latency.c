@@ -5,7 +5,7 @@
  *	request    DEALER -> ROUTER -> DEALER, blocking calls      |  rpc client -> rpc server, event loops
  *	events/s   one publisher at full speed until all is acknowledged, with a subscriber that takes all
  *
- * Usage: bench-bus BUSD BUS-PUBLISHER.  The other modes are for itself: each end is a process of its own.
+ * Usage: bus-latency BUSD BUS-PUBLISHER.  The other modes are for itself: each end is a process of its own.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -161,8 +161,8 @@ static pid_t start_publisher(struct rig *rig, int run, int rate, int count)
 	snprintf(texts[0], 24, "%d", run);
 	snprintf(texts[1], 24, "%d", rate);
 	snprintf(texts[2], 24, "%d", count);
-	return rig_spawn((char *[]){(char *)publisher_path, rig->run_dir, texts[0], texts[1],
-	    ledger_path, texts[2], NULL});
+	return rig_spawn((char *[]){
+	    (char *)publisher_path, rig->run_dir, texts[0], texts[1], ledger_path, texts[2], NULL});
 }
 
 static double bus_one_way(struct rig *rig, int run, double *p99)
@@ -299,7 +299,8 @@ static void goal(const char *what, double value, double limit, bool at_least)
 
 int main(int argc, char **argv)
 {
-	double bare[ROUNDS], bus[ROUNDS], bare_rtt[ROUNDS], rpc_rtt[ROUNDS], p99[ROUNDS], alone, taken;
+	double bare[ROUNDS], bus[ROUNDS], bare_rtt[ROUNDS], rpc_rtt[ROUNDS], p99[ROUNDS], alone,
+	    taken;
 	struct rig rig;
 
 	self = argv[0];
