@@ -55,9 +55,11 @@ static void request_free(struct rpc_client *client, struct request *request)
 }
 
 /* Ends a request.  The request is gone before done is called: done may ask again, or free other requests. */
-static void finish(struct rpc_client *client, struct request *request, enum rpc_status status, const char *error)
+static void finish(
+    struct rpc_client *client, struct request *request, enum rpc_status status, const char *error)
 {
-	struct rpc_answer answer = {.status = status, .name = "", .error = error, .body = "", .size = 0};
+	struct rpc_answer answer = {
+	    .status = status, .name = "", .error = error, .body = "", .size = 0};
 	rpc_done done = request->done;
 	void *userdata = request->userdata;
 
@@ -70,8 +72,8 @@ static struct request *find(struct rpc_client *client, uint64_t id)
 	struct request *request;
 
 	TAILQ_FOREACH(request, &client->requests, link)
-		if (request->id == id)
-			return request;
+	if (request->id == id)
+		return request;
 	return NULL;
 }
 
@@ -83,7 +85,7 @@ static int set_timer(struct rpc_client *client)
 	int r;
 
 	TAILQ_FOREACH(request, &client->requests, link)
-		earliest = mono_min(earliest, request->deadline);
+	earliest = mono_min(earliest, request->deadline);
 	if (mono_cmp(client->alarm, earliest) <= 0)
 		return 0;
 	client->alarm = earliest;
@@ -97,8 +99,8 @@ static struct request *first_due(struct rpc_client *client, struct mono now)
 	struct request *request;
 
 	TAILQ_FOREACH(request, &client->requests, link)
-		if (mono_due(request->deadline, now))
-			return request;
+	if (mono_due(request->deadline, now))
+		return request;
 	return NULL;
 }
 
@@ -107,8 +109,8 @@ static struct request *first_sent(struct rpc_client *client)
 	struct request *request;
 
 	TAILQ_FOREACH(request, &client->requests, link)
-		if (request->sent)
-			return request;
+	if (request->sent)
+		return request;
 	return NULL;
 }
 
@@ -135,7 +137,9 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 static int send_request(struct rpc_client *client, struct request *request)
 {
 	int r = zsock_send(client->socket,
-	    (struct zpart[]){{request->header.data, request->header.size}, {request->body.data, request->body.size}}, 2);
+	    (struct zpart[]){{request->header.data, request->header.size},
+		{request->body.data, request->body.size}},
+	    2);
 
 	if (r < 0)
 		return r;
@@ -150,8 +154,8 @@ static void send_waiting(struct rpc_client *client)
 	struct request *request;
 
 	TAILQ_FOREACH(request, &client->requests, link)
-		if (!request->sent && send_request(client, request) < 0)
-			return;
+	if (!request->sent && send_request(client, request) < 0)
+		return;
 }
 
 static void on_changed(void *userdata, bool connected)
@@ -180,16 +184,20 @@ static void take_answer(struct rpc_client *client, const struct zframes *frames)
 	rpc_done done;
 	void *userdata;
 
-	if (frames->count != 2 ||
-	    msg_rpc_reply_unpack(&header, zframe_data(frames, 0), zframe_size(frames, 0), &error) < 0) {
+	if (frames->count != 2 || msg_rpc_reply_unpack(&header, zframe_data(frames, 0),
+				      zframe_size(frames, 0), &error) < 0) {
 		log_debug("answer that cannot be read from %s", client->endpoint);
 		return;
 	}
 	request = find(client, header.id);
 	if (!request)
 		return; /* it came too late */
-	answer = (struct rpc_answer){.status = (enum rpc_status)header.status, .more = header.more,
-	    .name = header.name, .error = header.error, .body = zframe_data(frames, 1), .size = zframe_size(frames, 1)};
+	answer = (struct rpc_answer){.status = (enum rpc_status)header.status,
+	    .more = header.more,
+	    .name = header.name,
+	    .error = header.error,
+	    .body = zframe_data(frames, 1),
+	    .size = zframe_size(frames, 1)};
 	done = request->done;
 	userdata = request->userdata;
 	if (!header.more)
@@ -219,27 +227,33 @@ static int on_created(void *userdata, void *socket)
 {
 	struct rpc_client *client = userdata;
 
-	return zmonitor_new(&client->monitor, client->context, client->loop, socket, on_changed, client);
+	return zmonitor_new(
+	    &client->monitor, client->context, client->loop, socket, on_changed, client);
 }
 
 static int open_client(struct rpc_client *client, const char *endpoint, const uint8_t *server_key)
 {
-	struct zsock_options options = {
-	    .type = ZMQ_DEALER, .connect = endpoint, .server_key = server_key, .immediate = true,
-	    .max_message = 16 << 20, .created = on_created, .userdata = client};
+	struct zsock_options options = {.type = ZMQ_DEALER,
+	    .connect = endpoint,
+	    .server_key = server_key,
+	    .immediate = true,
+	    .max_message = 16 << 20,
+	    .created = on_created,
+	    .userdata = client};
 	int r = zsock_new(&client->socket, client->context, &options);
 
 	if (r == 0)
 		r = zwatch_new(&client->watch, client->loop, client->socket, on_ready, client);
 	if (r == 0)
-		r = sd_event_add_time(client->loop, &client->timer, CLOCK_MONOTONIC, 0, 1000, on_timer, client);
+		r = sd_event_add_time(
+		    client->loop, &client->timer, CLOCK_MONOTONIC, 0, 1000, on_timer, client);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
 	return r < 0 ? r : 0;
 }
 
-int rpc_client_new(struct rpc_client **out, struct zcontext *context, sd_event *loop, const char *endpoint,
-    const uint8_t *server_key)
+int rpc_client_new(struct rpc_client **out, struct zcontext *context, sd_event *loop,
+    const char *endpoint, const uint8_t *server_key)
 {
 	struct rpc_client *client = calloc(1, sizeof(*client));
 	int r;
@@ -261,8 +275,8 @@ int rpc_client_new(struct rpc_client **out, struct zcontext *context, sd_event *
 	return 0;
 }
 
-int rpc_client_new_local(struct rpc_client **out, struct zcontext *context, sd_event *loop, const char *run_dir,
-    const char *daemon)
+int rpc_client_new_local(struct rpc_client **out, struct zcontext *context, sd_event *loop,
+    const char *run_dir, const char *daemon)
 {
 	char endpoint[160];
 
@@ -270,12 +284,13 @@ int rpc_client_new_local(struct rpc_client **out, struct zcontext *context, sd_e
 	return rpc_client_new(out, context, loop, endpoint, NULL);
 }
 
-int rpc_client_new_peer(struct rpc_client **out, struct zcontext *context, sd_event *loop, const struct peer *peer,
-    enum port_offset offset)
+int rpc_client_new_peer(struct rpc_client **out, struct zcontext *context, sd_event *loop,
+    const struct peer *peer, enum port_offset offset)
 {
 	char endpoint[160];
 
-	zsock_tcp_endpoint(endpoint, sizeof(endpoint), peer->address, (unsigned)peer->port + (unsigned)offset);
+	zsock_tcp_endpoint(
+	    endpoint, sizeof(endpoint), peer->address, (unsigned)peer->port + (unsigned)offset);
 	return rpc_client_new(out, context, loop, endpoint, peer->public_key);
 }
 
@@ -293,10 +308,11 @@ struct rpc_client *rpc_client_free(struct rpc_client *client)
 	return NULL;
 }
 
-int64_t rpc_request(struct rpc_client *client, const char *name, const void *body, size_t size, int64_t timeout_ms,
-    rpc_done done, void *userdata)
+int64_t rpc_request(struct rpc_client *client, const char *name, const void *body, size_t size,
+    int64_t timeout_ms, rpc_done done, void *userdata)
 {
-	struct msg_rpc_request header = {.id = client->next_id++, .timeout_ms = (uint64_t)timeout_ms};
+	struct msg_rpc_request header = {
+	    .id = client->next_id++, .timeout_ms = (uint64_t)timeout_ms};
 	struct request *request = calloc(1, sizeof(*request));
 	int r;
 
@@ -310,7 +326,8 @@ int64_t rpc_request(struct rpc_client *client, const char *name, const void *bod
 	TAILQ_INSERT_TAIL(&client->requests, request, link);
 	r = msg_rpc_request_pack(&header, &request->header);
 	if (r == 0)
-		r = size ? buf_append(&request->body, body, size) : buf_append(&request->body, "\x80", 1);
+		r = size ? buf_append(&request->body, body, size)
+			 : buf_append(&request->body, "\x80", 1);
 	if (r == 0) {
 		/* Without a connection it waits for on_changed(): libzmq may still take it for one that just died. */
 		if (client->connected)
@@ -348,14 +365,16 @@ static void on_asked(void *userdata, const struct rpc_answer *answer)
 		return;
 	asking->answered = true;
 	asking->status = answer->status;
-	if (asking->reply && answer->status == RPC_OK && buf_append(asking->reply, answer->body, answer->size) < 0)
+	if (asking->reply && answer->status == RPC_OK &&
+	    buf_append(asking->reply, answer->body, answer->size) < 0)
 		asking->status = RPC_FAILED;
 	if (asking->error_size)
 		snprintf(asking->error, asking->error_size, "%s", answer->error);
 }
 
-enum rpc_status rpc_ask(struct rpc_client *client, sd_event *loop, const char *name, const void *body, size_t size,
-    int64_t timeout_ms, struct buf *reply, char *error, size_t error_size)
+enum rpc_status rpc_ask(struct rpc_client *client, sd_event *loop, const char *name,
+    const void *body, size_t size, int64_t timeout_ms, struct buf *reply, char *error,
+    size_t error_size)
 {
 	struct asking asking = {.reply = reply, .error = error, .error_size = error_size};
 	int64_t id = rpc_request(client, name, body, size, timeout_ms, on_asked, &asking);
