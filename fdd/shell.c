@@ -16,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "fdd/store.h"
+#include "common/number-file.h"
 
 #define DATAGRAMS_A_WAKE 2048 /* a flood must not keep the timers from being judged */
 #define SWEEP_MS 10000
@@ -117,7 +117,7 @@ static void carry_out(struct shell *shell, const struct fdd_action *action)
 {
 	switch (action->type) {
 	case FDD_PERSIST:
-		(void)store_write(shell->store, action->incarnation); /* says itself what failed */
+		(void)number_file_write(shell->store, action->incarnation); /* says itself what failed */
 		break;
 	case FDD_SEND_HEARTBEAT:
 		send_heartbeat(shell, action->send.to, &action->send.beat);
@@ -378,7 +378,7 @@ static void start(struct shell *shell)
 {
 	struct fdd_event event = {.type = FDD_START};
 	struct fdd_peer_role roles[PEERS_MAX];
-	int r = store_read(shell->store, &event.start.stored_incarnation);
+	int r = number_file_read(shell->store, &event.start.stored_incarnation);
 
 	if (r < 0)
 		log_warning("read %s: %s; the clock alone gives the incarnation", shell->store,

@@ -5,7 +5,7 @@
 #define FDD_SHELL_H
 
 #include "common/daemon.h"
-#include "fdd/udp.h"
+#include "common/udp.h"
 
 /* The [fdd] section. */
 struct fdd_settings {

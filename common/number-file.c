@@ -1,7 +1,7 @@
 /*
  * A line of text in a file of its own, replaced by write, fsync, rename, fsync of the directory.
  */
-#include "fdd/store.h"
+#include "common/number-file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +14,7 @@
 
 #include "common/log.h"
 
-int store_read(const char *path, uint64_t *value)
+int number_file_read(const char *path, uint64_t *value)
 {
 	FILE *file = fopen(path, "re");
 	int fields;
@@ -55,7 +55,7 @@ static int sync_directory(const char *path)
 	return r;
 }
 
-int store_write(const char *path, uint64_t value)
+int number_file_write(const char *path, uint64_t value)
 {
 	char new_path[PATH_MAX + 4];
 	int r;

@@ -1,11 +1,11 @@
 /*
  * The kernel stamps each datagram when it arrives (SO_TIMESTAMPNS), so a daemon that wakes late
- * still learns when the heartbeats came.  The stamp is wall-clock time; it is brought to the
+ * still learns when its datagrams came.  The stamp is wall-clock time; it is brought to the
  * monotonic clock by reading both clocks when the datagram is taken.  A step of the wall clock in
  * between would falsify it, so it is held between the time at which the socket was last seen
  * empty and now.
  */
-#include "fdd/udp.h"
+#include "common/udp.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

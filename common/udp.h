@@ -1,8 +1,8 @@
 /*
- * The heartbeat socket: datagrams with their times of arrival on the monotonic clock.
+ * A socket for datagrams with their times of arrival on the monotonic clock.
  */
-#ifndef FDD_UDP_H
-#define FDD_UDP_H
+#ifndef COMMON_UDP_H
+#define COMMON_UDP_H
 
 #include <stddef.h>
 #include <stdint.h>
