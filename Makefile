@@ -15,6 +15,7 @@ help:
 	@echo 'make check               all tests; the last line counts them'
 	@echo 'make bench [ONLY=NAME]   measurements beside the peers; goal lines last'
 	@echo 'make soak [TIMES=20]     the demo again and again; stops at the first that fails'
+	@echo 'make format              clang-format on every C file'
 	@echo 'make clean               what was built; prefix/ (CRIU, crun) stays'
 
 setup:
@@ -35,7 +36,10 @@ bench: all
 soak: all
 	@for i in $$(seq $(TIMES)); do echo "soak: demo $$i of $(TIMES)"; tools/demo $(BUILD) || exit 1; done
 
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
 clean:
 	@rm -rf $(BUILD)
 
-.PHONY: all help setup demo check bench soak clean
+.PHONY: all help setup demo check bench soak format clean

@@ -169,6 +169,7 @@ const char *ckptd_seat_state_name(enum ckptd_seat_state state);
 struct ckptd_record {
 	char ve[CKPTD_VE_SIZE];
 	uint64_t id;
+	uint64_t ve_epoch;
 	uint64_t coordinator;
 	uint32_t copies;
 	enum ckptd_seat_state state;
@@ -182,7 +183,7 @@ enum ckptd_event_kind {
 	CKPTD_EV_COORD,    /* epoch, mine: who coordinates now */
 	CKPTD_EV_BEGIN,    /* places, n_places: begin a round; only while coordinator */
 	CKPTD_EV_ORPHAN,   /* id: an UNDECIDED cell was found; abort it if nobody here runs it */
-	CKPTD_EV_FROZEN,   /* id, ve, result */
+	CKPTD_EV_FROZEN,   /* id, ve, epoch of the VE, result */
 	CKPTD_EV_CAPTURED, /* id, ve, result, image.frozen_ms */
 	CKPTD_EV_STORED,   /* id, ve, result, image */
 	CKPTD_EV_CELL,     /* id, ve (empty: coordinator's), op, decision after it */
@@ -216,8 +217,8 @@ enum ckptd_action_kind {
 	CKPTD_AC_JOURNAL_ID, /* id: the last id given out; durable before the next action */
 	CKPTD_AC_SEND,       /* node, message */
 	CKPTD_AC_FREEZE,     /* id, ve, ve_epoch: lock the network and freeze; answer FROZEN */
-	CKPTD_AC_DUMP,       /* id, ve: into a fresh directory; only if still frozen; CAPTURED */
-	CKPTD_AC_THAW,       /* id, ve: if frozen for this round */
+	CKPTD_AC_DUMP,       /* id, ve, ve_epoch: only if still frozen for id; answer CAPTURED */
+	CKPTD_AC_THAW,       /* id, ve, ve_epoch: if frozen for id */
 	CKPTD_AC_STORE,      /* id, ve, copies: answer STORED */
 	CKPTD_AC_CLEAN,      /* id, ve, image: local directory; and the object, unless kept */
 	CKPTD_AC_CELL,       /* id, ve, op: answer CELL */

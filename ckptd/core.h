@@ -58,6 +58,7 @@ struct seat {
 	enum ckptd_seat_state state;
 	char ve[CKPTD_VE_SIZE];
 	uint64_t id;
+	uint64_t ve_epoch;
 	uint64_t coordinator;
 	uint32_t copies;
 	bool resume; /* loaded from the journal, not looked at yet */

@@ -105,6 +105,7 @@ static void journal(const struct seat *seat, struct ckptd_actions *actions)
 
 	ckptd_name_set(record->ve, seat->ve);
 	record->id = seat->id;
+	record->ve_epoch = seat->ve_epoch;
 	record->coordinator = seat->coordinator;
 	record->copies = seat->copies;
 	record->state = seat->state;
@@ -147,6 +148,16 @@ static void clean(const struct seat *seat, bool keep, struct ckptd_actions *acti
 	action->image = seat->image;
 }
 
+/* Something for ved or gosd of this node to do. */
+static void local(
+    const struct seat *seat, enum ckptd_action_kind kind, struct ckptd_actions *actions)
+{
+	struct ckptd_action *action = ckptd_act(actions, kind, seat->id, seat->ve);
+
+	action->ve_epoch = seat->ve_epoch;
+	action->copies = seat->copies;
+}
+
 /* From here on the round cannot commit: thaw first, ask nobody. */
 static void refuse(struct seat *seat, enum ckptd_reason reason, struct ckptd_actions *actions)
 {
@@ -156,7 +167,7 @@ static void refuse(struct seat *seat, enum ckptd_reason reason, struct ckptd_act
 	seat->deadline = MONO_NEVER;
 	journal(seat, actions);
 	if (frozen)
-		ckptd_act(actions, CKPTD_AC_THAW, seat->id, seat->ve);
+		local(seat, CKPTD_AC_THAW, actions);
 	send(seat, CKPTD_VOTE_ABORT, actions)->reason = reason;
 	clean(seat, false, actions);
 }
@@ -169,7 +180,7 @@ static void settle(struct seat *seat, bool commit, struct ckptd_actions *actions
 	seat->resume = false;
 	seat->deadline = MONO_NEVER;
 	if (frozen)
-		ckptd_act(actions, CKPTD_AC_THAW, seat->id, seat->ve);
+		local(seat, CKPTD_AC_THAW, actions);
 	journal(seat, actions);
 	clean(seat, commit, actions);
 }
@@ -196,6 +207,7 @@ static void sit_down(struct ckptd *ckptd, struct seat *seat, const struct ckptd_
 	seat->resume = false;
 	seat->id = message->id;
 	ckptd_name_set(seat->ve, message->ve);
+	seat->ve_epoch = message->ve_epoch;
 	seat->coordinator = event->node;
 	seat->copies = message->copies;
 	seat->tries = 0;
@@ -203,7 +215,7 @@ static void sit_down(struct ckptd *ckptd, struct seat *seat, const struct ckptd_
 	seat->deadline = mono_add_ms(event->now, ckptd->config.hold_ms);
 	move(seat, CKPTD_SEAT_FREEZING, actions);
 	journal(seat, actions);
-	ckptd_act(actions, CKPTD_AC_FREEZE, seat->id, seat->ve)->ve_epoch = message->ve_epoch;
+	local(seat, CKPTD_AC_FREEZE, actions);
 }
 
 /* A repeated request gets the answer it got before, if there was one. */
@@ -252,7 +264,7 @@ static void dump(struct ckptd *ckptd, struct seat *seat, const struct ckptd_even
 	case CKPTD_SEAT_VOTED:
 		move(seat, CKPTD_SEAT_DUMPING, actions);
 		seat->deadline = mono_add_ms(event->now, ckptd->config.dump_ms);
-		ckptd_act(actions, CKPTD_AC_DUMP, seat->id, seat->ve);
+		local(seat, CKPTD_AC_DUMP, actions);
 		break;
 	case CKPTD_SEAT_STORED:
 		send_dumped(seat, actions);
@@ -310,7 +322,8 @@ void seat_frozen(
 	if (!seat || seat->state != CKPTD_SEAT_FREEZING || seat->resume) {
 		/* too late: nobody waits for this freeze any more */
 		if (event->result == 0 && !(seat && in(seat, FROZEN)))
-			ckptd_act(actions, CKPTD_AC_THAW, event->id, event->ve);
+			ckptd_act(actions, CKPTD_AC_THAW, event->id, event->ve)->ve_epoch =
+			    event->epoch;
 		return;
 	}
 	if (event->result < 0) {
@@ -338,9 +351,9 @@ void seat_captured(
 	seat->image.frozen_ms = event->image.frozen_ms;
 	move(seat, CKPTD_SEAT_CAPTURED, actions);
 	seat->deadline = mono_add_ms(event->now, ckptd->config.dump_ms);
-	ckptd_act(actions, CKPTD_AC_THAW, seat->id, seat->ve);
+	local(seat, CKPTD_AC_THAW, actions);
 	journal(seat, actions);
-	ckptd_act(actions, CKPTD_AC_STORE, seat->id, seat->ve)->copies = seat->copies;
+	local(seat, CKPTD_AC_STORE, actions);
 }
 
 void seat_stored(
@@ -422,8 +435,8 @@ static void resume(
 		break;
 	case CKPTD_SEAT_CAPTURED:
 		seat->deadline = mono_add_ms(now, ckptd->config.dump_ms);
-		ckptd_act(actions, CKPTD_AC_THAW, seat->id, seat->ve);
-		ckptd_act(actions, CKPTD_AC_STORE, seat->id, seat->ve)->copies = seat->copies;
+		local(seat, CKPTD_AC_THAW, actions);
+		local(seat, CKPTD_AC_STORE, actions);
 		break;
 	case CKPTD_SEAT_STORED:
 		seat->deadline = mono_add_ms(now, ckptd->config.outcome_ms);
@@ -476,6 +489,7 @@ void seat_load(struct ckptd *ckptd, const struct ckptd_record *record, struct mo
 	memset(seat, 0, sizeof(*seat));
 	ckptd_name_set(seat->ve, record->ve);
 	seat->id = record->id;
+	seat->ve_epoch = record->ve_epoch;
 	seat->coordinator = record->coordinator;
 	seat->copies = record->copies;
 	seat->image = record->image;

@@ -199,7 +199,7 @@ int seal_new(struct seal **out, const struct seal_config *config)
 	memcpy(seal->public_key, config->public_key, SEAL_KEY_SIZE);
 	memcpy(seal->secret_key, config->secret_key, SEAL_KEY_SIZE);
 	memcpy(seal->secret, config->random, SEAL_KEY_SIZE);
-	strcpy(seal->context, config->context);
+	memcpy(seal->context, config->context, strlen(config->context) + 1);
 	seal->peers_max = config->peers_max;
 	seal->self = node_id(seal->public_key);
 	seal->boot = make_word(seal, "boot", seal->self, 0, 0);

@@ -65,7 +65,7 @@ static void world_open(struct world *world, bool client_is_known)
 	make_keys(&world->client_keys);
 	if (client_is_known) {
 		world->peers.count = 1;
-		strcpy(world->peers.peer[0].name, "n2");
+		memcpy(world->peers.peer[0].name, "n2", sizeof("n2"));
 		memcpy(world->peers.peer[0].public_key, world->client_keys.public_key, KEY_SIZE);
 	}
 	check_int(zcontext_new(&world->server, world->loop, &world->server_keys, &world->peers), 0);
@@ -232,7 +232,7 @@ static int connect_raw(void)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	strcpy(address.sun_path, ipc_path);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", ipc_path);
 	check(connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
 	return fd;
 }
@@ -325,7 +325,7 @@ static int listen_raw(void)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	strcpy(address.sun_path, ipc_path);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", ipc_path);
 	check(bind(fd, (struct sockaddr *)&address, sizeof(address)) == 0 && listen(fd, 1) == 0);
 	return fd;
 }

@@ -118,7 +118,8 @@ static bool is_tcp(const char *endpoint)
 /* The limits that every socket has. */
 static int set_limits(void *socket, const struct zsock_options *options)
 {
-	bool lingers = options->type == ZMQ_ROUTER || options->type == ZMQ_XPUB || options->announce;
+	bool lingers =
+	    options->type == ZMQ_ROUTER || options->type == ZMQ_XPUB || options->announce;
 	int water = options->high_water ? options->high_water : HIGH_WATER;
 	int64_t max = options->max_message ? (int64_t)options->max_message : MAX_MESSAGE;
 	int r;
@@ -251,7 +252,7 @@ static int bind_ipc(struct entry *entry, const struct zsock_options *options)
 
 	if (strlen(path) >= sizeof(address.sun_path))
 		return -ENAMETOOLONG;
-	strcpy(address.sun_path, path);
+	memcpy(address.sun_path, path, strlen(path) + 1);
 	entry->lock = lock_path(path);
 	if (entry->lock < 0)
 		return entry->lock;

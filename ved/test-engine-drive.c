@@ -55,7 +55,7 @@ static int drive(int argc, char **argv, struct engine_error *error)
 	if (strcmp(what, "thaw") == 0 && argc == 3)
 		return engine->thaw(&config, name, error);
 	if (strcmp(what, "stop") == 0 && argc == 4)
-		return engine->stop(&config, name, atol(argv[3]), error);
+		return engine->stop(&config, name, strtol(argv[3], NULL, 10), error);
 	if (strcmp(what, "list") == 0)
 		return engine->scan(&config, say_record, NULL);
 	if (strcmp(what, "check") == 0)

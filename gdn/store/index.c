@@ -117,7 +117,7 @@ static int read_version(void *arg, int columns, char **values, char **names)
 {
 	(void)columns;
 	(void)names;
-	*(int *)arg = values[0] ? atoi(values[0]) : 0;
+	*(int *)arg = values[0] ? (int)strtol(values[0], NULL, 10) : 0;
 	return 0;
 }
 

@@ -46,8 +46,8 @@ void rig_open(struct rig *rig, const char *busd, const char *busd_section)
 	rig->port = 20000 + 20 * randombytes_uniform(600);
 	keys_generate(&rig->keys);
 	rig->peers.count = 1;
-	strcpy(rig->peers.peer[0].name, "n1");
-	strcpy(rig->peers.peer[0].address, "127.0.0.1");
+	snprintf(rig->peers.peer[0].name, sizeof(rig->peers.peer[0].name), "%s", "n1");
+	snprintf(rig->peers.peer[0].address, sizeof(rig->peers.peer[0].address), "%s", "127.0.0.1");
 	rig->peers.peer[0].port = (uint16_t)rig->port;
 	memcpy(rig->peers.peer[0].public_key, rig->keys.public_key, KEY_SIZE);
 	write_config(rig, busd_section);

@@ -409,7 +409,7 @@ int main(int argc, char **argv)
 	busd_path = argv[1];
 	publisher_path = argv[2];
 	if (argc > 3)
-		kills = atoi(argv[3]);
+		kills = (int)strtol(argv[3], NULL, 10);
 	return test_main((struct test[]){
 	    TEST(a_subscriber_from_now_on_gets_no_old_events),
 	    TEST(a_late_joiner_gets_the_whole_log_and_then_what_comes),
