@@ -68,11 +68,11 @@ struct ckptd_action *ckptd_act(
 	memset(action, 0, sizeof(*action));
 	action->kind = kind;
 	action->id = id;
-	ckptd_name_set(action->ve, ve);
+	ckptd_name_copy(action->ve, ve);
 	return action;
 }
 
-void ckptd_name_set(char to[static CKPTD_VE_SIZE], const char *from)
+void ckptd_name_copy(char to[static CKPTD_VE_SIZE], const char *from)
 {
 	size_t length = strnlen(from, CKPTD_VE_SIZE - 1);
 

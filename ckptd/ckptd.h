@@ -262,6 +262,9 @@ struct ckptd_member_view {
 	const struct ckptd_image *image; /* NULL until durable */
 };
 
+/* Cuts what does not fit and fills the rest with zeros. */
+void ckptd_name_copy(char to[static CKPTD_VE_SIZE], const char *from);
+
 /* 0, -EINVAL (limits) or -ENOMEM. */
 int ckptd_new(struct ckptd **out, const struct ckptd_config *config);
 struct ckptd *ckptd_free(struct ckptd *ckptd);
@@ -278,6 +281,13 @@ bool ckptd_round_member(
 /* Does this process run the round, or sit in it? */
 bool ckptd_round_open(const struct ckptd *ckptd, uint64_t id);
 bool ckptd_ve_busy(const struct ckptd *ckptd, const char *ve);
+/* The i-th VE of this node that has been in a round; false when there are not as many. */
+struct ckptd_seat_view {
+	const char *ve;
+	uint64_t id;
+	enum ckptd_seat_state state;
+};
+bool ckptd_seat_at(const struct ckptd *ckptd, size_t i, struct ckptd_seat_view *out);
 /* The state of this node's seat for a VE; IDLE when it has none. */
 enum ckptd_seat_state ckptd_seat(const struct ckptd *ckptd, const char *ve);
 

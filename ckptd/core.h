@@ -80,7 +80,6 @@ struct ckptd {
 /* Appends a zeroed action; the caller has seen to the room. */
 struct ckptd_action *ckptd_act(
     struct ckptd_actions *actions, enum ckptd_action_kind kind, uint64_t id, const char *ve);
-void ckptd_name_set(char to[static CKPTD_VE_SIZE], const char *from);
 
 /* round.c */
 void round_begin(

@@ -88,7 +88,7 @@ static void send(const struct round *round, const struct round_member *member,
 	action->node = member->node;
 	action->message.kind = kind;
 	action->message.id = round->id;
-	ckptd_name_set(action->message.ve, member->ve);
+	ckptd_name_copy(action->message.ve, member->ve);
 	if (kind == CKPTD_VOTE_REQUEST) {
 		action->message.ve_epoch = member->ve_epoch;
 		action->message.copies = member->copies;
@@ -137,7 +137,7 @@ static void fill(struct round *round, const struct ckptd_event *event)
 		struct round_member *member = &round->members[i];
 
 		memset(member, 0, sizeof(*member));
-		ckptd_name_set(member->ve, event->places[i].ve);
+		ckptd_name_copy(member->ve, event->places[i].ve);
 		member->ve_epoch = event->places[i].ve_epoch;
 		member->node = event->places[i].node;
 		member->copies = event->places[i].copies;
@@ -232,7 +232,7 @@ static void aborted(
 	action = ckptd_act(actions, CKPTD_AC_ABORTED, round->id, "");
 	action->reason = round->reason;
 	if (round->blame < round->n_members) {
-		ckptd_name_set(action->ve, round->members[round->blame].ve);
+		ckptd_name_copy(action->ve, round->members[round->blame].ve);
 		action->node = round->members[round->blame].node;
 	}
 	if (!ask_about_silent(round, actions)) {

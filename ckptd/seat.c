@@ -98,12 +98,25 @@ enum ckptd_seat_state ckptd_seat(const struct ckptd *ckptd, const char *ve)
 	return seat ? seat->state : CKPTD_SEAT_IDLE;
 }
 
+bool ckptd_seat_at(const struct ckptd *ckptd, size_t i, struct ckptd_seat_view *out)
+{
+	for (size_t k = 0; k < ckptd->config.seats_max; k++) {
+		const struct seat *seat = &ckptd->seats[k];
+
+		if (seat->state == CKPTD_SEAT_IDLE || i-- > 0)
+			continue;
+		*out = (struct ckptd_seat_view){seat->ve, seat->id, seat->state};
+		return true;
+	}
+	return false;
+}
+
 static void journal(const struct seat *seat, struct ckptd_actions *actions)
 {
 	struct ckptd_record *record =
 	    &ckptd_act(actions, CKPTD_AC_JOURNAL, seat->id, seat->ve)->record;
 
-	ckptd_name_set(record->ve, seat->ve);
+	ckptd_name_copy(record->ve, seat->ve);
 	record->id = seat->id;
 	record->ve_epoch = seat->ve_epoch;
 	record->coordinator = seat->coordinator;
@@ -120,7 +133,7 @@ static struct ckptd_message *send_to(uint64_t node, enum ckptd_message_kind kind
 	action->node = node;
 	action->message.kind = kind;
 	action->message.id = id;
-	ckptd_name_set(action->message.ve, ve);
+	ckptd_name_copy(action->message.ve, ve);
 	return &action->message;
 }
 
@@ -206,7 +219,7 @@ static void sit_down(struct ckptd *ckptd, struct seat *seat, const struct ckptd_
 		ckptd_act(actions, CKPTD_AC_FORGET, seat->id, seat->ve);
 	seat->resume = false;
 	seat->id = message->id;
-	ckptd_name_set(seat->ve, message->ve);
+	ckptd_name_copy(seat->ve, message->ve);
 	seat->ve_epoch = message->ve_epoch;
 	seat->coordinator = event->node;
 	seat->copies = message->copies;
@@ -487,7 +500,7 @@ void seat_load(struct ckptd *ckptd, const struct ckptd_record *record, struct mo
 	    (size_t)record->state >= sizeof(states) / sizeof(states[0]))
 		return;
 	memset(seat, 0, sizeof(*seat));
-	ckptd_name_set(seat->ve, record->ve);
+	ckptd_name_copy(seat->ve, record->ve);
 	seat->id = record->id;
 	seat->ve_epoch = record->ve_epoch;
 	seat->coordinator = record->coordinator;

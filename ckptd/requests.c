@@ -1,0 +1,288 @@
+/*
+ * What people and other daemons ask.  Rounds are begun by the instance on the coordinator's node;
+ * the others pass the request on, once.
+ */
+#include "ckptd/shell-internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/metad.h"
+
+/* ---- create */
+
+static void on_forwarded(void *userdata, const struct rpc_answer *answer)
+{
+	struct rpc_call *call = userdata;
+
+	if (answer->status == RPC_OK)
+		rpc_reply(call, answer->name, answer->body, answer->size);
+	else
+		rpc_fail(call, answer->status, "%s", answer->error);
+}
+
+static void forward(struct shell *shell, struct rpc_call *call, const void *body, size_t size)
+{
+	int64_t left_ms = mono_to_ms(mono_sub(rpc_call_deadline(call), mono_now()));
+	struct rpc_client *client;
+
+	if (rpc_call_peer(call) || !shell->coordinator) {
+		rpc_fail(call, RPC_UNREACHABLE,
+		    "no coordinator is known at this moment; see depctl node ls");
+		return;
+	}
+	client = links_client(shell, shell->coordinator);
+	if (left_ms < 1)
+		left_ms = 1;
+	if (left_ms > 600000)
+		left_ms = 600000;
+	if (!client ||
+	    rpc_request(client, MSG_CKPTD_CREATE, body, size, left_ms, on_forwarded, call) < 0)
+		rpc_fail(call, RPC_UNREACHABLE, "node %s, which coordinates, cannot be reached",
+		    shell_node_name(shell, shell->coordinator));
+}
+
+static void reply_created(struct rpc_call *call, const struct msg_ckptd_created *created)
+{
+	_cleanup_buf_ struct buf out = {0};
+
+	if (msg_ckptd_created_pack(created, &out) == 0)
+		rpc_reply(call, MSG_CKPTD_CREATED, out.data, out.size);
+	else
+		rpc_fail(call, RPC_FAILED, "no memory");
+}
+
+/* Fills places from the facts last read; false when the call was refused. */
+static bool find_places(struct shell *shell, struct rpc_call *call,
+    const struct msg_ckptd_create *create, struct ckptd_place *places)
+{
+	for (size_t i = 0; i < create->ves.count; i++) {
+		const struct schedule_ve *ve = schedule_find(&shell->schedule, create->ves.item[i]);
+
+		if (!ve) {
+			rpc_fail(call, RPC_NOT_FOUND, "no VE %s", create->ves.item[i]);
+			return false;
+		}
+		if (!ve->eligible) {
+			rpc_fail(call, RPC_FAILED, "VE %s is not running", create->ves.item[i]);
+			return false;
+		}
+		places[i] = ve->place;
+	}
+	return true;
+}
+
+static void on_create(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct ckptd_place places[16];
+	struct msg_ckptd_create create;
+	struct round_info *info;
+	uint64_t id;
+
+	if (rpc_unpack(call, &create, msg_ckptd_create_unpack, body, size) < 0)
+		return;
+	if (!create.ves.count || create.ves.count > SHELL_MEMBERS_MAX) {
+		rpc_fail(call, RPC_INVALID, "name 1 to %d VEs", SHELL_MEMBERS_MAX);
+		return;
+	}
+	if (!shell->mine) {
+		forward(shell, call, body, size);
+		return;
+	}
+	if (!find_places(shell, call, &create, places))
+		return;
+	id = shell_begin(shell, places, create.ves.count);
+	info = id ? shell_round(shell, id) : NULL;
+	if (!id)
+		rpc_fail(call, RPC_FAILED, "no round: %s", ckptd_reason_text(shell->begun_reason));
+	else if (info && create.wait)
+		info->waiter = call;
+	else
+		reply_created(call, &(struct msg_ckptd_created){.id = id});
+}
+
+void requests_committed(struct shell *shell, struct round_info *info)
+{
+	struct msg_ckptd_created created = {.id = info->id, .committed = true};
+
+	(void)shell;
+	if (!info->waiter)
+		return;
+	created.took_ms = (uint64_t)mono_to_ms(mono_sub(mono_now(), info->started));
+	for (size_t i = 0; i < info->n_members; i++) {
+		const struct msg_ckptd_checkpoint *checkpoint = &info->members[i].checkpoint;
+
+		created.bytes += checkpoint->bytes;
+		if (checkpoint->frozen_ms > created.frozen_ms)
+			created.frozen_ms = checkpoint->frozen_ms;
+	}
+	reply_created(info->waiter, &created);
+	info->waiter = NULL;
+}
+
+void requests_aborted(
+    struct shell *shell, struct round_info *info, enum ckptd_reason reason, const char *ve)
+{
+	(void)shell;
+	if (!info->waiter)
+		return;
+	rpc_fail(info->waiter, RPC_FAILED, "round %016" PRIx64 " was aborted%s%s: %s", info->id,
+	    ve[0] ? " at VE " : "", ve, ckptd_reason_text(reason));
+	info->waiter = NULL;
+}
+
+/* ---- ls */
+
+static void reply_ls(struct rpc_call *call, const struct msg_ckptd_ls_reply *reply)
+{
+	_cleanup_buf_ struct buf out = {0};
+
+	if (msg_ckptd_ls_reply_pack(reply, &out) == 0)
+		rpc_reply(call, MSG_CKPTD_LS_REPLY, out.data, out.size);
+	else
+		rpc_fail(call, RPC_FAILED, "the list cannot be packed");
+}
+
+static void on_catalogues(void *userdata, const struct rpc_answer *answer)
+{
+	struct rpc_call *call = userdata;
+	struct msg_metad_page *page = calloc(1, sizeof(*page));
+	struct msg_ckptd_ls_reply *reply = calloc(1, sizeof(*reply));
+	struct mpr_error error = {0};
+
+	if (!page || !reply || answer->status != RPC_OK ||
+	    msg_metad_page_unpack(page, answer->body, answer->size, &error) < 0) {
+		rpc_fail(call, RPC_UNREACHABLE, "metad: %s",
+		    answer->error[0] ? answer->error : error.text);
+		goto out;
+	}
+	for (size_t i = 0; i < page->entries.count && reply->ves.count < 64; i++) {
+		struct msg_ckptd_kept *kept = &reply->ves.item[reply->ves.count];
+		const struct msg_metad_entry *entry = &page->entries.item[i];
+		struct msg_ckptd_catalogue catalogue;
+
+		if (msg_ckptd_catalogue_unpack(
+			&catalogue, entry->value, entry->value_size, &error) < 0)
+			continue;
+		snprintf(kept->ve, sizeof(kept->ve), "%.63s", entry->key + strlen("cat/"));
+		memcpy(&kept->checkpoints, &catalogue.checkpoints, sizeof(kept->checkpoints));
+		reply->ves.count++;
+	}
+	reply_ls(call, reply);
+out:
+	free(page);
+	free(reply);
+}
+
+static void on_catalogue(struct reading *reading)
+{
+	struct rpc_call *call = reading->userdata;
+	const struct fact *fact = &reading->facts[0];
+	struct msg_ckptd_ls_reply *reply = calloc(1, sizeof(*reply));
+	struct msg_ckptd_catalogue catalogue = {0};
+	struct mpr_error error;
+
+	if (!reply || reading->failed ||
+	    (fact->version && msg_ckptd_catalogue_unpack(
+				  &catalogue, fact->value.data, fact->value.size, &error) < 0)) {
+		rpc_fail(call, RPC_UNREACHABLE, "%s cannot be read from metad", fact->key);
+	} else {
+		reply->ves.count = fact->version ? 1 : 0;
+		snprintf(reply->ves.item[0].ve, sizeof(reply->ves.item[0].ve), "%.63s",
+		    fact->key + strlen("cat/"));
+		memcpy(&reply->ves.item[0].checkpoints, &catalogue.checkpoints,
+		    sizeof(catalogue.checkpoints));
+		reply_ls(call, reply);
+	}
+	free(reply);
+}
+
+static void on_ls(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct msg_metad_scan scan = {.prefix = "cat/", .limit = 64};
+	_cleanup_buf_ struct buf out = {0};
+	struct shell *shell = userdata;
+	struct reading *reading;
+	struct msg_ckptd_ls ls;
+
+	if (rpc_unpack(call, &ls, msg_ckptd_ls_unpack, body, size) < 0)
+		return;
+	if (ls.ve[0]) {
+		reading = reading_new(shell, on_catalogue, call);
+		reading_add(reading, "cat/%s", ls.ve);
+		reading_go(reading);
+	} else if (msg_metad_scan_pack(&scan, &out) < 0 ||
+		   rpc_request(shell->metad, MSG_METAD_SCAN, out.data, out.size, META_TIMEOUT_MS,
+		       on_catalogues, call) < 0) {
+		rpc_fail(call, RPC_UNREACHABLE, "metad cannot be asked");
+	}
+}
+
+/* ---- status */
+
+static void list_seats(const struct shell *shell, struct msg_ckptd_status_reply *reply)
+{
+	struct ckptd_seat_view view;
+
+	for (size_t i = 0; reply->seats.count < 64 && ckptd_seat_at(shell->core, i, &view); i++) {
+		struct msg_ckptd_seat *seat = &reply->seats.item[reply->seats.count++];
+
+		snprintf(seat->ve, sizeof(seat->ve), "%s", view.ve);
+		seat->id = view.id;
+		seat->state = (enum msg_ckptd_seat_state)view.state;
+	}
+}
+
+static void list_planned(const struct shell *shell, struct msg_ckptd_status_reply *reply)
+{
+	const struct schedule *schedule = &shell->schedule;
+
+	for (size_t i = 0; i < schedule->n && reply->planned.count < 64; i++) {
+		struct msg_ckptd_planned *planned = &reply->planned.item[reply->planned.count++];
+		const struct schedule_ve *ve = &schedule->ves[i];
+
+		memcpy(planned->ve, ve->place.ve, sizeof(planned->ve));
+		snprintf(planned->node, sizeof(planned->node), "%s",
+		    shell_node_name(shell, ve->place.node));
+		planned->interval_ms = ve->interval_ms;
+		planned->due_ms =
+		    mono_is_never(ve->due) ? -1 : mono_to_ms(mono_sub(ve->due, mono_now()));
+		planned->open = ckptd_ve_busy(shell->core, ve->place.ve);
+	}
+}
+
+static void on_status(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct msg_ckptd_status_reply *reply = calloc(1, sizeof(*reply));
+	_cleanup_buf_ struct buf out = {0};
+
+	(void)body;
+	(void)size;
+	if (!reply) {
+		rpc_fail(call, RPC_FAILED, "no memory");
+		return;
+	}
+	if (shell->coordinator)
+		snprintf(reply->coordinator, sizeof(reply->coordinator), "%s",
+		    shell_node_name(shell, shell->coordinator));
+	reply->epoch = shell->epoch;
+	reply->mine = shell->mine;
+	list_seats(shell, reply);
+	list_planned(shell, reply);
+	if (msg_ckptd_status_reply_pack(reply, &out) == 0)
+		rpc_reply(call, MSG_CKPTD_STATUS_REPLY, out.data, out.size);
+	else
+		rpc_fail(call, RPC_FAILED, "the status cannot be packed");
+	free(reply);
+}
+
+const struct rpc_method requests_methods[] = {
+    {MSG_CKPTD_CREATE, on_create, false},
+    {MSG_CKPTD_LS, on_ls, true},
+    {MSG_CKPTD_STATUS, on_status, true},
+    {0},
+};

@@ -1,0 +1,145 @@
+/* The parts of ckptd's shell that need no other process: schedule, catalogue, journal. */
+#include "ckptd/catalogue.h"
+#include "ckptd/journal.h"
+#include "ckptd/schedule.h"
+#include "common/test.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static struct schedule_ve ve(const char *name, uint64_t epoch, uint32_t interval_ms)
+{
+	struct schedule_ve v = {.interval_ms = interval_ms, .eligible = true};
+
+	snprintf(v.place.ve, sizeof(v.place.ve), "%s", name);
+	v.place.ve_epoch = epoch;
+	return v;
+}
+
+static void the_first_checkpoint_comes_one_interval_after_the_ve_was_seen(void)
+{
+	struct schedule *s = calloc(1, sizeof(*s));
+	struct schedule_ve a = ve("a", 1, 2000);
+
+	schedule_update(s, &a, 1, mono_ms(100));
+	check(!schedule_take(s, mono_ms(2099)));
+	check_str(schedule_take(s, mono_ms(2100))->place.ve, "a");
+	check_int(mono_to_ms(schedule_deadline(s)), 4100);
+	free(s);
+}
+
+static void reading_the_facts_again_does_not_put_a_checkpoint_off(void)
+{
+	struct schedule *s = calloc(1, sizeof(*s));
+	struct schedule_ve a = ve("a", 1, 2000);
+
+	schedule_update(s, &a, 1, mono_ms(0));
+	schedule_update(s, &a, 1, mono_ms(1900));
+	check(schedule_take(s, mono_ms(2000)));
+	a.place.ve_epoch = 2;
+	schedule_update(s, &a, 1, mono_ms(3000));
+	check_int(mono_to_ms(schedule_deadline(s)), 5000);
+	free(s);
+}
+
+static void missed_checkpoints_are_not_made_up_for_in_a_burst(void)
+{
+	struct schedule *s = calloc(1, sizeof(*s));
+	struct schedule_ve a = ve("a", 1, 1000);
+
+	schedule_update(s, &a, 1, mono_ms(0));
+	check(schedule_take(s, mono_ms(5500)));
+	check(!schedule_take(s, mono_ms(5500)));
+	check_int(mono_to_ms(schedule_deadline(s)), 6500);
+	free(s);
+}
+
+static void stopped_and_untimed_ves_are_never_due(void)
+{
+	struct schedule *s = calloc(1, sizeof(*s));
+	struct schedule_ve v[] = {ve("a", 1, 0), ve("b", 1, 1000), ve("c", 1, 1000)};
+
+	v[1].eligible = false;
+	schedule_update(s, v, 3, mono_ms(0));
+	schedule_update(s, v, 2, mono_ms(10));
+	check(mono_is_never(schedule_deadline(s)));
+	check(!schedule_find(s, "c"));
+	free(s);
+}
+
+static void the_catalogue_keeps_the_newest_and_hands_out_the_rest(void)
+{
+	struct msg_ckptd_catalogue c = {0};
+	struct msg_ckptd_checkpoint retired[CATALOGUE_MAX], one = {0};
+
+	for (one.id = 1; one.id <= 3; one.id++)
+		check_int(catalogue_add(&c, &one, 3, retired), 0);
+	check_int(catalogue_add(&c, &one, 3, retired), 1);
+	check_int(retired[0].id, 1);
+	check_int(c.checkpoints.item[2].id, 4);
+	check_int(catalogue_add(&c, &one, 3, retired), -EALREADY);
+	one.id = 5;
+	check_int(catalogue_add(&c, &one, 1, retired), 3);
+	check(catalogue_has(&c, 5) && !catalogue_has(&c, 4));
+}
+
+static void keys_and_names_are_read_as_they_are_written(void)
+{
+	char text[CATALOGUE_KEY_SIZE], name[64];
+	uint64_t id = 0;
+
+	cell_key(text, 0x300000007);
+	check_str(text, "ckpt/0000000300000007");
+	check(cell_parse(text, &id) && id == 0x300000007);
+	check(!cell_parse("ckpt/03", &id) && !cell_parse("cat/0000000300000007", &id));
+	image_name(text, "counter-1", 0xab);
+	check(image_parse(text, name, &id) && id == 0xab);
+	check_str(name, "counter-1");
+	check(!image_parse("ckpt/x/12z", name, &id) && !image_parse("bundle", name, &id));
+}
+
+static void the_journal_holds_over_a_restart_what_was_written(void)
+{
+	char path[] = "/tmp/dst-ckptd-journal-XXXXXX";
+	struct ckptd_record in = {.ve = "a",
+	    .id = 7,
+	    .ve_epoch = UINT64_MAX,
+	    .coordinator = 1ULL << 63,
+	    .copies = 2,
+	    .state = CKPTD_SEAT_STORED,
+	    .image = {.oid = "0123", .bytes = 9, .frozen_ms = 3, .n_replicas = 1, .replicas = {5}}};
+	struct ckptd_record out[4];
+	struct journal *journal;
+	uint64_t last = 0;
+	size_t n = 0;
+
+	check(close(mkstemp(path)) == 0);
+	check_int(journal_open(&journal, path), 0);
+	check_int(journal_put(journal, &in), 0);
+	in.state = CKPTD_SEAT_COMMITTED;
+	check_int(journal_put(journal, &in), 0);
+	check_int(journal_put_id(journal, 44), 0);
+	journal_close(journal);
+	check_int(journal_open(&journal, path), 0);
+	check_int(journal_load(journal, out, 4, &n, &last), 0);
+	check(n == 1 && last == 44 && !memcmp(&in, &out[0], sizeof(in)));
+	check_int(journal_forget(journal, "a"), 0);
+	check_int(journal_load(journal, out, 4, &n, &last), 0);
+	check_int(n, 0);
+	journal_close(journal);
+	unlink(path);
+}
+
+int main(void)
+{
+	return test_main((struct test[]){
+	    TEST(the_first_checkpoint_comes_one_interval_after_the_ve_was_seen),
+	    TEST(reading_the_facts_again_does_not_put_a_checkpoint_off),
+	    TEST(missed_checkpoints_are_not_made_up_for_in_a_burst),
+	    TEST(stopped_and_untimed_ves_are_never_due),
+	    TEST(the_catalogue_keeps_the_newest_and_hands_out_the_rest),
+	    TEST(keys_and_names_are_read_as_they_are_written),
+	    TEST(the_journal_holds_over_a_restart_what_was_written),
+	    {0},
+	});
+}
