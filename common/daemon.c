@@ -33,7 +33,7 @@ static void print_key(const struct config_key *key)
 {
 	printf("  %-24s %s", key->name, key->help ? key->help : "");
 	if (key->type == CONFIG_INT || key->type == CONFIG_FLOAT)
-		printf(" (%g to %g)", key->min, key->max);
+		printf(" (%.15g to %.15g)", key->min, key->max);
 	for (int i = 0; key->type == CONFIG_CHOICE && key->choices[i]; i++)
 		printf("%s%s", i ? "|" : " (", key->choices[i]);
 	printf("%s", key->type == CONFIG_CHOICE ? ")" : "");
@@ -236,6 +236,11 @@ int daemon_drop(struct daemon *daemon)
 	snprintf(path, sizeof(path), "%s/%s", daemon->node.state_dir, daemon->spec->name);
 	if (r == 0)
 		r = make_directory(path, 0700, uid, gid);
+	if (r == 0 && daemon->spec->shared_dir) {
+		snprintf(
+		    path, sizeof(path), "%s/%s", daemon->node.state_dir, daemon->spec->shared_dir);
+		r = make_directory(path, 02770, 0, gid);
+	}
 	if (r == 0 && geteuid() == 0 && uid != 0)
 		r = become(private->user, uid, gid);
 	return r;

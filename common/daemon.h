@@ -44,6 +44,7 @@ struct daemon_spec {
 	bool keep_root;              /* ved */
 	bool no_bus;                 /* busd itself */
 	size_t max_body;             /* of a request; 0: 1 MiB */
+	const char *shared_dir;      /* below state_dir, for the whole group; NULL: none */
 };
 
 struct daemon {

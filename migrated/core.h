@@ -11,10 +11,11 @@
 /* What this node knows of a VE that the facts do not say. */
 struct keep {
 	char name[NODE_NAME_MAX + 1];
-	uint64_t begun;    /* epoch that was journaled here; 0: none */
-	uint64_t busy;     /* epoch of the RUN or END under way; 0: none */
-	struct mono began; /* when the RUN was asked */
-	uint64_t failed;   /* epoch whose start failed, with ... */
+	uint64_t begun;     /* epoch that was journaled here; 0: none */
+	uint64_t busy;      /* epoch of the RUN or END under way; 0: none */
+	struct mono began;  /* when the RUN was asked */
+	struct mono run_at; /* not before */
+	uint64_t failed;    /* epoch whose start failed, with ... */
 	enum msg_migrated_trouble trouble;
 	char reason[MIGRATED_REASON];
 	struct mono tell_at; /* next time to tell the coordinator */
@@ -56,7 +57,8 @@ struct migrated {
 };
 
 /* The next free action; an action too many is dropped: the next look finds it again. */
-struct migrated_action *action_add(struct migrated_actions *actions, enum migrated_action_kind kind, const char *name);
+struct migrated_action *action_add(
+    struct migrated_actions *actions, enum migrated_action_kind kind, const char *name);
 const struct migrated_ve *find_ve(const struct migrated *migrated, const char *name);
 const struct migrated_node *find_node(const struct migrated *migrated, const char *name);
 void read_facts(struct migrated *migrated, struct migrated_actions *actions);
@@ -71,20 +73,27 @@ void place_forget(struct migrated *migrated);
 bool place_is_writing(struct migrated *migrated, const char *name);
 /* request.c */
 bool ask_is_pending(const struct migrated *migrated, const char *name);
-void ask_take(struct migrated *migrated, const struct migrated_request *request, struct migrated_actions *actions);
+void ask_take(struct migrated *migrated, const struct migrated_request *request,
+    struct migrated_actions *actions);
 void ask_all(struct migrated *migrated, struct migrated_actions *actions);
-bool ask_written(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions);
+bool ask_written(struct migrated *migrated, const struct migrated_event *event,
+    struct migrated_actions *actions);
 void ask_refuse_all(struct migrated *migrated, struct migrated_actions *actions);
 /* Chooses a node for a VE that starts from ckpt (NULL: cold), not `not` unless it is the only one; "" when there is none. */
-const char *choose_node(const struct migrated *migrated, const struct migrated_ckpt *ckpt, const char *not);
+const char *choose_node(
+    const struct migrated *migrated, const struct migrated_ckpt *ckpt, const char * not );
 /* The newest checkpoint that is not set aside, or NULL. */
-const struct migrated_ckpt *usable_ckpt(const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact);
+const struct migrated_ckpt *usable_ckpt(
+    const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact);
 /* The fact that follows: next epoch, from this checkpoint, on that node. */
-void next_fact(struct msg_migrated_ve_fact *fact, const struct migrated_ckpt *ckpt, const char *node);
+void next_fact(
+    struct msg_migrated_ve_fact *fact, const struct migrated_ckpt *ckpt, const char *node);
 /* keep.c */
 void keep_all(struct migrated *migrated, struct migrated_actions *actions);
 void keep_begun(struct migrated *migrated, const struct migrated_begun *begun, size_t count);
-void keep_ran(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions);
-void keep_ended(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions);
+void keep_ran(struct migrated *migrated, const struct migrated_event *event,
+    struct migrated_actions *actions);
+void keep_ended(struct migrated *migrated, const struct migrated_event *event,
+    struct migrated_actions *actions);
 
 #endif

@@ -45,11 +45,11 @@ void keep_begun(struct migrated *migrated, const struct migrated_begun *begun, s
 	}
 }
 
-static void run(struct migrated *migrated, struct keep *keep, const struct msg_migrated_ve_fact *fact,
-    struct migrated_actions *actions)
+static void run(struct migrated *migrated, struct keep *keep,
+    const struct msg_migrated_ve_fact *fact, struct migrated_actions *actions)
 {
 	/* Journal and RUN go together or wait for the next look. */
-	if (actions->count + 2 > MIGRATED_ACTIONS_MAX)
+	if (mono_before(migrated->now, keep->run_at) || actions->count + 2 > MIGRATED_ACTIONS_MAX)
 		return;
 	keep->begun = keep->busy = fact->epoch;
 	keep->began = migrated->now;
@@ -57,16 +57,20 @@ static void run(struct migrated *migrated, struct keep *keep, const struct msg_m
 	action_add(actions, MIGRATED_RUN, fact->name)->fact = *fact;
 }
 
-static void end(struct keep *keep, uint64_t epoch, struct migrated_actions *actions)
+static void end(struct keep *keep, uint64_t epoch, bool silent, struct migrated_actions *actions)
 {
+	struct migrated_action *action;
+
 	if (keep->busy || actions->count == MIGRATED_ACTIONS_MAX)
 		return;
 	keep->busy = epoch;
-	action_add(actions, MIGRATED_END, keep->name)->epoch = epoch;
+	action = action_add(actions, MIGRATED_END, keep->name);
+	action->epoch = epoch;
+	action->silent = silent;
 }
 
-static void tell(struct migrated *migrated, struct keep *keep, uint64_t epoch, enum msg_migrated_trouble trouble,
-    const char *reason, struct migrated_actions *actions)
+static void tell(struct migrated *migrated, struct keep *keep, uint64_t epoch,
+    enum msg_migrated_trouble trouble, const char *reason, struct migrated_actions *actions)
 {
 	struct migrated_action *action;
 
@@ -80,8 +84,9 @@ static void tell(struct migrated *migrated, struct keep *keep, uint64_t epoch, e
 }
 
 /* The facts want this VE here, under this epoch. */
-static void keep_running(struct migrated *migrated, struct keep *keep, const struct msg_migrated_ve_fact *fact,
-    const struct migrated_local *local, struct migrated_actions *actions)
+static void keep_running(struct migrated *migrated, struct keep *keep,
+    const struct msg_migrated_ve_fact *fact, const struct migrated_local *local,
+    struct migrated_actions *actions)
 {
 	if (keep->busy || (local && local->epoch > fact->epoch))
 		return;
@@ -90,12 +95,14 @@ static void keep_running(struct migrated *migrated, struct keep *keep, const str
 	if (keep->failed == fact->epoch)
 		tell(migrated, keep, fact->epoch, keep->trouble, keep->reason, actions);
 	else if (keep->begun == fact->epoch || (local && local->epoch == fact->epoch))
-		tell(migrated, keep, fact->epoch, MSG_MIGRATED_TROUBLE_DIED, "its processes ended", actions);
+		tell(migrated, keep, fact->epoch, MSG_MIGRATED_TROUBLE_DIED, "its processes ended",
+		    actions);
 	else
 		run(migrated, keep, fact, actions);
 }
 
-static void keep_fact(struct migrated *migrated, const struct msg_migrated_ve_fact *fact, struct migrated_actions *actions)
+static void keep_fact(struct migrated *migrated, const struct msg_migrated_ve_fact *fact,
+    struct migrated_actions *actions)
 {
 	const struct migrated_local *local = find_local(migrated, fact->name);
 	struct keep *keep = add_keep(migrated, fact->name);
@@ -105,11 +112,12 @@ static void keep_fact(struct migrated *migrated, const struct msg_migrated_ve_fa
 	if (fact->want == MSG_MIGRATED_WANT_RUN)
 		keep_running(migrated, keep, fact, local, actions);
 	else if (local && local->epoch <= fact->epoch)
-		end(keep, local->epoch, actions);
+		end(keep, local->epoch, false, actions);
 }
 
 /* A VE that the facts want elsewhere, or no more. */
-static void keep_stray(struct migrated *migrated, const struct migrated_local *local, struct migrated_actions *actions)
+static void keep_stray(
+    struct migrated *migrated, const struct migrated_local *local, struct migrated_actions *actions)
 {
 	const struct migrated_ve *ve = find_ve(migrated, local->name);
 	struct keep *keep;
@@ -118,7 +126,7 @@ static void keep_stray(struct migrated *migrated, const struct migrated_local *l
 		return;
 	keep = add_keep(migrated, local->name);
 	if (keep)
-		end(keep, local->epoch, actions);
+		end(keep, local->epoch, ve && ve->fact.want == MSG_MIGRATED_WANT_RUN, actions);
 }
 
 static bool is_wanted_here(const struct migrated *migrated, const char *name)
@@ -134,7 +142,8 @@ static void forget_others(struct migrated *migrated, struct migrated_actions *ac
 	for (size_t i = migrated->n_keeps; i-- > 0;) {
 		struct keep *keep = &migrated->keeps[i];
 
-		if (keep->busy || is_wanted_here(migrated, keep->name) || find_local(migrated, keep->name))
+		if (keep->busy || is_wanted_here(migrated, keep->name) ||
+		    find_local(migrated, keep->name))
 			continue;
 		if (keep->begun) {
 			if (actions->count == MIGRATED_ACTIONS_MAX)
@@ -155,7 +164,8 @@ void keep_all(struct migrated *migrated, struct migrated_actions *actions)
 	forget_others(migrated, actions);
 }
 
-void keep_ran(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
+void keep_ran(
+    struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
 	struct keep *keep = find_keep(migrated, event->name);
 	const struct migrated_ve *ve = find_ve(migrated, event->name);
@@ -175,16 +185,22 @@ void keep_ran(struct migrated *migrated, const struct migrated_event *event, str
 			action->fact = ve->fact;
 		return;
 	}
-	/* Out of reach says nothing about the VE: whether it runs is seen by the list. */
-	if (event->result == -EAGAIN)
+	/* In doubt: the list will show whether it runs. */
+	if (event->result == -ETIMEDOUT)
 		return;
+	if (event->result == -EAGAIN) {
+		keep->begun = 0;
+		keep->run_at = mono_add_ms(migrated->now, migrated->config.retry_ms);
+		return;
+	}
 	keep->failed = event->epoch;
 	keep->trouble = event->trouble;
 	keep->tell_at = MONO_ZERO;
 	copy_text(keep->reason, sizeof(keep->reason), event->reason ? event->reason : "");
 }
 
-void keep_ended(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
+void keep_ended(
+    struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
 	struct keep *keep = find_keep(migrated, event->name);
 

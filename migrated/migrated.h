@@ -38,11 +38,11 @@
 struct migrated;
 
 struct migrated_config {
-	const char *self;         /* node name; copied */
-	uint32_t scan_ms;         /* between two looks at the facts without a hint */
-	uint32_t restarts_max;    /* in place; as many again elsewhere, then failed */
-	uint32_t steady_ms;       /* running this long makes earlier restarts forgotten */
-	uint32_t retry_ms;        /* before the same thing is tried again */
+	const char *self;      /* node name; copied */
+	uint32_t scan_ms;      /* between two looks at the facts without a hint */
+	uint32_t restarts_max; /* in place; as many again elsewhere, then failed */
+	uint32_t steady_ms;    /* running this long makes earlier restarts forgotten */
+	uint32_t retry_ms;     /* before the same thing is tried again */
 };
 
 /* A committed checkpoint, from the catalogue. */
@@ -79,28 +79,28 @@ struct migrated_begun {
 };
 
 enum migrated_event_kind {
-	MIGRATED_START,    /* begun: the journal */
+	MIGRATED_START, /* begun: the journal */
 	MIGRATED_TIMEOUT,
-	MIGRATED_FACTS,    /* ves, count, revision: all facts; ok = false: they could not be read */
-	MIGRATED_NODES,    /* nodes, count */
-	MIGRATED_COORD,    /* mine: this node holds the coordinator's lease */
-	MIGRATED_LOCALS,   /* locals, count: all that ved has; ok = false: ved does not answer */
-	MIGRATED_HINT,     /* facts or VEs may have changed */
-	MIGRATED_RAN,      /* name, epoch, result, trouble, reason: answer to RUN; -EAGAIN: ved or gosd out of reach */
-	MIGRATED_ENDED,    /* name, result: answer to END */
-	MIGRATED_WRITTEN,  /* name, ok: answer to WRITE or REMOVE; then a new look at the facts */
-	MIGRATED_REPORT,   /* name, epoch, trouble, reason: from a node */
-	MIGRATED_ASKED,    /* request: by a client, on the coordinator */
+	MIGRATED_FACTS,  /* ves, count, revision: all facts; ok = false: they could not be read */
+	MIGRATED_NODES,  /* nodes, count */
+	MIGRATED_COORD,  /* mine: this node holds the coordinator's lease */
+	MIGRATED_LOCALS, /* locals, count: all that ved has; ok = false: ved does not answer */
+	MIGRATED_HINT,   /* facts or VEs may have changed */
+	MIGRATED_RAN, /* name, epoch, result, trouble, reason: answer to RUN; -EAGAIN: nothing was begun, -ETIMEDOUT: in doubt */
+	MIGRATED_ENDED,   /* name, result: answer to END */
+	MIGRATED_WRITTEN, /* name, ok: answer to WRITE or REMOVE; then a new look at the facts */
+	MIGRATED_REPORT,  /* name, epoch, trouble, reason: from a node */
+	MIGRATED_ASKED,   /* request: by a client, on the coordinator */
 };
 
 enum migrated_ask { MIGRATED_ASK_RUN, MIGRATED_ASK_STOP, MIGRATED_ASK_RM, MIGRATED_ASK_RESTORE };
 
 struct migrated_request {
 	enum migrated_ask ask;
-	uint64_t id;                       /* comes back in ANSWER */
+	uint64_t id; /* comes back in ANSWER */
 	char name[NODE_NAME_MAX + 1];
-	uint64_t ckpt;                     /* RESTORE */
-	struct msg_migrated_ve_fact fact;  /* RUN: what the client wants; node may be empty */
+	uint64_t ckpt;                    /* RESTORE */
+	struct msg_migrated_ve_fact fact; /* RUN: what the client wants; node may be empty */
 };
 
 struct migrated_event {
@@ -126,7 +126,7 @@ enum migrated_action_kind {
 	MIGRATED_LIST,    /* ask ved; answer LOCALS */
 	MIGRATED_JOURNAL, /* name, epoch (0: forget): durable before the next action */
 	MIGRATED_RUN,     /* fact: fetch what is needed, start or restore; answer RAN */
-	MIGRATED_END,     /* name, epoch: stop it; answer ENDED */
+	MIGRATED_END,     /* name, epoch, silent: stop it; answer ENDED */
 	MIGRATED_WRITE,   /* fact, version, cat_version: transaction; answer WRITTEN */
 	MIGRATED_REMOVE,  /* name, version, cat_version: facts away; answer WRITTEN */
 	MIGRATED_TELL,    /* name, epoch, trouble, reason: report to the coordinator */
@@ -138,6 +138,7 @@ struct migrated_action {
 	enum migrated_action_kind kind;
 	uint64_t id;
 	int status;
+	bool silent; /* its connections go on in a copy elsewhere */
 	char name[NODE_NAME_MAX + 1];
 	uint64_t epoch, version, cat_version, took_ms;
 	enum msg_migrated_trouble trouble;
@@ -152,7 +153,8 @@ struct migrated_actions {
 
 int migrated_new(struct migrated **out, const struct migrated_config *config);
 struct migrated *migrated_free(struct migrated *migrated);
-void migrated_step(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions);
+void migrated_step(struct migrated *migrated, const struct migrated_event *event,
+    struct migrated_actions *actions);
 struct mono migrated_deadline(const struct migrated *migrated);
 
 /* The last snapshot, in the order of names. */

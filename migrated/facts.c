@@ -1,0 +1,422 @@
+/*
+ * The facts of migrated in metad: all of ve/ and cat/ read as one snapshot, one placement written by one transaction that
+ * also checks coord/<cluster> and cat/<name>.  The version of coord/<cluster> rises with each renewal of the lease, so it
+ * is read just before; a renewal in between is a conflict, and the core tries again.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "migrated/shell.h"
+#include "proto/ckptd.h"
+#include "proto/gossipd.h"
+#include "proto/metad.h"
+
+#define TIMEOUT_MS 3000
+
+struct facts {
+	struct daemon *daemon;
+	struct shell *shell;
+	struct rpc_client *metad;
+	/* a snapshot on its way: never two at once */
+	struct migrated_ve *ves;
+	size_t count;
+	uint64_t revision;
+	bool catalogues; /* the second scan */
+	char after[256];
+	struct msg_metad_page page; /* large: kept here */
+	struct msg_metad_txn txn;
+};
+
+/* One transaction on its way. */
+struct writing {
+	struct facts *facts;
+	struct migrated_action action;
+	uint64_t epoch;
+	struct buf fact, keys;
+};
+
+int facts_new(struct facts **out, struct daemon *daemon, struct shell *shell)
+{
+	struct facts *facts = calloc(1, sizeof(*facts));
+	int r;
+
+	if (!facts)
+		return -ENOMEM;
+	facts->daemon = daemon;
+	facts->shell = shell;
+	facts->ves = calloc(MIGRATED_VES_MAX, sizeof(*facts->ves));
+	r = facts->ves ? rpc_client_new_local(&facts->metad, daemon->zmq, daemon->loop,
+			     daemon->node.run_dir, "metad")
+		       : -ENOMEM;
+	if (r < 0) {
+		facts_free(facts);
+		return r;
+	}
+	*out = facts;
+	return 0;
+}
+
+struct facts *facts_free(struct facts *facts)
+{
+	if (!facts)
+		return NULL;
+	rpc_client_free(facts->metad);
+	free(facts->ves);
+	free(facts);
+	return NULL;
+}
+
+/* --- reading --- */
+
+static void tell_snapshot(struct facts *facts, bool ok)
+{
+	struct migrated_event event = {.kind = MIGRATED_FACTS,
+	    .ok = ok,
+	    .ves = facts->ves,
+	    .count = facts->count,
+	    .revision = facts->revision};
+
+	shell_step(facts->shell, &event);
+}
+
+static void take_ve(struct facts *facts, const struct msg_metad_entry *entry)
+{
+	struct migrated_ve *ve = &facts->ves[facts->count];
+	struct mpr_error error;
+
+	if (facts->count == MIGRATED_VES_MAX) {
+		log_error("more than %d VEs: %s is left out", MIGRATED_VES_MAX, entry->key);
+		return;
+	}
+	memset(ve, 0, sizeof(*ve));
+	if (msg_migrated_ve_fact_unpack(&ve->fact, entry->value, entry->value_size, &error) < 0) {
+		log_error("fact %s cannot be read: %s", entry->key, error.text);
+		return;
+	}
+	ve->version = entry->version;
+	facts->count++;
+}
+
+static void copy_ckpt(struct migrated_ckpt *to, const struct msg_ckptd_checkpoint *from)
+{
+	memset(to, 0, sizeof(*to));
+	to->id = from->id;
+	memcpy(to->oid, from->oid, sizeof(to->oid));
+	/* The node that made it holds it too, and counts as one of those that have the image. */
+	snprintf(to->replicas[to->n_replicas++], sizeof(to->replicas[0]), "%s", from->node);
+	for (size_t i = 0; i < from->replicas.count && to->n_replicas < MIGRATED_REPLICAS_MAX; i++)
+		snprintf(to->replicas[to->n_replicas++], sizeof(to->replicas[0]), "%s",
+		    from->replicas.item[i]);
+}
+
+static void take_catalogue(struct facts *facts, const struct msg_metad_entry *entry)
+{
+	const char *name = entry->key + strlen("cat/");
+	struct msg_ckptd_catalogue catalogue;
+	struct mpr_error error;
+	struct migrated_ve *ve = facts->ves;
+
+	while (ve < facts->ves + facts->count && strcmp(ve->fact.name, name) != 0)
+		ve++;
+	if (ve == facts->ves + facts->count)
+		return;
+	if (msg_ckptd_catalogue_unpack(&catalogue, entry->value, entry->value_size, &error) < 0) {
+		log_error("fact %s cannot be read: %s", entry->key, error.text);
+		return;
+	}
+	ve->cat_version = entry->version;
+	for (size_t i = 0; i < catalogue.checkpoints.count && ve->n_ckpts < MIGRATED_CKPTS_MAX; i++)
+		copy_ckpt(&ve->ckpts[ve->n_ckpts++], &catalogue.checkpoints.item[i]);
+}
+
+static void scan(struct facts *facts);
+
+static void on_page(void *userdata, const struct rpc_answer *answer)
+{
+	struct facts *facts = userdata;
+	struct msg_metad_page *page = &facts->page;
+	struct mpr_error error;
+
+	if (answer->status != RPC_OK ||
+	    msg_metad_page_unpack(page, answer->body, answer->size, &error) < 0) {
+		log_debug("facts cannot be read: %s",
+		    answer->status == RPC_OK ? error.text : answer->error);
+		tell_snapshot(facts, false);
+		return;
+	}
+	if (!facts->revision)
+		facts->revision = page->revision;
+	for (size_t i = 0; i < page->entries.count; i++) {
+		if (facts->catalogues)
+			take_catalogue(facts, &page->entries.item[i]);
+		else
+			take_ve(facts, &page->entries.item[i]);
+	}
+	if (page->more && page->entries.count) {
+		snprintf(facts->after, sizeof(facts->after), "%s",
+		    page->entries.item[page->entries.count - 1].key);
+	} else if (!facts->catalogues) {
+		facts->catalogues = true;
+		facts->after[0] = '\0';
+	} else {
+		tell_snapshot(facts, true);
+		return;
+	}
+	scan(facts);
+}
+
+static void scan(struct facts *facts)
+{
+	struct msg_metad_scan request = {.limit = 256};
+	_cleanup_buf_ struct buf body = {0};
+
+	snprintf(request.prefix, sizeof(request.prefix), "%s", facts->catalogues ? "cat/" : "ve/");
+	snprintf(request.after, sizeof(request.after), "%s", facts->after);
+	msg_metad_scan_pack(&request, &body);
+	if (rpc_request(
+		facts->metad, MSG_METAD_SCAN, body.data, body.size, TIMEOUT_MS, on_page, facts) < 0)
+		tell_snapshot(facts, false);
+}
+
+void facts_read(struct facts *facts)
+{
+	facts->count = 0;
+	facts->revision = 0;
+	facts->catalogues = false;
+	facts->after[0] = '\0';
+	scan(facts);
+}
+
+/* --- writing --- */
+
+static void end_writing(struct writing *writing, bool ok, const char *why)
+{
+	struct shell *shell = writing->facts->shell;
+	char name[NODE_NAME_MAX + 1];
+	struct migrated_event event = {.kind = MIGRATED_WRITTEN, .ok = ok, .name = name};
+
+	snprintf(name, sizeof(name), "%s", writing->action.name);
+	if (!ok)
+		log_info("placement not written: %s ve=%s epoch=%" PRIu64, why, name,
+		    writing->action.fact.epoch);
+	else
+		shell_written(shell, &writing->action);
+	buf_fini(&writing->fact);
+	buf_fini(&writing->keys);
+	free(writing);
+	shell_step(shell, &event);
+}
+
+static void on_txn(void *userdata, const struct rpc_answer *answer)
+{
+	struct msg_metad_txn_reply reply;
+	struct mpr_error error;
+
+	if (answer->status != RPC_OK) {
+		end_writing(userdata, false, answer->error);
+		return;
+	}
+	if (msg_metad_txn_reply_unpack(&reply, answer->body, answer->size, &error) < 0)
+		end_writing(userdata, false, error.text);
+	else
+		end_writing(userdata, reply.result == MSG_METAD_RESULT_APPLIED,
+		    reply.result == MSG_METAD_RESULT_CONFLICT ? "a fact changed meanwhile"
+							      : "in doubt");
+}
+
+/* A new service key, sealed for every node of the cluster. */
+static int make_keys(const struct peers *peers, struct buf *out)
+{
+	struct msg_migrated_key_fact *fact = calloc(1, sizeof(*fact));
+	uint8_t key[KEY_SIZE];
+	int r = fact ? 0 : -ENOMEM;
+
+	randombytes_buf(key, sizeof(key));
+	for (size_t i = 0; i < peers->count && r == 0; i++) {
+		struct msg_migrated_sealed_key *sealed = &fact->keys.item[fact->keys.count++];
+
+		snprintf(sealed->node, sizeof(sealed->node), "%s", peers->peer[i].name);
+		if (crypto_box_seal(sealed->sealed, key, sizeof(key), peers->peer[i].public_key) !=
+		    0)
+			r = -EINVAL;
+	}
+	sodium_memzero(key, sizeof(key));
+	if (r == 0)
+		r = msg_migrated_key_fact_pack(fact, out);
+	free(fact);
+	return r;
+}
+
+static struct msg_metad_op *add_op(struct msg_metad_txn *txn, enum msg_metad_kind kind,
+    const char *prefix, const char *name, uint64_t expected)
+{
+	struct msg_metad_op *op = &txn->ops.item[txn->ops.count++];
+
+	memset(op, 0, sizeof(*op));
+	op->kind = kind;
+	op->has_expected = true;
+	op->expected = expected;
+	snprintf(op->key, sizeof(op->key), "%s%s", prefix, name);
+	return op;
+}
+
+static void set_value(struct msg_metad_op *op, const struct buf *value)
+{
+	op->has_value = true;
+	op->value = value->data;
+	op->value_size = value->size;
+}
+
+static int fill_txn(struct writing *writing, uint64_t coord_version)
+{
+	struct facts *facts = writing->facts;
+	const struct migrated_action *action = &writing->action;
+	bool removes = action->kind == MIGRATED_REMOVE, is_new = action->version == 0;
+	struct msg_metad_txn *txn = &facts->txn;
+	struct msg_metad_op *op;
+	int r = 0;
+
+	txn->ops.count = 0;
+	txn->has_nonce = true;
+	randombytes_buf(txn->nonce, sizeof(txn->nonce));
+	add_op(txn, MSG_METAD_KIND_CHECK, "coord/", facts->daemon->node.cluster, coord_version);
+	op = add_op(txn, removes ? MSG_METAD_KIND_DELETE : MSG_METAD_KIND_PUT, "ve/", action->name,
+	    action->version);
+	if (!removes) {
+		r = msg_migrated_ve_fact_pack(&action->fact, &writing->fact);
+		set_value(op, &writing->fact);
+	}
+	add_op(txn, removes && action->cat_version ? MSG_METAD_KIND_DELETE : MSG_METAD_KIND_CHECK,
+	    "cat/", action->name, action->cat_version);
+	if (removes)
+		add_op(txn, MSG_METAD_KIND_DELETE, "key/", action->name, 0)->has_expected = false;
+	if (is_new && !removes && r == 0) {
+		r = make_keys(&facts->daemon->node.peers, &writing->keys);
+		op = add_op(txn, MSG_METAD_KIND_PUT, "key/", action->name, 0);
+		op->has_expected = false;
+		set_value(op, &writing->keys);
+	}
+	return r;
+}
+
+static void on_coord(void *userdata, const struct rpc_answer *answer)
+{
+	struct writing *writing = userdata;
+	struct facts *facts = writing->facts;
+	struct msg_gossipd_coord_fact coord;
+	_cleanup_buf_ struct buf body = {0};
+	struct msg_metad_got got;
+	struct mpr_error error;
+
+	if (answer->status != RPC_OK) {
+		end_writing(writing, false, answer->error);
+		return;
+	}
+	if (msg_metad_got_unpack(&got, answer->body, answer->size, &error) < 0 ||
+	    msg_gossipd_coord_fact_unpack(&coord, got.entry.value, got.entry.value_size, &error) <
+		0) {
+		end_writing(writing, false, error.text);
+		return;
+	}
+	if (coord.epoch != writing->epoch || strcmp(coord.node, facts->daemon->node.name) != 0) {
+		end_writing(writing, false, "this node is no longer the coordinator");
+		return;
+	}
+	if (fill_txn(writing, got.entry.version) < 0 ||
+	    msg_metad_txn_pack(&facts->txn, &body) < 0 ||
+	    rpc_request(
+		facts->metad, MSG_METAD_TXN, body.data, body.size, TIMEOUT_MS, on_txn, writing) < 0)
+		end_writing(writing, false, "no memory");
+}
+
+void facts_write(struct facts *facts, const struct migrated_action *action, uint64_t epoch)
+{
+	struct writing *writing = calloc(1, sizeof(*writing));
+	struct msg_metad_get request;
+	_cleanup_buf_ struct buf body = {0};
+
+	if (!writing) {
+		log_error("no memory: placement of %s is not written", action->name);
+		return;
+	}
+	writing->facts = facts;
+	writing->action = *action;
+	writing->epoch = epoch;
+	snprintf(request.key, sizeof(request.key), "coord/%s", facts->daemon->node.cluster);
+	msg_metad_get_pack(&request, &body);
+	if (rpc_request(facts->metad, MSG_METAD_GET, body.data, body.size, TIMEOUT_MS, on_coord,
+		writing) < 0)
+		end_writing(writing, false, "no memory");
+}
+
+/* --- keys --- */
+
+struct key_reading {
+	struct facts *facts;
+	void (*done)(void *userdata, int result, const uint8_t key[KEY_SIZE]);
+	void *userdata;
+};
+
+static int open_key(
+    const struct daemon *daemon, const struct msg_metad_got *got, uint8_t key[KEY_SIZE])
+{
+	struct msg_migrated_key_fact *fact = calloc(1, sizeof(*fact));
+	struct mpr_error error;
+	int r = -ENOENT;
+
+	if (!fact)
+		return -ENOMEM;
+	if (msg_migrated_key_fact_unpack(fact, got->entry.value, got->entry.value_size, &error) < 0)
+		r = -EBADMSG;
+	for (size_t i = 0; r == -ENOENT && i < fact->keys.count; i++)
+		if (strcmp(fact->keys.item[i].node, daemon->node.name) == 0)
+			r = crypto_box_seal_open(key, fact->keys.item[i].sealed,
+				sizeof(fact->keys.item[i].sealed), daemon->keys.public_key,
+				daemon->keys.secret_key) == 0
+				? 0
+				: -EKEYREJECTED;
+	free(fact);
+	return r;
+}
+
+static void on_key(void *userdata, const struct rpc_answer *answer)
+{
+	struct key_reading *reading = userdata;
+	struct key_reading copy = *reading;
+	uint8_t key[KEY_SIZE] = {0};
+	struct msg_metad_got got;
+	struct mpr_error error;
+	int r = -EAGAIN;
+
+	free(reading);
+	if (answer->status == RPC_OK) {
+		r = msg_metad_got_unpack(&got, answer->body, answer->size, &error);
+		if (r == 0)
+			r = got.entry.version ? open_key(copy.facts->daemon, &got, key) : -ENOENT;
+	}
+	copy.done(copy.userdata, r, key);
+	sodium_memzero(key, sizeof(key));
+}
+
+void facts_key(struct facts *facts, const char *ve,
+    void (*done)(void *userdata, int result, const uint8_t key[KEY_SIZE]), void *userdata)
+{
+	static const uint8_t none[KEY_SIZE];
+	struct key_reading *reading = calloc(1, sizeof(*reading));
+	struct msg_metad_get request;
+	_cleanup_buf_ struct buf body = {0};
+
+	snprintf(request.key, sizeof(request.key), "key/%s", ve);
+	msg_metad_get_pack(&request, &body);
+	if (reading)
+		*reading = (struct key_reading){facts, done, userdata};
+	if (!reading || rpc_request(facts->metad, MSG_METAD_GET, body.data, body.size, TIMEOUT_MS,
+			    on_key, reading) < 0) {
+		free(reading);
+		done(userdata, -ENOMEM, none);
+	}
+}

@@ -1,0 +1,46 @@
+#include <stddef.h>
+
+#include "migrated/shell.h"
+
+#define KEY(key, field, text, low, high, help)                                                     \
+	{                                                                                          \
+		"migrated", key, CONFIG_INT, offsetof(struct migrated_settings, field), 0, text,   \
+		    low, high, NULL, help                                                          \
+	}
+
+static const struct config_key keys[] = {
+    KEY("scan_ms", scan_ms, "1000", 100, 60000, "between two looks at the facts without a hint"),
+    KEY("restarts", restarts_max, "3", 1, 100,
+	"restarts in place of a VE that dies; as many again elsewhere"),
+    KEY("steady_ms", steady_ms, "60000", 1000, 86400000,
+	"after running so long earlier restarts are forgotten"),
+    KEY("retry_ms", retry_ms, "1000", 100, 60000, "before the same thing is tried again"),
+    {0},
+};
+
+int main(int argc, char **argv)
+{
+	struct migrated_settings settings;
+	const struct daemon_spec spec = {
+	    .name = "migrated",
+	    .summary =
+		"where each VE runs: placement and recovery on the coordinator, keeping on every node",
+	    .keys = keys,
+	    .settings = &settings,
+	    .tcp_offset = PORT_MIGRATED_RPC,
+	    .shared_dir = "bundles", /* where gosd writes them for ved */
+	};
+	struct daemon daemon;
+	struct shell *shell = NULL;
+	int status;
+
+	if (daemon_options(&daemon, &spec, argc, argv, &status) > 0)
+		return status;
+	status = 1;
+	if (daemon_drop(&daemon) == 0 && daemon_open(&daemon) == 0 &&
+	    shell_new(&shell, &daemon, &settings) == 0)
+		status = daemon_run(&daemon);
+	shell_free(shell);
+	daemon_fini(&daemon);
+	return status;
+}

@@ -1,0 +1,491 @@
+#include "migrated/shell.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <time.h>
+
+#include "proto/common.h"
+#include "proto/migrated.h"
+
+#define FRESH_MS 3000
+#define FORWARD_MS 10000
+#define REPORT_MS 2000
+
+/* A client's request that the core has not answered yet. */
+struct waiting {
+	LIST_ENTRY(waiting) link;
+	uint64_t id;
+	struct rpc_call *call;
+};
+
+struct shell {
+	struct daemon *daemon;
+	struct migrated *core;
+	struct journal *journal;
+	struct facts *facts;
+	struct launcher *launcher;
+	struct cluster *cluster;
+	sd_event_source *timer;
+	LIST_HEAD(, waiting) waiting;
+	uint64_t next_id;
+	struct rpc_client *coordinator; /* of another node */
+	char coordinator_name[NODE_NAME_MAX + 1];
+	bool closing;
+	struct msg_migrated_ls_reply ls; /* large: kept here */
+};
+
+/* --- events for subscribers --- */
+
+static void tell_placed(struct shell *shell, const struct msg_migrated_ve_fact *fact)
+{
+	struct msg_ve_placed event = {
+	    .epoch = fact->epoch, .want = fact->want, .from_ckpt = fact->start_ckpt};
+
+	memcpy(event.ve, fact->name, sizeof(event.ve));
+	memcpy(event.node, fact->node, sizeof(event.node));
+	memcpy(event.reason, fact->reason, sizeof(event.reason));
+	daemon_tell(shell->daemon, MSG_VE_PLACED, msg_ve_placed_pack, &event);
+	log_notice("placed ve=%s epoch=%" PRIu64 " node=%s: %s", fact->name, fact->epoch,
+	    *fact->node ? fact->node : "none", fact->reason);
+}
+
+static void tell_recovered(struct shell *shell, const struct migrated_action *action)
+{
+	struct msg_ve_recovered event = {.epoch = action->epoch,
+	    .from_ckpt = action->fact.start_ckpt,
+	    .took_ms = action->took_ms};
+
+	memcpy(event.ve, action->name, sizeof(event.ve));
+	daemon_tell(shell->daemon, MSG_VE_RECOVERED, msg_ve_recovered_pack, &event);
+}
+
+static void tell_trouble(struct shell *shell, const struct migrated_action *action)
+{
+	struct msg_ve_trouble event = {.epoch = action->epoch, .trouble = action->trouble};
+
+	memcpy(event.ve, action->name, sizeof(event.ve));
+	memcpy(event.reason, action->reason, sizeof(event.reason));
+	daemon_tell(shell->daemon, MSG_VE_TROUBLE, msg_ve_trouble_pack, &event);
+}
+
+/* --- the coordinator's instance --- */
+
+static struct rpc_client *coordinator_client(struct shell *shell)
+{
+	uint64_t epoch;
+	const struct peer *peer = cluster_coordinator(shell->cluster, &epoch);
+
+	if (!peer || peer == shell->daemon->node.self)
+		return NULL;
+	if (shell->coordinator && strcmp(shell->coordinator_name, peer->name) == 0)
+		return shell->coordinator;
+	shell->coordinator = rpc_client_free(shell->coordinator);
+	if (rpc_client_new_peer(&shell->coordinator, shell->daemon->zmq, shell->daemon->loop, peer,
+		PORT_MIGRATED_RPC) < 0)
+		return NULL;
+	memcpy(shell->coordinator_name, peer->name, sizeof(shell->coordinator_name));
+	return shell->coordinator;
+}
+
+static void on_reported(void *userdata, const struct rpc_answer *answer)
+{
+	(void)userdata;
+	if (answer->status != RPC_OK)
+		log_info("report to the coordinator: %s", answer->error);
+}
+
+static void report(struct shell *shell, const struct migrated_action *action)
+{
+	struct msg_migrated_report request = {.epoch = action->epoch, .trouble = action->trouble};
+	struct rpc_client *client = coordinator_client(shell);
+	_cleanup_buf_ struct buf body = {0};
+
+	tell_trouble(shell, action);
+	if (!client) {
+		struct migrated_event event = {.kind = MIGRATED_REPORT,
+		    .name = action->name,
+		    .epoch = action->epoch,
+		    .trouble = action->trouble,
+		    .reason = action->reason};
+
+		shell_step(shell, &event);
+		return;
+	}
+	memcpy(request.name, action->name, sizeof(request.name));
+	memcpy(request.reason, action->reason, sizeof(request.reason));
+	msg_migrated_report_pack(&request, &body);
+	rpc_request(
+	    client, MSG_MIGRATED_REPORT, body.data, body.size, REPORT_MS, on_reported, NULL);
+}
+
+/* --- actions --- */
+
+static void give_answer(struct shell *shell, const struct migrated_action *action)
+{
+	struct msg_migrated_ve_reply reply = {.ve = action->fact};
+	_cleanup_buf_ struct buf body = {0};
+	struct waiting *waiting;
+
+	LIST_FOREACH(waiting, &shell->waiting, link)
+	if (waiting->id == action->id)
+		break;
+	if (!waiting)
+		return;
+	LIST_REMOVE(waiting, link);
+	if (action->status != RPC_OK) {
+		rpc_fail(waiting->call, (enum rpc_status)action->status, "%s", action->reason);
+	} else {
+		msg_migrated_ve_reply_pack(&reply, &body);
+		rpc_reply(waiting->call, MSG_MIGRATED_VE_REPLY, body.data, body.size);
+	}
+	free(waiting);
+}
+
+static void write_journal(struct shell *shell, const struct migrated_action *action)
+{
+	int r = journal_put(shell->journal, action->name, action->epoch);
+
+	/* Without it a VE could be started twice from one checkpoint: nothing is begun on such a disk. */
+	if (r < 0) {
+		log_error("journal: %s; migrated ends, so that nothing is begun without it",
+		    strerror(-r));
+		shell->closing = true;
+		sd_event_exit(shell->daemon->loop, 1);
+	}
+}
+
+static void remove_images(struct shell *shell, const char *name)
+{
+	for (size_t i = 0; i < migrated_count(shell->core); i++) {
+		const struct migrated_ve *ve = migrated_at(shell->core, i);
+
+		for (size_t k = 0; strcmp(ve->fact.name, name) == 0 && k < ve->n_ckpts; k++)
+			launcher_discard(shell->launcher, ve->ckpts[k].oid);
+	}
+}
+
+static void carry_out(struct shell *shell, const struct migrated_action *action)
+{
+	uint64_t epoch = 0;
+
+	switch (action->kind) {
+	case MIGRATED_READ:
+		facts_read(shell->facts);
+		break;
+	case MIGRATED_LIST:
+		launcher_list(shell->launcher);
+		break;
+	case MIGRATED_JOURNAL:
+		write_journal(shell, action);
+		break;
+	case MIGRATED_RUN:
+		launcher_run(shell->launcher, &action->fact);
+		break;
+	case MIGRATED_END:
+		launcher_end(shell->launcher, action->name, action->epoch, action->silent);
+		break;
+	case MIGRATED_WRITE:
+	case MIGRATED_REMOVE:
+		cluster_coordinator(shell->cluster, &epoch);
+		facts_write(shell->facts, action, epoch);
+		break;
+	case MIGRATED_TELL:
+		report(shell, action);
+		break;
+	case MIGRATED_ANSWER:
+		give_answer(shell, action);
+		break;
+	case MIGRATED_RUNS:
+		tell_recovered(shell, action);
+		break;
+	}
+}
+
+static void set_timer(struct shell *shell)
+{
+	struct mono deadline = migrated_deadline(shell->core);
+
+	if (mono_is_never(deadline))
+		return;
+	sd_event_source_set_time(shell->timer, (uint64_t)(deadline.ns / 1000 + 1));
+	sd_event_source_set_enabled(shell->timer, SD_EVENT_ONESHOT);
+}
+
+void shell_step(struct shell *shell, struct migrated_event *event)
+{
+	/* On the heap: an action may lead to another step. */
+	struct migrated_actions *actions;
+
+	if (shell->closing)
+		return;
+	actions = calloc(1, sizeof(*actions));
+	if (!actions) {
+		log_error("no memory: an event is lost, the next look makes up for it");
+		return;
+	}
+	event->now = mono_now();
+	migrated_step(shell->core, event, actions);
+	for (size_t i = 0; i < actions->count && !shell->closing; i++)
+		carry_out(shell, &actions->list[i]);
+	free(actions);
+	set_timer(shell);
+}
+
+void shell_written(struct shell *shell, const struct migrated_action *action)
+{
+	if (action->kind == MIGRATED_REMOVE)
+		remove_images(shell, action->name);
+	else
+		tell_placed(shell, &action->fact);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct migrated_event event = {.kind = MIGRATED_TIMEOUT};
+
+	(void)source;
+	(void)usec;
+	shell_step(userdata, &event);
+	return 0;
+}
+
+/* --- requests --- */
+
+static void on_forwarded(void *userdata, const struct rpc_answer *answer)
+{
+	struct rpc_call *call = userdata;
+
+	if (answer->status == RPC_OK)
+		rpc_reply(call, answer->name, answer->body, answer->size);
+	else
+		rpc_fail(call, answer->status, "coordinator: %s", answer->error);
+}
+
+/* A request that is not ours to decide goes to the coordinator, once. */
+static void forward(
+    struct shell *shell, struct rpc_call *call, const char *name, const void *body, size_t size)
+{
+	struct rpc_client *client = rpc_call_peer(call) ? NULL : coordinator_client(shell);
+
+	if (!client)
+		rpc_fail(call, RPC_UNREACHABLE,
+		    rpc_call_peer(call) ? "this node is not the coordinator"
+					: "no coordinator is known; see depctl node ls");
+	else if (rpc_request(client, name, body, size, FORWARD_MS, on_forwarded, call) < 0)
+		rpc_fail(call, RPC_FAILED, "no memory");
+}
+
+static bool is_coordinator(const struct shell *shell)
+{
+	uint64_t epoch;
+
+	return cluster_coordinator(shell->cluster, &epoch) == shell->daemon->node.self;
+}
+
+static void ask_core(struct shell *shell, struct rpc_call *call, struct migrated_request *request)
+{
+	struct migrated_event event = {.kind = MIGRATED_ASKED, .request = request};
+	struct waiting *waiting = calloc(1, sizeof(*waiting));
+
+	if (!waiting) {
+		rpc_fail(call, RPC_FAILED, "no memory");
+		return;
+	}
+	waiting->id = request->id = ++shell->next_id;
+	waiting->call = call;
+	LIST_INSERT_HEAD(&shell->waiting, waiting, link);
+	shell_step(shell, &event);
+}
+
+static bool name_is_valid(const char *name)
+{
+	size_t length = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+	return length > 0 && name[length] == '\0';
+}
+
+static void on_run(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct migrated_request request = {.ask = MIGRATED_ASK_RUN};
+	struct msg_migrated_run message;
+
+	if (rpc_unpack(call, &message, msg_migrated_run_unpack, body, size) < 0)
+		return;
+	if (!name_is_valid(message.name)) {
+		rpc_fail(call, RPC_INVALID, "name: 1 to 63 of a-z 0-9 -, not \"%s\"", message.name);
+		return;
+	}
+	if (!is_coordinator(shell)) {
+		forward(shell, call, MSG_MIGRATED_RUN, body, size);
+		return;
+	}
+	memcpy(request.name, message.name, sizeof(request.name));
+	memcpy(request.fact.bundle, message.bundle, sizeof(request.fact.bundle));
+	memcpy(request.fact.address, message.address, sizeof(request.fact.address));
+	memcpy(request.fact.gateway, message.gateway, sizeof(request.fact.gateway));
+	memcpy(request.fact.node, message.node, sizeof(request.fact.node));
+	request.fact.interval_ms = message.interval_ms;
+	request.fact.copies = message.copies;
+	ask_core(shell, call, &request);
+}
+
+static void take_named(struct shell *shell, struct rpc_call *call, enum migrated_ask ask,
+    const char *message, const void *body, size_t size)
+{
+	struct migrated_request request = {.ask = ask};
+	struct msg_migrated_restore named; /* stop and rm have its first field only */
+
+	if (rpc_unpack(call, &named, msg_migrated_restore_unpack, body, size) < 0)
+		return;
+	if (!is_coordinator(shell)) {
+		forward(shell, call, message, body, size);
+		return;
+	}
+	memcpy(request.name, named.name, sizeof(request.name));
+	request.ckpt = named.ckpt;
+	ask_core(shell, call, &request);
+}
+
+static void on_stop(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	take_named(userdata, call, MIGRATED_ASK_STOP, MSG_MIGRATED_STOP, body, size);
+}
+
+static void on_rm(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	take_named(userdata, call, MIGRATED_ASK_RM, MSG_MIGRATED_RM, body, size);
+}
+
+static void on_restore(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	take_named(userdata, call, MIGRATED_ASK_RESTORE, MSG_MIGRATED_RESTORE, body, size);
+}
+
+static void on_report(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct msg_migrated_report message;
+	struct migrated_event event;
+
+	if (rpc_unpack(call, &message, msg_migrated_report_unpack, body, size) < 0)
+		return;
+	event = (struct migrated_event){.kind = MIGRATED_REPORT,
+	    .name = message.name,
+	    .epoch = message.epoch,
+	    .trouble = message.trouble,
+	    .reason = message.reason};
+	rpc_reply(call, MSG_COMMON_DONE, "\x80", 1);
+	shell_step(shell, &event);
+}
+
+static void on_ls(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct mono read_at = migrated_read_at(shell->core);
+	_cleanup_buf_ struct buf out = {0};
+
+	(void)body;
+	(void)size;
+	shell->ls.fresh =
+	    !mono_is_never(read_at) && !mono_due(mono_add_ms(read_at, FRESH_MS), mono_now());
+	shell->ls.ves.count = migrated_count(shell->core);
+	for (size_t i = 0; i < shell->ls.ves.count; i++)
+		shell->ls.ves.item[i] = migrated_at(shell->core, i)->fact;
+	if (msg_migrated_ls_reply_pack(&shell->ls, &out) < 0)
+		rpc_fail(call, RPC_FAILED, "no memory");
+	else
+		rpc_reply(call, MSG_MIGRATED_LS_REPLY, out.data, out.size);
+}
+
+static const struct rpc_method methods[] = {
+    {MSG_MIGRATED_RUN, on_run, false},
+    {MSG_MIGRATED_STOP, on_stop, false},
+    {MSG_MIGRATED_RM, on_rm, false},
+    {MSG_MIGRATED_RESTORE, on_restore, false},
+    {MSG_MIGRATED_REPORT, on_report, false},
+    {MSG_MIGRATED_LS, on_ls, true},
+    {0},
+};
+
+/* --- life --- */
+
+static int open_parts(struct shell *shell, const struct migrated_settings *settings)
+{
+	struct daemon *daemon = shell->daemon;
+	struct migrated_config config = {.self = daemon->node.name,
+	    .scan_ms = (uint32_t)settings->scan_ms,
+	    .restarts_max = (uint32_t)settings->restarts_max,
+	    .steady_ms = (uint32_t)settings->steady_ms,
+	    .retry_ms = (uint32_t)settings->retry_ms};
+	char directory[512];
+	int r;
+
+	snprintf(directory, sizeof(directory), "%s/migrated", daemon->node.state_dir);
+	r = migrated_new(&shell->core, &config);
+	if (r == 0)
+		r = journal_open(&shell->journal, directory);
+	if (r == 0)
+		r = sd_event_add_time(daemon->loop, &shell->timer, CLOCK_MONOTONIC, UINT64_MAX,
+		    1000, on_timer, shell);
+	if (r >= 0)
+		r = facts_new(&shell->facts, daemon, shell);
+	if (r >= 0)
+		r = launcher_new(&shell->launcher, daemon, shell, shell->facts);
+	if (r >= 0)
+		r = cluster_new(&shell->cluster, daemon, shell);
+	if (r >= 0)
+		r = rpc_server_add(daemon->rpc, methods, shell);
+	return r < 0 ? r : 0;
+}
+
+int shell_new(struct shell **out, struct daemon *daemon, const struct migrated_settings *settings)
+{
+	struct shell *shell = calloc(1, sizeof(*shell));
+	struct migrated_event start = {.kind = MIGRATED_START};
+	int r;
+
+	if (!shell)
+		return -ENOMEM;
+	shell->daemon = daemon;
+	LIST_INIT(&shell->waiting);
+	r = open_parts(shell, settings);
+	if (r < 0) {
+		log_error("start: %s", strerror(-r));
+		shell_free(shell);
+		return r;
+	}
+	start.begun = journal_list(shell->journal);
+	start.count = journal_count(shell->journal);
+	shell_step(shell, &start);
+	cluster_start(shell->cluster);
+	*out = shell;
+	return 0;
+}
+
+struct shell *shell_free(struct shell *shell)
+{
+	struct waiting *waiting;
+
+	if (!shell)
+		return NULL;
+	shell->closing = true;
+	while ((waiting = LIST_FIRST(&shell->waiting))) {
+		LIST_REMOVE(waiting, link);
+		rpc_fail(waiting->call, RPC_UNREACHABLE, "migrated ends");
+		free(waiting);
+	}
+	rpc_client_free(shell->coordinator);
+	cluster_free(shell->cluster);
+	launcher_free(shell->launcher);
+	facts_free(shell->facts);
+	sd_event_source_disable_unref(shell->timer);
+	journal_free(shell->journal);
+	migrated_free(shell->core);
+	free(shell);
+	return NULL;
+}
