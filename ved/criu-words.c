@@ -1,5 +1,6 @@
 #include "ved/criu-words.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <string.h>
 
@@ -11,9 +12,6 @@ static const struct {
 	const char *in_log;
 	const char *words;
 } causes[] = {
-    {"io_uring", "the service uses io_uring, which cannot be written down"},
-    {"anon_inode:[perf_event]", "the service has a perf event open"},
-    {"anon_inode:[userfaultfd]", "the service has a userfaultfd open"},
     {"xternal socket is used",
 	"a unix socket of the service is connected to a process outside of the VE"},
     {"Can't dump half of stream unix connection",
@@ -30,6 +28,21 @@ static const struct {
     {"No space left", "there is no space left for the image"},
 };
 
+/* Lines that only say that it failed, or that tell of what does no harm. */
+static bool is_noise(const char *line)
+{
+	static const char *const noise[] = {"Dumping FAILED", "Restoring FAILED", "Dump core (pid",
+	    "RLIMIT_NOFILE for self", "Dump files (pid"};
+
+	for (size_t i = 0; i < sizeof(noise) / sizeof(noise[0]); i++) {
+		const char *at = strstr(line, noise[i]), *end = strchr(line, '\n');
+
+		if (at && (!end || at < end))
+			return true;
+	}
+	return false;
+}
+
 /* Copies the log's last error lines, oldest first, without criu's time stamps. */
 static void copy_errors(const char *log, char *out, size_t size)
 {
@@ -40,9 +53,8 @@ static void copy_errors(const char *log, char *out, size_t size)
 		const char *mark = strstr(at, "Error (");
 		const char *end = strchr(at, '\n');
 
-		if (!mark || (end && mark > end) || strncmp(mark + 7, "criu/cr-dump.c", 14) == 0 ||
-		    strncmp(mark + 7, "criu/cr-restore.c:2", 19) == 0)
-			continue; /* the last two files only say that it failed */
+		if (!mark || (end && mark > end) || is_noise(mark))
+			continue;
 		lines[0] = lines[1];
 		lines[1] = mark;
 	}
@@ -53,30 +65,100 @@ static void copy_errors(const char *log, char *out, size_t size)
 			    used ? "; " : "", (int)strcspn(lines[i], "\n"), lines[i]);
 }
 
-void criu_explain_text(const char *log, const char *message, struct engine_error *error)
+void criu_explain_text(
+    const char *log, const char *message, const char *found, struct engine_error *error)
 {
-	const char *words = "criu failed";
+	const char *words = found ? found : "criu failed";
 	char errors[VE_ERROR / 2];
 
-	for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++)
+	for (size_t i = 0; !found && i < sizeof(causes) / sizeof(causes[0]); i++)
 		if (strstr(log, causes[i].in_log)) {
 			words = causes[i].words;
 			break;
 		}
+	if (message && is_noise(message))
+		message = NULL;
 	copy_errors(log, errors, sizeof(errors));
 	engine_refuse(error, -EIO, "%s%s%s%s%s", words, errors[0] || message ? ": " : "", errors,
 	    errors[0] && message ? "; " : "", message ? message : "");
 }
 
-void criu_explain(
-    const char *dir, const char *log_file, const char *message, struct engine_error *error)
+/* ---- what the tasks have open ---- */
+
+static const char *judge_file(const char *target)
 {
+	static const struct {
+		const char *target;
+		const char *words;
+	} known[] = {
+	    {"anon_inode:[io_uring]", "the service uses io_uring, which cannot be written down"},
+	    {"anon_inode:[perf_event]",
+		"the service has a perf event open, which cannot be written down"},
+	    {"anon_inode:[userfaultfd]",
+		"the service has a userfaultfd open, which cannot be written down"},
+	    {"anon_inode:bpf", "the service has a BPF object open, which cannot be written down"},
+	    {"anon_inode:kvm",
+		"the service runs a virtual machine (KVM), which cannot be written down"},
+	    {"/dev/fuse", "the service serves a FUSE file system, which cannot be written down"},
+	    {"/dev/snd/", "the service has a sound device open"},
+	    {"/dev/dri/", "the service has a graphics device open"},
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strncmp(target, known[i].target, strlen(known[i].target)) == 0)
+			return known[i].words;
+	return NULL;
+}
+
+static const char *judge_process(long pid)
+{
+	char path[VE_PATH * 2], target[VE_PATH];
+	const char *words = NULL;
+	struct dirent *entry;
+	ssize_t length;
+	DIR *dir;
+
+	path_set(path, "/proc/%ld/fd", pid);
+	dir = opendir(path);
+	while (dir && !words && (entry = readdir(dir))) {
+		length = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+		if (length <= 0)
+			continue;
+		target[length] = 0;
+		words = judge_file(target);
+	}
+	if (dir)
+		closedir(dir);
+	return words;
+}
+
+static const char *judge_group(const char *cgroup_dir)
+{
+	_cleanup_buf_ struct buf pids = {0};
+	char path[VE_PATH * 3];
+	const char *words = NULL;
+
+	if (path_set(path, "%s/cgroup.procs", cgroup_dir) < 0 ||
+	    file_read(path, LOG_BYTES, &pids) < 0)
+		return NULL;
+	for (char *at = (char *)pids.data, *end; at && *at && !words; at = end + 1) {
+		words = judge_process(strtol(at, &end, 10));
+		if (*end != '\n')
+			break;
+	}
+	return words;
+}
+
+void criu_explain(const char *dir, const char *log_file, const char *message,
+    const char *cgroup_dir, struct engine_error *error)
+{
+	const char *found = cgroup_dir ? judge_group(cgroup_dir) : NULL;
 	_cleanup_buf_ struct buf log = {0};
 	char path[VE_PATH * 2];
 
 	if (path_set(path, "%s/%s", dir, log_file) < 0 || file_read(path, LOG_BYTES, &log) < 0 ||
 	    !log.data)
-		criu_explain_text("", message, error);
+		criu_explain_text("", message, found, error);
 	else
-		criu_explain_text((const char *)log.data, message, error);
+		criu_explain_text((const char *)log.data, message, found, error);
 }

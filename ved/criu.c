@@ -141,7 +141,8 @@ static int run(const struct criu_job *job, CriuReq *request, const struct cgroup
 	if (*answer && (*answer)->success)
 		return 0;
 	if (!error->text[0])
-		criu_explain(job->work_dir, LOG_FILE, *answer ? (*answer)->cr_errmsg : NULL, error);
+		criu_explain(job->work_dir, LOG_FILE, *answer ? (*answer)->cr_errmsg : NULL,
+		    job->pid ? job->cgroup->unified : NULL, error);
 	return -EIO;
 }
 

@@ -209,12 +209,13 @@ static void criu_is_put_into_plain_words(void)
 {
 	struct engine_error error;
 
-	criu_explain_text(
-	    "(00.1) Warn  (criu/x.c:1): no\n(00.2) Error (criu/files.c:5): anon_inode:[io_uring] here\n",
-	    NULL, &error);
-	check(strstr(error.text, "the service uses io_uring") &&
-	      strstr(error.text, "criu/files.c:5"));
-	criu_explain_text("", NULL, &error);
+	criu_explain_text("(00.1) Warn  (criu/x.c:1): no\n"
+			  "(00.2) Error (criu/sk-unix.c:5): unix: External socket is used\n"
+			  "(00.3) Error (criu/cr-dump.c:9): Dumping FAILED.\n",
+	    NULL, NULL, &error);
+	check(strstr(error.text, "outside of the VE") && strstr(error.text, "criu/sk-unix.c:5"));
+	check(!strstr(error.text, "Dumping FAILED"));
+	criu_explain_text("", NULL, NULL, &error);
 	check_str(error.text, "criu failed");
 }
 

@@ -1,0 +1,509 @@
+#!/usr/bin/env python3
+"""ved on real nodes (tools/cluster.py) with Debian's redis-server as the service: nothing is simulated.
+
+usage: test_ved.py BUILD_DIR
+"""
+import concurrent.futures
+import glob
+import itertools
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import msgpack
+import zmq
+
+TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path.insert(0, os.path.join(TREE, "tools"))
+import cluster as clusters  # noqa: E402
+
+BUILD = sys.argv.pop(1) if len(sys.argv) > 1 else os.path.join(TREE, "build")
+BASE = "dst-ved"
+ADDRESS = "10.77.0.50"
+OK, FAILED, INVALID, UNREACHABLE, NOT_FOUND, DENIED = range(6)
+
+# Counts on one connection for some seconds; says each long gap, each break in the count, and how far it came.
+COUNT = """
+import socket, sys, time
+s = socket.create_connection((sys.argv[1], 6379), 5); s.settimeout(20); s.setsockopt(6, 1, 1)
+end = time.monotonic() + float(sys.argv[2]); worst = 0; value = None; n = 0
+while time.monotonic() < end:
+    began = time.monotonic(); s.sendall(b"INCR counter\\r\\n"); reply = s.recv(64)
+    if not reply: print("closed"); sys.exit(1)
+    got = int(reply[1:]); worst = max(worst, time.monotonic() - began); n += 1
+    if value is not None and got != value + 1: print("break", value, got); sys.exit(1)
+    value = got
+    if n == 1: print("counting", flush=True)
+    time.sleep(0.001)
+print("value", value, "worst_ms", round(worst * 1000), flush=True)
+"""
+
+
+class Failure(Exception):
+    def __init__(self, status, text):
+        super().__init__(f"status {status}: {text}")
+        self.status, self.text = status, text
+
+
+class Ved:
+    """Requests to the ved of one node, over its socket as the machine sees it."""
+    ids = itertools.count(1)
+
+    def __init__(self, cluster, node):
+        self.cluster, self.node = cluster, node
+        self.root = f"/proc/{cluster.pid(node)}/root"
+        self.context = zmq.Context.instance()
+        self.patience_s = 60
+
+    def ask(self, request, /, timeout_s=None, **body):
+        timeout_s = timeout_s or self.patience_s
+        number = next(self.ids)
+        with self.context.socket(zmq.DEALER) as socket:
+            socket.linger = 0
+            socket.connect(f"ipc://{self.root}/run/depsys/ved.rpc")
+            socket.send_multipart([msgpack.packb({"n": request, "i": number, "t": timeout_s * 1000}), msgpack.packb(body)])
+            if not socket.poll(timeout_s * 1000):
+                raise Failure(6, f"no answer to {request} from {self.node}")
+            header, reply = (msgpack.unpackb(frame) for frame in socket.recv_multipart()[-2:])
+        if header.get("s", 0):
+            raise Failure(header["s"], header.get("e", ""))
+        return reply
+
+    def start(self, name="counter", epoch=1, bundle="redis", address=ADDRESS):
+        return self.ask("ved.start", name=name, epoch=epoch, bundle=bundle_id(bundle), address=f"{address}/24" if address else "",
+                        bundle_dir=f"/run/depsys/images/{bundle}")
+
+    def restore(self, image, name="counter", epoch=2, bundle="redis", address=ADDRESS):
+        return self.ask("ved.restore", name=name, epoch=epoch, bundle=bundle_id(bundle), address=f"{address}/24",
+                        bundle_dir=f"/run/depsys/images/{bundle}", image_dir=f"/run/depsys/images/{image}")
+
+    def dump(self, image, name="counter", epoch=1, **more):
+        return self.ask("ved.dump", name=name, epoch=epoch, image_dir=f"/run/depsys/images/{image}", **more)
+
+    def list(self):
+        return {ve["name"]: ve for ve in self.ask("ved.list")["ves"]}
+
+    def pid(self):
+        """Of ved itself, as the machine sees it."""
+        out = self.cluster.run(self.node, ["pidof", "ved"], capture_output=True, text=True).stdout.split()
+        return int(out[0]) if out else None
+
+    def kill(self):
+        """kill -9; the supervisor starts it again. Returns when it answers."""
+        self.cluster.run(self.node, ["kill", "-9", str(self.pid())])
+
+        def answers():
+            try:
+                return self.ask("common.hello", timeout_s=1)
+            except Failure:
+                return None
+        return clusters.wait_for("ved to be back", answers, 20)
+
+    def images(self, name):
+        return f"{self.root}/run/depsys/images/{name}"
+
+
+def bundle_id(name):
+    return name.encode().ljust(32, b"\0")
+
+
+class Events:
+    """What the bus of a node tells from now on."""
+
+    def __init__(self, ved):
+        self.socket = zmq.Context.instance().socket(zmq.SUB)
+        self.socket.subscribe(b"")
+        self.socket.connect(f"ipc://{ved.root}/run/depsys/busd.pub")
+        self.wait(b"bus.tick")
+
+    def wait(self, topic, timeout_s=10):
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            if self.socket.poll(100):
+                got, _, body = self.socket.recv_multipart()
+                if got == topic:
+                    return msgpack.unpackb(body)
+        raise AssertionError(f"no event {topic.decode()} within {timeout_s} s")
+
+    def close(self):
+        self.socket.close(0)
+
+
+class VedCase(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        clusters.sweep(BASE)
+        cls.directory = tempfile.mkdtemp(prefix=BASE + "-")
+        cls.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(cls.directory, "cluster"))
+        cls.addClassCleanup(shutil.rmtree, cls.directory, True)
+        cls.addClassCleanup(cls.cluster.down)
+        cls.cluster.up(BUILD, nodes=2, services=("busd", "ved"))
+        cls.n1, cls.n2 = Ved(cls.cluster, "n1"), Ved(cls.cluster, "n2")
+        for ved in (cls.n1, cls.n2):
+            ved.ask("common.hello", timeout_s=10)
+        redis = ["--dir", "/data", "--save", "", "--protected-mode", "no"]
+        cls.bundle("redis", "/usr/bin/redis-server", "--user", "redis", "--dir", "/data:redis", "--memory", "64", "--pids", "64",
+                   "--cpu", "0.9", "--", *redis)
+        cls.bundle("uring", os.path.join(BUILD, "tests", "system", "uring"))
+
+    @classmethod
+    def bundle(cls, name, program, *options):
+        """Made once and put on both nodes."""
+        out = os.path.join(cls.directory, name)
+        subprocess.run([os.path.join(TREE, "tools", "bundle"), "--out", out, "--name", name, "--program", program, *options],
+                       check=True)
+        for ved in (cls.n1, cls.n2):
+            shutil.copytree(out, ved.images(name))
+
+    def setUp(self):
+        self.counting = None
+
+    def tearDown(self):
+        if self.counting:
+            self.counting.kill()
+            self.counting.communicate()
+        for ved in (self.n1, self.n2):
+            for name, ve in ved.list().items():
+                ved.ask("ved.stop", name=name, epoch=ve["epoch"] + 1, silent=True)
+            for image in glob.glob(ved.images("i-*")):
+                shutil.rmtree(image)
+            self.assertEqual(self.left_on(ved), [])
+
+    def left_on(self, ved):
+        """Whatever of VEs can still be seen on a node."""
+        found = glob.glob(f"{ved.root}/run/depsys/ve/*") + glob.glob(f"{ved.root}/var/lib/depsys/ved/ve/*")
+        for top in clusters.hierarchies():
+            found += glob.glob(f"{top}/{self.cluster.prefix}/{ved.node}/depsys/*/*/")
+        with open(f"/proc/{self.cluster.pid(ved.node)}/mounts", encoding="utf-8") as mounts:
+            found += [line for line in mounts if "/run/depsys/ve/" in line]
+        links = self.cluster.run(ved.node, ["ip", "-br", "link"], capture_output=True, text=True).stdout
+        return found + [line for line in links.splitlines() if line.startswith("ve")]
+
+    def fresh_epoch(self):
+        """Tests share the nodes, and a node remembers epochs."""
+        VedCase.epoch = getattr(VedCase, "epoch", 0) + 10
+        return VedCase.epoch
+
+    def redis(self, *command, address=ADDRESS):
+        done = self.cluster.run("client", ["timeout", "10", "redis-cli", "-h", address, *command], capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def ready(self, address=ADDRESS):
+        clusters.wait_for("redis to answer", lambda: self.redis("ping", address=address) == "PONG")
+
+    def count(self, seconds):
+        self.counting = self.cluster.popen("client", ["python3", "-c", COUNT, ADDRESS, str(seconds)], stdout=subprocess.PIPE,
+                                           text=True)
+        self.assertEqual(self.counting.stdout.readline().strip(), "counting")
+
+    def counted(self):
+        """Waits for the end of count(); its last value and the longest gap, in milliseconds."""
+        out = self.counting.communicate(timeout=60)[0].split()
+        self.counting = None
+        self.assertEqual(out[:1], ["value"], f"the client says: {' '.join(out)}")
+        return int(out[1]), int(out[3])
+
+    def carry(self, image):
+        """Copies an image from n1 to n2."""
+        shutil.copytree(self.n1.images(image), self.n2.images(image))
+
+
+class Life(VedCase):
+    def test_a_service_starts_is_listed_and_stops_without_leaving_anything(self):
+        epoch = self.fresh_epoch()
+        self.n1.start(epoch=epoch)
+        self.ready()
+        ve = self.n1.list()["counter"]
+        self.assertEqual((ve["state"], ve["epoch"], ve["address"]), ("running", epoch, ADDRESS + "/24"))
+        self.n1.ask("ved.stop", name="counter", epoch=epoch)
+        self.assertEqual(self.n1.list(), {})
+        self.assertEqual(self.left_on(self.n1), [])
+
+    def test_epochs_decide(self):
+        epoch = self.fresh_epoch()
+        self.n1.start(epoch=epoch)
+        self.ready()
+        self.assertEqual(self.redis("set", "a", "1"), "OK")
+        for request in ("ved.freeze", "ved.stop"):
+            with self.assertRaises(Failure) as failure:
+                self.n1.ask(request, name="counter", epoch=epoch - 1)
+            self.assertEqual(failure.exception.status, DENIED)
+            self.assertIn(f"epoch {epoch - 1} is over", failure.exception.text)
+        self.n1.start(epoch=epoch)
+        self.assertEqual(self.redis("get", "a"), "1", "the same epoch again changes nothing")
+        self.n1.start(epoch=epoch + 1)
+        self.ready()
+        self.assertEqual(self.redis("get", "a"), "", "a higher epoch is another copy")
+        self.assertEqual(self.n1.list()["counter"]["epoch"], epoch + 1)
+
+    def test_bad_requests_are_refused_in_words(self):
+        cases = (("ved.start", dict(name="../x", epoch=1, bundle=b"\1" * 32, bundle_dir="/run/depsys/images/redis"), INVALID, "a-z"),
+                 ("ved.start", dict(name="x", epoch=1, bundle=b"\1" * 32, bundle_dir="/etc"), DENIED, "only directories below"),
+                 ("ved.dump", dict(name="x", epoch=1, image_dir="/run/depsys/../../etc"), DENIED, "only directories below"),
+                 ("ved.dump", dict(name="x", epoch=1, image_dir="/run/depsys/images/i"), NOT_FOUND, "not here"),
+                 ("ved.start", dict(name="x", epoch=1, bundle=b"\1" * 32, bundle_dir="/run/depsys/none"), FAILED, "config.json"),
+                 ("ved.start", dict(name="x", epoch="one"), INVALID, "not an integer"))
+        for name, body, status, words in cases:
+            with self.subTest(name=name, body=body), self.assertRaises(Failure) as failure:
+                self.n1.ask(name, **body)
+            self.assertEqual(failure.exception.status, status)
+            self.assertIn(words, failure.exception.text)
+
+    def test_a_death_is_told_and_cleared_away(self):
+        events = Events(self.n1)
+        self.addCleanup(events.close)
+        self.n1.start(epoch=self.fresh_epoch())
+        self.ready()
+        self.cluster.run("n1", ["kill", "-9", str(self.n1.list()["counter"]["pid"])])
+        self.assertEqual(events.wait(b"ve.died")["ve"], "counter")
+        clusters.wait_for("it to be cleared away", lambda: not self.n1.list())
+
+    def test_limits_hold(self):
+        events = Events(self.n1)
+        self.addCleanup(events.close)
+        self.n1.start(epoch=self.fresh_epoch())
+        self.ready()
+        pid = self.n1.list()["counter"]["pid"]
+        groups = self.cluster.run("n1", ["cat", f"/proc/{pid}/cgroup"], capture_output=True, text=True).stdout
+        self.assertEqual(groups.count("depsys/n1/counter"), 4, groups)
+        self.redis("setrange", "big", str(200 << 20), "x")  # 200 MiB where 64 are allowed
+        self.assertEqual(events.wait(b"ve.died", 20)["ve"], "counter")
+
+
+class Standstill(VedCase):
+    def test_frozen_means_frozen_and_thawed_in_time(self):
+        events = Events(self.n1)
+        self.addCleanup(events.close)
+        epoch = self.fresh_epoch()
+        self.n1.start(epoch=epoch)
+        self.ready()
+        self.count(3)
+        began = time.monotonic()
+        self.n1.ask("ved.freeze", name="counter", epoch=epoch, max_freeze_ms=800)
+        self.assertEqual(self.n1.list()["counter"]["state"], "frozen")
+        thawed = events.wait(b"ve.thawed")
+        self.assertEqual(thawed["reason"], "timeout")
+        self.assertAlmostEqual(time.monotonic() - began, 0.8, delta=0.4)
+        _, worst = self.counted()
+        self.assertTrue(700 <= worst <= 1300, f"the client stood {worst} ms")
+
+    def test_a_restarted_ved_keeps_the_time_of_a_frozen_ve(self):
+        epoch = self.fresh_epoch()
+        self.n1.start(epoch=epoch)
+        self.ready()
+        self.n1.ask("ved.freeze", name="counter", epoch=epoch, max_freeze_ms=3000)
+        self.n1.kill()
+        clusters.wait_for("the thaw", lambda: self.n1.list()["counter"]["state"] == "running", 6)
+        self.assertEqual(self.redis("ping"), "PONG")
+
+    def test_a_dump_costs_its_own_length_and_no_retransmission(self):
+        epoch = self.fresh_epoch()
+        self.n1.start(epoch=epoch)
+        self.ready()
+        rows = []
+        self.count(4)
+        for i in range(10):
+            rows.append(self.n1.dump(f"i-{i}", epoch=epoch))
+            time.sleep(0.1)
+        _, worst = self.counted()
+        for part in ("freeze_us", "criu_us", "files_us", "total_us"):
+            values = [row["times"][part] / 1000 for row in rows]
+            print(f"# dump {part[:-3]}: median {statistics.median(values):.1f} ms, worst {max(values):.1f} ms")
+        stood = max(row["times"]["total_us"] for row in rows) / 1000
+        print(f"# client: longest gap {worst} ms; image {rows[0]['bytes']} bytes")
+        self.assertLess(worst, stood + 100)
+
+    def test_an_image_is_readable_for_the_group_and_says_what_it_is(self):
+        epoch = self.fresh_epoch()
+        self.n1.start(epoch=epoch)
+        self.ready()
+        self.n1.dump("i-a", epoch=epoch)
+        for path in glob.glob(self.n1.images("i-a") + "/*"):
+            mode = os.stat(path)
+            self.assertEqual((mode.st_mode & 0o7777, mode.st_uid, mode.st_gid), (0o640, 0, clusters.FIRST_ID), path)
+        names = {os.path.basename(path) for path in glob.glob(self.n1.images("i-a") + "/*")}
+        self.assertLessEqual({"ve.json", "upper.tar", "inventory.img"}, names)
+
+
+class Moves(VedCase):
+    def test_a_move_keeps_the_open_connection_and_every_count(self):
+        epoch = self.fresh_epoch()
+        self.n1.start(epoch=epoch)
+        self.ready()
+        self.count(6)
+        time.sleep(0.5)
+        began = time.monotonic()
+        self.n1.dump("i-m", epoch=epoch, kill=True)
+        self.carry("i-m")
+        done = self.n2.restore("i-m", epoch=epoch + 1)
+        moved = time.monotonic() - began
+        value, worst = self.counted()
+        print(f"# restore total {done['times']['total_us'] / 1000:.1f} ms (criu {done['times']['criu_us'] / 1000:.1f}); "
+              f"move {moved * 1000:.0f} ms, client's gap {worst} ms, counted to {value}")
+        self.assertEqual(self.n1.list(), {})
+        self.assertEqual(self.redis("get", "counter"), str(value))
+
+    def test_back_in_place_too(self):
+        epoch = self.fresh_epoch()
+        self.n1.start(epoch=epoch)
+        self.ready()
+        self.count(4)
+        self.n1.dump("i-p", epoch=epoch, kill=True)
+        self.n1.restore("i-p", epoch=epoch + 1)
+        _, worst = self.counted()
+        print(f"# in place: client's gap {worst} ms")
+
+    def test_from_a_checkpoint_the_state_of_that_instant_is_back(self):
+        """The service ran on after the dump, so its connections have moved on: they break, new ones find the old state."""
+        epoch = self.fresh_epoch()
+        self.n1.start(epoch=epoch)
+        self.ready()
+        for _ in range(5):
+            self.redis("incr", "counter")
+        self.redis("set", "file", "kept")
+        self.n1.dump("i-c", epoch=epoch)
+        self.redis("incr", "counter")
+        self.n1.ask("ved.stop", name="counter", epoch=epoch, silent=True)
+        self.carry("i-c")
+        self.n2.restore("i-c", epoch=epoch + 1)
+        self.assertEqual(self.redis("get", "counter"), "5")
+        self.assertEqual(self.redis("incr", "counter"), "6")
+
+    def test_files_written_by_the_service_come_along(self):
+        epoch = self.fresh_epoch()
+        self.n1.start(epoch=epoch)
+        self.ready()
+        self.redis("set", "a", "1")
+        self.assertEqual(self.redis("save"), "OK")
+        self.n1.dump("i-f", epoch=epoch, kill=True)
+        self.carry("i-f")
+        self.n2.restore("i-f", epoch=epoch + 1)
+        upper = f"{self.n2.root}/var/lib/depsys/ved/ve/counter/upper/data/dump.rdb"
+        self.assertGreater(os.stat(upper).st_size, 50)
+        self.assertEqual(self.redis("bgsave"), "Background saving started")
+
+
+class Failures(VedCase):
+    def test_a_service_that_cannot_be_written_down_runs_on(self):
+        epoch = self.fresh_epoch()
+        self.n1.start("uring", epoch=epoch, bundle="uring", address="")
+        pid = self.n1.list()["uring"]["pid"]
+        with self.assertRaises(Failure) as failure:
+            self.n1.dump("i-u", "uring", epoch=epoch)
+        print(f"# {failure.exception.text}")
+        self.assertIn("the service uses io_uring", failure.exception.text)
+        ve = self.n1.list()["uring"]
+        self.assertEqual((ve["state"], ve["pid"]), ("running", pid))
+
+    def test_a_broken_image_leaves_nothing(self):
+        epoch = self.fresh_epoch()
+        self.n1.start(epoch=epoch)
+        self.ready()
+        self.n1.dump("i-b", epoch=epoch, kill=True)
+        for name in ("pages-1.img", "upper.tar", "ve.json"):
+            with self.subTest(missing=name):
+                path = os.path.join(self.n1.images("i-b"), name)
+                os.rename(path, path + ".away")
+                with self.assertRaises(Failure) as failure:
+                    self.n1.restore("i-b", epoch=epoch + 1)
+                self.assertEqual(failure.exception.status, FAILED)
+                self.assertEqual(self.left_on(self.n1), [])
+                os.rename(path + ".away", path)
+        self.n1.restore("i-b", epoch=epoch + 1)
+        self.assertEqual(self.redis("ping"), "PONG")
+
+    def test_a_killed_ved_leaves_its_ves_alone_and_finds_them_again(self):
+        epoch = self.fresh_epoch()
+        self.n1.start(epoch=epoch)
+        self.ready()
+        before = self.n1.list()["counter"]
+        self.count(4)
+        for _ in range(3):
+            self.n1.kill()
+            self.assertEqual(self.n1.list()["counter"], before)
+        _, worst = self.counted()
+        self.assertLess(worst, 500)
+
+    def test_what_ends_while_ved_is_away_is_told(self):
+        events = Events(self.n1)
+        self.addCleanup(events.close)
+        self.n1.start(epoch=self.fresh_epoch())
+        self.ready()
+        pid = self.n1.list()["counter"]["pid"]
+        self.cluster.run("n1", ["sh", "-c", f"kill -9 {pid} $(pidof ved)"])
+        self.assertEqual(events.wait(b"ve.died")["ve"], "counter")
+        self.n1.ask("common.hello", timeout_s=10)
+        clusters.wait_for("it to be cleared away", lambda: not self.n1.list())
+
+    def test_a_ved_killed_in_the_middle_of_anything_comes_out_whole(self):
+        """Start, dump and restore are each cut at several instants; the worker ends its work, the next ved sees what is there."""
+        epoch = self.fresh_epoch()
+        for wait_ms in (0, 5, 20, 60):
+            epoch = self.fresh_epoch()
+            self.interrupted(wait_ms, self.n1.start, epoch=epoch)
+            state = self.settled()
+            if state != "running":
+                self.n1.start(epoch=epoch)
+            self.ready()
+            self.interrupted(wait_ms, self.n1.dump, f"i-k{wait_ms}", epoch=epoch)
+            self.assertEqual(self.settled(), "running", f"after a dump cut at {wait_ms} ms")
+            self.assertEqual(self.redis("ping"), "PONG")
+            self.n1.dump(f"i-l{wait_ms}", epoch=epoch, kill=True)
+            self.interrupted(wait_ms, self.n1.restore, f"i-l{wait_ms}", epoch=epoch + 1)
+            if self.settled() != "running":
+                self.n1.restore(f"i-l{wait_ms}", epoch=epoch + 1)
+            self.assertEqual(self.redis("ping"), "PONG")
+            self.n1.ask("ved.stop", name="counter", epoch=epoch + 1)
+
+    def interrupted(self, wait_ms, call, *args, **kwargs):
+        """Sends a request, kills ved a little later; its answer, if any, does not matter."""
+        pid, self.n1.patience_s = self.n1.pid(), 1
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            future = pool.submit(self.ignoring, call, *args, **kwargs)
+            time.sleep(wait_ms / 1000)
+            self.cluster.run("n1", ["kill", "-9", str(pid)])
+            self.n1.ask("common.hello", timeout_s=10)
+            future.result()
+        self.n1.patience_s = 60
+
+    def ignoring(self, call, *args, **kwargs):
+        try:
+            return call(*args, **kwargs)
+        except Failure:
+            return None
+
+    def settled(self):
+        """The state of the VE when nothing is under way any more; None when it is not there."""
+        def state():
+            ve = self.n1.list().get("counter")
+            return (ve["state"] if ve["state"] in ("running", "frozen") else None) if ve else "gone"
+        found = clusters.wait_for("the VE to settle", state, 30)
+        return None if found == "gone" else found
+
+
+class Many(VedCase):
+    def test_twenty_ves_live_on_one_node(self):
+        epoch = self.fresh_epoch()
+        names = [f"v{i}" for i in range(20)]
+        address = {name: f"10.77.0.{100 + i}" for i, name in enumerate(names)}
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            list(pool.map(lambda n: self.n1.start(n, epoch=epoch, address=address[n]), names))
+            self.assertEqual(set(self.n1.list()), set(names))
+            for name in names:
+                self.ready(address[name])
+            began = time.monotonic()
+            list(pool.map(lambda n: self.n1.dump("i-" + n, n, epoch=epoch), names))
+            print(f"# 20 dumps at once: {time.monotonic() - began:.2f} s")
+            self.n1.kill()
+            self.assertEqual({ve["state"] for ve in self.n1.list().values()}, {"running"})
+            list(pool.map(lambda n: self.n1.ask("ved.stop", name=n, epoch=epoch), names))
+        self.assertEqual(self.left_on(self.n1), [])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
