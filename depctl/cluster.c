@@ -1,0 +1,110 @@
+/*
+ * depctl node, fd, meta: what the node knows of the others, and what all agree on.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "depctl/command.h"
+#include "depctl/decode.h"
+#include "proto/fdd.h"
+#include "proto/gossipd.h"
+#include "proto/metad.h"
+
+/* Asks without a body and shows the array under key. */
+static int show_list(struct session *session, const char *daemon, const char *request,
+    const char *key, const struct column *columns, const char *empty)
+{
+	int status;
+	json_t *reply = session_ask(session, daemon, request, NULL, &status);
+
+	if (!reply)
+		return status;
+	output_rows(session->form, json_object_get(reply, key), columns, empty);
+	json_decref(reply);
+	return 0;
+}
+
+int command_node_ls(struct session *session, const struct arguments *arguments)
+{
+	static const struct column columns[] = {{"NODE", "node", NULL},
+	    {"ADDRESS", "address", NULL}, {"STATE", "state", NULL},
+	    {"COORDINATOR", "coordinator", NULL}, {"VOTES", "votes", NULL},
+	    {"OBSERVERS", "observers", NULL}, {"WATCHED HERE", "watched", NULL},
+	    {"HEARD", "heard_ms", format_ms}, {0}};
+
+	(void)arguments;
+	return show_list(session, "gossipd", MSG_GOSSIPD_MEMBERS, "members", columns, "no members");
+}
+
+int command_fd_ls(struct session *session, const struct arguments *arguments)
+{
+	static const struct column columns[] = {{"NODE", "name", NULL}, {"STATE", "state", NULL},
+	    {"LEVEL", "level", format_level}, {"SILENT", "elapsed_ms", format_ms},
+	    {"EXPECTED", "predicted_ms", format_ms}, {"INTERVAL", "interval_ms", format_ms},
+	    {"LOSS", "loss", format_level}, {"RECEIVED", "received", NULL},
+	    {"WATCHED", "watch", NULL}, {"SENT TO", "send", NULL}, {0}};
+
+	(void)arguments;
+	return show_list(
+	    session, "fdd", MSG_FDD_LS, "peers", columns, "no node is watched from here");
+}
+
+/* One page of facts into rows; their values are decoded like any message. */
+static const char *take_page(json_t *rows, const struct buf *body)
+{
+	static struct msg_metad_page page;
+	struct mpr_error error;
+
+	if (msg_metad_page_unpack(&page, body->data, body->size, &error) < 0)
+		return "";
+	for (size_t i = 0; i < page.entries.count; i++) {
+		const struct msg_metad_entry *entry = &page.entries.item[i];
+		json_t *value = decode_body(entry->value, entry->value_size);
+
+		json_array_append_new(
+		    rows, json_pack("{s:s, s:I, s:o}", "key", entry->key, "version",
+			      (json_int_t)entry->version, "value", value ? value : json_null()));
+	}
+	return page.more && page.entries.count ? page.entries.item[page.entries.count - 1].key : "";
+}
+
+static void format_value(char *text, size_t size, const json_t *value)
+{
+	char *line = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+
+	snprintf(text, size, "%.*s%s", (int)(size > 124 ? 120 : size - 4), line ? line : "",
+	    line && strlen(line) > 120 ? "..." : "");
+	free(line);
+}
+
+int command_meta_ls(struct session *session, const struct arguments *arguments)
+{
+	static const struct column columns[] = {{"KEY", "key", NULL}, {"VERSION", "version", NULL},
+	    {"VALUE", "value", format_value}, {0}};
+	struct msg_metad_scan request = {.limit = 256};
+	struct rpc_client *client = session_client(session, "metad");
+	json_t *rows = json_array();
+	char error[512] = "";
+	enum rpc_status status;
+	bool more;
+
+	if (arguments->n_positionals &&
+	    !PARSE_TEXT("PREFIX", arguments->positional[0], request.prefix))
+		return EXIT_USAGE;
+	do {
+		_cleanup_buf_ struct buf body = {0}, reply = {0};
+
+		msg_metad_scan_pack(&request, &body);
+		status = !client || !session_is_up(session, "metad")
+			     ? RPC_UNREACHABLE
+			     : rpc_ask(client, session->loop, MSG_METAD_SCAN, body.data, body.size,
+				   session->timeout_ms, &reply, error, sizeof(error));
+		snprintf(request.after, sizeof(request.after), "%s",
+		    status == RPC_OK ? take_page(rows, &reply) : "");
+		more = *request.after;
+	} while (more);
+	if (status == RPC_OK)
+		output_rows(session->form, rows, columns, "no facts");
+	json_decref(rows);
+	return status == RPC_OK ? 0 : session_explain(session, "metad", status, error);
+}

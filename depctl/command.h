@@ -1,0 +1,72 @@
+/*
+ * The commands of depctl: a table from words to functions, with what --help says of each.
+ */
+#ifndef DEPCTL_COMMAND_H
+#define DEPCTL_COMMAND_H
+
+#include "depctl/session.h"
+
+/* An option of a command: "--name VALUE", or "--name" alone when value is NULL. */
+struct option_spec {
+	const char *name;
+	const char *value;
+	const char *help;
+};
+
+#define OPTIONS_MAX 10
+#define POSITIONALS_MAX 4
+
+/* What was given on the command line after the command's words. */
+struct arguments {
+	const char *option
+	    [OPTIONS_MAX]; /* by index in the command's options; "" for a bare one; NULL: not given */
+	const char *positional[POSITIONALS_MAX];
+	size_t n_positionals;
+};
+
+struct command {
+	const char *group, *name; /* "ve", "run"; name NULL for a command of one word */
+	const char *positionals;  /* "NAME BUNDLE"; "[NAME]" may be left out */
+	struct option_spec options[OPTIONS_MAX + 1];
+	const char *summary;
+	const char *example;
+	int (*run)(struct session *session, const struct arguments *arguments);
+	bool no_session; /* needs neither configuration nor daemons */
+};
+
+/* All of them; ends with group NULL. */
+extern const struct command commands[];
+
+/* Numbers and lengths of time ("500", "2s", "300ms", "1min") from an option; on a fault one line and false. */
+bool parse_duration_ms(const char *option, const char *text, uint64_t *ms);
+bool parse_count(
+    const char *option, const char *text, uint64_t low, uint64_t high, uint64_t *value);
+/* Copies into a message's field; false with one line when it does not fit. */
+bool parse_text(const char *what, const char *text, char *field, size_t size);
+#define PARSE_TEXT(what, text, field) parse_text((what), (text), (field), sizeof(field))
+
+int command_status(struct session *session, const struct arguments *arguments);
+int command_stats(struct session *session, const struct arguments *arguments);
+int command_log(struct session *session, const struct arguments *arguments);
+int command_events(struct session *session, const struct arguments *arguments);
+int command_node_ls(struct session *session, const struct arguments *arguments);
+int command_fd_ls(struct session *session, const struct arguments *arguments);
+int command_ve_run(struct session *session, const struct arguments *arguments);
+int command_ve_ls(struct session *session, const struct arguments *arguments);
+int command_ve_show(struct session *session, const struct arguments *arguments);
+int command_ve_stop(struct session *session, const struct arguments *arguments);
+int command_ve_rm(struct session *session, const struct arguments *arguments);
+int command_ckpt_create(struct session *session, const struct arguments *arguments);
+int command_ckpt_ls(struct session *session, const struct arguments *arguments);
+int command_ckpt_restore(struct session *session, const struct arguments *arguments);
+int command_obj_put(struct session *session, const struct arguments *arguments);
+int command_obj_get(struct session *session, const struct arguments *arguments);
+int command_obj_ls(struct session *session, const struct arguments *arguments);
+int command_obj_rm(struct session *session, const struct arguments *arguments);
+int command_obj_verify(struct session *session, const struct arguments *arguments);
+int command_key_new(struct session *session, const struct arguments *arguments);
+int command_key_show(struct session *session, const struct arguments *arguments);
+int command_meta_ls(struct session *session, const struct arguments *arguments);
+int command_demo(struct session *session, const struct arguments *arguments);
+
+#endif

@@ -1,0 +1,272 @@
+/*
+ * depctl ve and ckpt: services and their checkpoints.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "depctl/command.h"
+#include "depctl/object.h"
+#include "proto/ckptd.h"
+#include "proto/migrated.h"
+
+#define PLACE_MS 30000
+#define CKPT_MS 120000
+
+static const struct column ve_columns[] = {{"VE", "name", NULL}, {"WANT", "want", NULL},
+    {"NODE", "node", NULL}, {"EPOCH", "epoch", NULL}, {"ADDRESS", "address", NULL},
+    {"FROM CKPT", "start_ckpt", NULL}, {"EVERY", "interval_ms", format_ms},
+    {"COPIES", "copies", NULL}, {"REASON", "reason", NULL}, {0}};
+
+static const struct column ckpt_columns[] = {{"VE", "ve", NULL}, {"CHECKPOINT", "id", NULL},
+    {"COMMITTED", "wall_ms", format_wall_ms}, {"EPOCH", "ve_epoch", NULL},
+    {"IMAGE", "oid", format_id}, {"SIZE", "bytes", format_bytes}, {"STOOD", "frozen_ms", format_ms},
+    {"MADE ON", "node", NULL}, {"ALSO ON", "replicas", NULL}, {0}};
+
+/* What changes something may take longer than a look. */
+static void allow(struct session *session, int64_t ms)
+{
+	if (!session->timeout_given)
+		session->timeout_ms = ms;
+}
+
+static int show_placement(struct session *session, json_t *reply)
+{
+	json_t *rows;
+
+	if (session->form == OUTPUT_TABLE) {
+		rows = json_pack("[O]", json_object_get(reply, "ve"));
+		output_rows(OUTPUT_TABLE, rows, ve_columns, "");
+		json_decref(rows);
+	} else {
+		output_object(session->form, json_object_get(reply, "ve"), NULL);
+	}
+	json_decref(reply);
+	return 0;
+}
+
+static int check_bundle(const char *path)
+{
+	static const char *const files[] = {"config.json", "rootfs.tar"};
+	char name[PATH_MAX];
+
+	for (size_t i = 0; i < 2; i++) {
+		snprintf(name, sizeof(name), "%s/%s", path, files[i]);
+		if (access(name, R_OK) < 0) {
+			fprintf(stderr, "depctl: bundle %s: %s: %s\ntry: tools/bundle makes one\n",
+			    path, files[i], strerror(errno));
+			return 1;
+		}
+	}
+	return 0;
+}
+
+enum { RUN_ADDRESS, RUN_NODE, RUN_INTERVAL, RUN_COPIES };
+
+static int fill_run(struct msg_migrated_run *request, const struct arguments *arguments)
+{
+	const char *const *option = arguments->option;
+	uint64_t copies = 1;
+
+	*request = (struct msg_migrated_run){.interval_ms = 10000};
+	if (!PARSE_TEXT("NAME", arguments->positional[0], request->name) ||
+	    (option[RUN_ADDRESS] &&
+		!PARSE_TEXT("--address", option[RUN_ADDRESS], request->address)) ||
+	    (option[RUN_NODE] && !PARSE_TEXT("--node", option[RUN_NODE], request->node)) ||
+	    (option[RUN_INTERVAL] &&
+		!parse_duration_ms("--interval", option[RUN_INTERVAL], &request->interval_ms)) ||
+	    (option[RUN_COPIES] && !parse_count("--copies", option[RUN_COPIES], 0, 4, &copies)))
+		return EXIT_USAGE;
+	request->copies = (uint8_t)copies;
+	return 0;
+}
+
+int command_ve_run(struct session *session, const struct arguments *arguments)
+{
+	struct msg_migrated_run request;
+	_cleanup_buf_ struct buf body = {0};
+	int status = fill_run(&request, arguments);
+	json_t *reply;
+
+	if (status == 0)
+		status = check_bundle(arguments->positional[1]);
+	if (status)
+		return status;
+	allow(session, PLACE_MS);
+	/* The bundle must be where the VE may go: on as many nodes as its images. */
+	status = object_put(session, arguments->positional[1], request.name, "bundle",
+	    request.copies, request.bundle);
+	if (status)
+		return status;
+	msg_migrated_run_pack(&request, &body);
+	reply = session_ask(session, "migrated", MSG_MIGRATED_RUN, &body, &status);
+	return reply ? show_placement(session, reply) : status;
+}
+
+static json_t *list_ves(struct session *session, int *status)
+{
+	json_t *reply = session_ask(session, "migrated", MSG_MIGRATED_LS, NULL, status), *ves;
+
+	if (!reply)
+		return NULL;
+	if (!json_is_true(json_object_get(reply, "fresh")))
+		fprintf(stderr, "depctl: metad is out of reach: this is what was known before\n");
+	ves = json_incref(json_object_get(reply, "ves"));
+	json_decref(reply);
+	return ves;
+}
+
+int command_ve_ls(struct session *session, const struct arguments *arguments)
+{
+	int status;
+	json_t *ves = list_ves(session, &status);
+
+	(void)arguments;
+	if (!ves)
+		return status;
+	output_rows(session->form, ves, ve_columns, "no VE; try: depctl ve run --help");
+	json_decref(ves);
+	return 0;
+}
+
+/* One row for each checkpoint, with the name of its VE. */
+static json_t *list_ckpts(struct session *session, const char *ve, int *status)
+{
+	struct msg_ckptd_ls request = {0};
+	_cleanup_buf_ struct buf body = {0};
+	json_t *reply, *rows, *kept, *ckpt;
+	size_t i, k;
+
+	if (!PARSE_TEXT("VE", ve, request.ve)) {
+		*status = EXIT_USAGE;
+		return NULL;
+	}
+	msg_ckptd_ls_pack(&request, &body);
+	reply = session_ask(session, "ckptd", MSG_CKPTD_LS, &body, status);
+	if (!reply)
+		return NULL;
+	rows = json_array();
+	json_array_foreach(json_object_get(reply, "ves"), i, kept)
+	{
+		json_array_foreach(json_object_get(kept, "checkpoints"), k, ckpt)
+		{
+			json_object_set(ckpt, "ve", json_object_get(kept, "ve"));
+			json_array_append(rows, ckpt);
+		}
+	}
+	json_decref(reply);
+	return rows;
+}
+
+int command_ve_show(struct session *session, const struct arguments *arguments)
+{
+	const char *name = arguments->positional[0];
+	json_t *ves, *ve, *found = NULL, *ckpts;
+	int status;
+	size_t i;
+
+	ves = list_ves(session, &status);
+	if (!ves)
+		return status;
+	json_array_foreach(ves, i, ve)
+	{
+		if (strcmp(json_string_value(json_object_get(ve, "name")), name) == 0)
+			found = json_incref(ve);
+	}
+	json_decref(ves);
+	if (!found) {
+		fprintf(stderr, "depctl: there is no VE %s\ntry: depctl ve ls\n", name);
+		return RPC_NOT_FOUND;
+	}
+	ckpts = list_ckpts(session, name, &status);
+	if (session->form == OUTPUT_TABLE) {
+		output_object(OUTPUT_TABLE, found, ve_columns);
+		putchar('\n');
+		if (ckpts)
+			output_rows(OUTPUT_TABLE, ckpts, ckpt_columns, "no checkpoint yet");
+	} else {
+		if (ckpts)
+			json_object_set(found, "checkpoints", ckpts);
+		output_object(session->form, found, NULL);
+	}
+	json_decref(ckpts);
+	json_decref(found);
+	return status;
+}
+
+static int ask_named(
+    struct session *session, const char *request_name, const char *name, uint64_t ckpt)
+{
+	struct msg_migrated_restore request = {
+	    .ckpt = ckpt}; /* stop and rm have its first field only */
+	_cleanup_buf_ struct buf body = {0};
+	json_t *reply;
+	int status;
+
+	if (!PARSE_TEXT("NAME", name, request.name))
+		return EXIT_USAGE;
+	allow(session, PLACE_MS);
+	msg_migrated_restore_pack(&request, &body);
+	reply = session_ask(session, "migrated", request_name, &body, &status);
+	return reply ? show_placement(session, reply) : status;
+}
+
+int command_ve_stop(struct session *session, const struct arguments *arguments)
+{
+	return ask_named(session, MSG_MIGRATED_STOP, arguments->positional[0], 0);
+}
+
+int command_ve_rm(struct session *session, const struct arguments *arguments)
+{
+	return ask_named(session, MSG_MIGRATED_RM, arguments->positional[0], 0);
+}
+
+int command_ckpt_create(struct session *session, const struct arguments *arguments)
+{
+	static const struct column columns[] = {{"CHECKPOINT", "id", NULL},
+	    {"COMMITTED", "committed", NULL}, {"SIZE", "bytes", format_bytes},
+	    {"STOOD", "frozen_ms", format_ms}, {"TOOK", "took_ms", format_ms}, {0}};
+	struct msg_ckptd_create request = {.wait = true, .ves.count = arguments->n_positionals};
+	_cleanup_buf_ struct buf body = {0};
+	json_t *reply;
+	int status;
+
+	for (size_t i = 0; i < arguments->n_positionals; i++)
+		if (!PARSE_TEXT("VE", arguments->positional[i], request.ves.item[i]))
+			return EXIT_USAGE;
+	allow(session, CKPT_MS);
+	msg_ckptd_create_pack(&request, &body);
+	reply = session_ask(session, "ckptd", MSG_CKPTD_CREATE, &body, &status);
+	if (!reply)
+		return status;
+	output_object(session->form, reply, columns);
+	json_decref(reply);
+	return 0;
+}
+
+int command_ckpt_ls(struct session *session, const struct arguments *arguments)
+{
+	int status;
+	json_t *rows =
+	    list_ckpts(session, arguments->n_positionals ? arguments->positional[0] : "", &status);
+
+	if (!rows)
+		return status;
+	output_rows(session->form, rows, ckpt_columns, "no checkpoint is kept");
+	json_decref(rows);
+	return 0;
+}
+
+int command_ckpt_restore(struct session *session, const struct arguments *arguments)
+{
+	uint64_t ckpt = 0;
+
+	if (arguments->n_positionals > 1 &&
+	    !parse_count("CHECKPOINT", arguments->positional[1], 1, UINT64_MAX, &ckpt))
+		return EXIT_USAGE;
+	return ask_named(session, MSG_MIGRATED_RESTORE, arguments->positional[0], ckpt);
+}
