@@ -1,0 +1,337 @@
+/*
+ * What gossipd asks of others: fdd of this node whom it hears, metad of this node for the
+ * coordinator's fact, gossipd of other nodes for their views.  Streams that end are opened again
+ * within a second; what fdd was told of roles is told again to a new fdd.
+ */
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "gossipd/shell-internal.h"
+#include "proto/fdd.h"
+#include "proto/metad.h"
+
+#define ROLES_TIMEOUT_MS 2000
+#define META_TIMEOUT_MS 900 /* the core gives up after 1,000 */
+#define PULL_TIMEOUT_MS 1500
+
+/* --- fdd --- */
+
+static void on_roles(void *userdata, const struct rpc_answer *answer)
+{
+	struct shell *shell = userdata;
+
+	if (answer->status != RPC_OK)
+		shell->roles_due = true;
+}
+
+static void send_roles(struct shell *shell)
+{
+	struct msg_fdd_peers request = {.peers.count = shell->role_count};
+	_cleanup_buf_ struct buf body = {0};
+
+	for (size_t i = 0; i < shell->role_count; i++)
+		request.peers.item[i] = (struct msg_fdd_role){
+		    shell->roles[i].id, shell->roles[i].watch, shell->roles[i].send};
+	shell->roles_due = msg_fdd_peers_pack(&request, &body) < 0 ||
+			   rpc_request(shell->fdd, MSG_FDD_PEERS, body.data, body.size,
+			       ROLES_TIMEOUT_MS, on_roles, shell) < 0;
+}
+
+void links_set_roles(struct shell *shell, const struct gossipd_actions *actions)
+{
+	shell->role_count = actions->role_count;
+	memcpy(shell->roles, actions->roles, sizeof(shell->roles));
+	send_roles(shell);
+}
+
+static void take_level(struct shell *shell, const struct rpc_answer *answer)
+{
+	struct gossipd_event event = {.type = GOSSIPD_LEVEL};
+	struct msg_fdd_level level;
+	struct mpr_error error;
+
+	if (msg_fdd_level_unpack(&level, answer->body, answer->size, &error) < 0) {
+		log_bug("fdd.level: %s", error.text);
+		return;
+	}
+	event.level.id = level.peer;
+	event.level.silent = level.raised;
+	log_debug("level of %s raised=%d level=%.3f", level.name, level.raised, level.level);
+	shell_step(shell, &event);
+}
+
+static void fdd_lost(struct shell *shell, const struct rpc_answer *answer)
+{
+	shell->registered = 0;
+	if (!shell->fdd_up)
+		return;
+	shell->fdd_up = false;
+	log_notice("fdd is out of reach: %s", answer->error);
+	shell_step(shell, &(struct gossipd_event){.type = GOSSIPD_FDD_LOST});
+}
+
+static void on_fdd(void *userdata, const struct rpc_answer *answer)
+{
+	struct shell *shell = userdata;
+
+	if (!answer->more) {
+		fdd_lost(shell, answer);
+	} else if (strcmp(answer->name, MSG_FDD_LEVEL) == 0) {
+		take_level(shell, answer);
+	} else if (!shell->fdd_up) { /* fdd.registered: a new fdd knows no roles */
+		shell->fdd_up = true;
+		log_info("fdd is in touch");
+		send_roles(shell);
+	}
+	shell_wake(shell);
+}
+
+/* An alarm ends with the first heartbeat: gossip does the rest. */
+static void register_at_fdd(struct shell *shell)
+{
+	struct msg_fdd_register request = {.application = "gossipd",
+	    .raise = {.count = 1, .item = {shell->suspect}},
+	    .clear = 0,
+	    .beats = 0};
+	_cleanup_buf_ struct buf body = {0};
+
+	if (msg_fdd_register_pack(&request, &body) < 0)
+		return;
+	shell->registered =
+	    rpc_request(shell->fdd, MSG_FDD_REGISTER, body.data, body.size, 0, on_fdd, shell);
+	if (shell->registered < 0)
+		shell->registered = 0;
+}
+
+/* --- metad --- */
+
+static void end_meta(
+    struct shell *shell, enum gossipd_meta_rc rc, uint64_t version, struct gossipd_fact fact)
+{
+	struct gossipd_event event = {.type = GOSSIPD_META_RESULT};
+
+	event.meta.ticket = shell->ticket;
+	event.meta.rc = rc;
+	event.meta.version = version;
+	event.meta.fact = fact;
+	shell_step(shell, &event);
+	shell_wake(shell);
+}
+
+static void doubt_meta(struct shell *shell, const char *why)
+{
+	unsigned missed;
+
+	shell->metad_up = false;
+	if (log_limit(&shell->meta_limit, mono_now(), &missed))
+		log_notice("%s: no answer from metad: %s missed=%u", shell->key, why, missed);
+	end_meta(shell, GOSSIPD_META_DOUBT, 0, (struct gossipd_fact){0});
+}
+
+static void on_got(void *userdata, const struct rpc_answer *answer)
+{
+	struct shell *shell = userdata;
+	struct msg_gossipd_coord_fact fact;
+	struct msg_metad_got got;
+	struct mpr_error error;
+
+	if (answer->status != RPC_OK) {
+		doubt_meta(shell, answer->error);
+		return;
+	}
+	if (msg_metad_got_unpack(&got, answer->body, answer->size, &error) < 0) {
+		doubt_meta(shell, error.text);
+		return;
+	}
+	shell->metad_up = true;
+	if (got.entry.version == 0) {
+		end_meta(shell, GOSSIPD_META_OK, 0, (struct gossipd_fact){0});
+	} else if (msg_gossipd_coord_fact_unpack(
+		       &fact, got.entry.value, got.entry.value_size, &error) < 0) {
+		doubt_meta(shell, error.text);
+	} else {
+		end_meta(shell, GOSSIPD_META_OK, got.entry.version,
+		    (struct gossipd_fact){fact.epoch, shell_id_of(shell, fact.node), fact.seq});
+	}
+}
+
+static void on_txn(void *userdata, const struct rpc_answer *answer)
+{
+	struct shell *shell = userdata;
+	struct msg_metad_txn_reply reply;
+	struct mpr_error error;
+
+	if (answer->status != RPC_OK) {
+		doubt_meta(shell, answer->error);
+		return;
+	}
+	if (msg_metad_txn_reply_unpack(&reply, answer->body, answer->size, &error) < 0) {
+		doubt_meta(shell, error.text);
+		return;
+	}
+	shell->metad_up = true;
+	if (reply.result == MSG_METAD_RESULT_APPLIED)
+		end_meta(shell, GOSSIPD_META_OK, reply.version, (struct gossipd_fact){0});
+	else if (reply.result == MSG_METAD_RESULT_CONFLICT)
+		end_meta(shell, GOSSIPD_META_CONFLICT, 0, (struct gossipd_fact){0});
+	else
+		doubt_meta(shell, "unknown whether it was applied");
+}
+
+static int get_fact(struct shell *shell, struct buf *body)
+{
+	struct msg_metad_get request = {0};
+
+	snprintf(request.key, sizeof(request.key), "%s", shell->key);
+	return msg_metad_get_pack(&request, body);
+}
+
+static int put_fact(struct shell *shell, const struct gossipd_action *action, struct buf *body)
+{
+	struct msg_gossipd_coord_fact fact = {
+	    .epoch = action->meta.fact.epoch, .seq = action->meta.fact.seq};
+	struct msg_metad_txn request = {.ops.count = 1, .has_nonce = true};
+	struct msg_metad_op *op = &request.ops.item[0];
+	_cleanup_buf_ struct buf value = {0};
+	int r;
+
+	snprintf(fact.node, sizeof(fact.node), "%s", shell_name_of(shell, action->meta.fact.node));
+	r = msg_gossipd_coord_fact_pack(&fact, &value);
+	if (r < 0)
+		return r;
+	snprintf(op->key, sizeof(op->key), "%s", shell->key);
+	op->kind = MSG_METAD_KIND_PUT;
+	op->has_expected = true;
+	op->expected = action->meta.expected;
+	op->has_value = true;
+	op->value = value.data;
+	op->value_size = value.size;
+	randombytes_buf(request.nonce, sizeof(request.nonce));
+	return msg_metad_txn_pack(&request, body);
+}
+
+/* A request that cannot even be sent is in doubt, too, when the core's patience is over. */
+void links_meta(struct shell *shell, const struct gossipd_action *action)
+{
+	_cleanup_buf_ struct buf body = {0};
+	bool get = action->type == GOSSIPD_META_GET;
+	int r = get ? get_fact(shell, &body) : put_fact(shell, action, &body);
+
+	shell->ticket = action->meta.ticket;
+	if (r < 0) {
+		log_bug("pack a request to metad: %s", strerror(-r));
+		return;
+	}
+	(void)rpc_request(shell->metad, get ? MSG_METAD_GET : MSG_METAD_TXN, body.data, body.size,
+	    META_TIMEOUT_MS, get ? on_got : on_txn, shell);
+}
+
+static void on_hint(void *userdata, const struct rpc_answer *answer)
+{
+	struct shell *shell = userdata;
+
+	if (!answer->more)
+		shell->hints = 0;
+	else
+		shell_step(shell, &(struct gossipd_event){.type = GOSSIPD_META_HINT});
+	shell_wake(shell);
+}
+
+static void watch_fact(struct shell *shell)
+{
+	struct msg_metad_watch request = {0};
+	_cleanup_buf_ struct buf body = {0};
+
+	snprintf(request.prefix, sizeof(request.prefix), "%s", shell->key);
+	if (msg_metad_watch_pack(&request, &body) < 0)
+		return;
+	shell->hints =
+	    rpc_request(shell->metad, MSG_METAD_WATCH, body.data, body.size, 0, on_hint, shell);
+	if (shell->hints < 0)
+		shell->hints = 0;
+}
+
+/* --- other nodes --- */
+
+static void on_view(void *userdata, const struct rpc_answer *answer)
+{
+	struct route *route = userdata;
+	struct gossipd_entry entries[GOSSIPD_MEMBERS_MAX];
+	struct gossipd_event event = {.type = GOSSIPD_VIEW};
+	struct msg_gossipd_view_reply reply;
+	struct mpr_error error;
+
+	if (answer->status != RPC_OK) {
+		log_info("view of %s: %s", route->peer->name, answer->error);
+		return;
+	}
+	if (msg_gossipd_view_reply_unpack(&reply, answer->body, answer->size, &error) < 0) {
+		log_warning("view of %s: %s", route->peer->name, error.text);
+		return;
+	}
+	for (size_t i = 0; i < reply.entries.count; i++)
+		entries[i] = (struct gossipd_entry){reply.entries.item[i].id,
+		    reply.entries.item[i].incarnation,
+		    (enum gossipd_state)reply.entries.item[i].state};
+	event.view.from = route->peer->id;
+	event.view.entries = entries;
+	event.view.count = reply.entries.count;
+	shell_step(route->shell, &event);
+	shell_wake(route->shell);
+}
+
+void links_pull(struct shell *shell, uint64_t peer)
+{
+	struct route *route = shell_route(shell, peer);
+	struct msg_gossipd_view request = {0};
+	_cleanup_buf_ struct buf body = {0};
+	int r = 0;
+
+	if (!route)
+		return;
+	if (!route->client)
+		r = rpc_client_new_peer(&route->client, shell->daemon->zmq, shell->daemon->loop,
+		    route->peer, PORT_GOSSIPD_RPC);
+	if (r < 0) {
+		log_error("connect to %s: %s", route->peer->name, strerror(-r));
+		return;
+	}
+	if (msg_gossipd_view_pack(&request, &body) == 0)
+		(void)rpc_request(route->client, MSG_GOSSIPD_VIEW, body.data, body.size,
+		    PULL_TIMEOUT_MS, on_view, route);
+}
+
+/* --- life --- */
+
+void links_second(struct shell *shell)
+{
+	if (!shell->registered)
+		register_at_fdd(shell);
+	if (shell->roles_due && shell->fdd_up)
+		send_roles(shell);
+	if (!shell->hints)
+		watch_fact(shell);
+}
+
+int links_open(struct shell *shell)
+{
+	struct daemon *daemon = shell->daemon;
+	int r = rpc_client_new_local(
+	    &shell->fdd, daemon->zmq, daemon->loop, daemon->node.run_dir, "fdd");
+
+	if (r == 0)
+		r = rpc_client_new_local(
+		    &shell->metad, daemon->zmq, daemon->loop, daemon->node.run_dir, "metad");
+	if (r == 0)
+		links_second(shell);
+	return r;
+}
+
+void links_close(struct shell *shell)
+{
+	rpc_client_free(shell->fdd);
+	rpc_client_free(shell->metad);
+	for (size_t i = 0; i < shell->n_routes; i++)
+		rpc_client_free(shell->routes[i].client);
+}

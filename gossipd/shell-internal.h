@@ -1,0 +1,91 @@
+/*
+ * What the files of the shell share:
+ *	shell.c		datagrams, timers, and the actions of the core
+ *	links.c		fdd and metad of this node, gossipd of others: what we ask them
+ *	requests.c	what others ask of us, and what we tell them
+ */
+#ifndef GOSSIPD_SHELL_INTERNAL_H
+#define GOSSIPD_SHELL_INTERNAL_H
+
+#include <limits.h>
+
+#include "gossipd/gossipd.h"
+#include "gossipd/shell.h"
+#include "proto/gossipd.h"
+
+#define WATCHERS_MAX 16
+#define STATS_MAX 40
+
+/* A peer of the configuration, and what it is owed. */
+struct route {
+	const struct peer *peer;
+	struct udp_address address;
+	struct rpc_client *client; /* for pulls; made when first needed */
+	bool put_off;              /* gram goes out when the peer can be sent to */
+	struct msg_gossipd_gram gram;
+	struct shell *shell;
+};
+
+struct shell {
+	struct daemon *daemon;
+	struct gossipd *core;
+	struct seal *seal;
+	struct udp udp;
+	double suspect;
+	sd_event_source *readable, *timer, *second;
+	char store[PATH_MAX];
+	size_t n_routes;
+	struct route routes[PEERS_MAX];
+	/* links.c */
+	struct rpc_client *fdd, *metad;
+	int64_t registered; /* the stream of fdd.register, 0: none */
+	int64_t hints;      /* the stream of metad.watch, 0: none */
+	bool fdd_up, metad_up;
+	size_t role_count;
+	struct gossipd_role roles[GOSSIPD_MEMBERS_MAX];
+	bool roles_due;
+	uint64_t ticket; /* of the request to metad under way */
+	char key[128];   /* coord/<cluster> */
+	/* requests.c */
+	struct rpc_call *watchers[WATCHERS_MAX];
+	struct rpc_call *leaver;
+	bool gone;
+	bool closing; /* what still comes in reaches no core */
+	unsigned seconds;
+	uint64_t sends_failed, bodies_refused;
+	struct log_limit send_limit, refuse_limit, meta_limit;
+	struct daemon_stat stats[STATS_MAX];
+};
+
+/* NULL when it is not a peer of the configuration. */
+struct route *shell_route(struct shell *shell, uint64_t id);
+/* Name of a node, "" for none; and back: 0 for "", 1 for one that is not configured. */
+const char *shell_name_of(const struct shell *shell, uint64_t id);
+uint64_t shell_id_of(const struct shell *shell, const char *name);
+/* Hands an event to the core, now, and carries out what it asks for. */
+enum gossipd_answer shell_step(struct shell *shell, struct gossipd_event *event);
+/* Brings all up to date: socket, timers, and when to wake next. */
+void shell_wake(struct shell *shell);
+
+/* --- links.c --- */
+
+int links_open(struct shell *shell);
+void links_close(struct shell *shell);
+/* Once a second: what was lost is tried again. */
+void links_second(struct shell *shell);
+void links_set_roles(struct shell *shell, const struct gossipd_actions *actions);
+void links_pull(struct shell *shell, uint64_t peer);
+void links_meta(struct shell *shell, const struct gossipd_action *action);
+
+/* --- requests.c --- */
+
+extern const struct rpc_method requests_methods[];
+void requests_tell_member(struct shell *shell, const struct gossipd_action *action);
+void requests_tell_isolated(struct shell *shell, bool isolated);
+void requests_tell_coord(struct shell *shell, const struct gossipd_action *action);
+void requests_tell_gone(struct shell *shell);
+/* So that both ends of a quiet stream notice when it is lost. */
+void requests_sweep(struct shell *shell);
+void requests_fini(struct shell *shell);
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * gossipd's shell: frames -> events, actions -> frames.
+ */
+#ifndef GOSSIPD_SHELL_H
+#define GOSSIPD_SHELL_H
+
+#include "common/daemon.h"
+#include "common/udp.h"
+
+/* The [gossipd] section. */
+struct gossipd_settings {
+	int64_t observers;
+	double suspect; /* level of fdd at which an observer votes */
+	int64_t confirm_ms, gossip_ms, tell_ms;
+	int64_t lease_ms, stagger_ms;
+};
+
+extern const struct config_key gossipd_config_keys[];
+
+/* What no table of single values can say; for daemon_spec. */
+int gossipd_settings_check(
+    const struct node_config *node, const void *settings, struct config_error *error);
+
+struct shell;
+/* Takes over *udp.  0 or negative errno after logging. */
+int shell_new(struct shell **out, struct daemon *daemon, const struct gossipd_settings *settings,
+    struct udp *udp);
+struct shell *shell_free(struct shell *shell);
+
+#endif
