@@ -1,0 +1,263 @@
+#!/usr/bin/env python3
+"""Real busd, metad, fdd and gossipd in local clusters: who is dead, who is not, and who coordinates.
+
+usage: test_membership.py BUILD_DIR
+"""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import msgpack
+import zmq
+
+TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path.insert(0, os.path.join(TREE, "tools"))
+import cluster as clusters  # noqa: E402
+
+BASE = "dst-member"
+BUILD = os.path.join(TREE, "build")
+CONFIG = "[fdd]\ninterval_ms = 250\n"
+SERVICES = ("busd", "metad", "fdd", "gossipd")
+
+
+class Caller:
+    """A DEALER of the gossipd of one node, through the node's own file system."""
+
+    def __init__(self, pid):
+        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(f"ipc:///proc/{pid}/root/run/depsys/gossipd.rpc")
+
+    def send(self, name):
+        self.socket.send_multipart([msgpack.packb({"n": name, "i": 1, "t": 0}), msgpack.packb({})])
+
+    def receive(self, timeout_s):
+        """(name, body) of the next answer, or None."""
+        if not self.socket.poll(max(0, timeout_s) * 1000):
+            return None
+        header, body = (msgpack.unpackb(frame) for frame in self.socket.recv_multipart())
+        if header.get("s"):
+            raise RuntimeError(header["e"])
+        return header["n"], body
+
+    def close(self):
+        self.socket.close()
+
+
+class Watcher:
+    """What one gossipd tells of its members and its coordinator, with the times at which it was told."""
+
+    def __init__(self, pid):
+        self.caller = Caller(pid)
+        self.caller.send("gossipd.watch")
+        self.members, self.told, self.coord = {}, [], None
+
+    def read(self, timeout_s=0.0):
+        answer = self.caller.receive(timeout_s)
+        while answer:
+            name, body = answer
+            if name == "gossipd.member":
+                self.members[body["node"]] = body["state"]
+                self.told.append((time.monotonic(), body["node"], body["state"]))
+            elif name == "gossipd.coord":
+                self.coord = body
+            answer = self.caller.receive(0)
+
+    def states(self):
+        return [state for _, _, state in self.told]
+
+
+class Membership(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix=BASE + "-")
+        self.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(self.directory, "cluster"))
+        self.watchers = {}
+
+    def tearDown(self):
+        for watcher in self.watchers.values():
+            watcher.caller.close()
+        bugs = self.log_lines("gossipd: bug:")
+        self.cluster.down()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.assertEqual(bugs, [])
+
+    def log_lines(self, text):
+        """Lines with a text in the logs of all nodes."""
+        found = []
+        for directory, _, names in os.walk(self.directory):
+            for name in names if "/log" in directory else []:
+                with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as file:
+                    found += [line for line in file if text in line]
+        return found
+
+    def up(self, nodes):
+        self.cluster.up(BUILD, nodes=nodes, config_extra=CONFIG, services=SERVICES)
+        self.names = [f"n{i + 1}" for i in range(nodes)]
+        for name in self.names:
+            self.watch(name)
+        self.wait("all are alive everywhere", self.all_alive, 20)
+        self.wait("all know the coordinator", self.one_coordinator, 20)
+
+    def watch(self, name):
+        if name in self.watchers:
+            self.watchers[name].caller.close()
+        self.watchers[name] = Watcher(self.cluster.pid(name))
+
+    def wait(self, what, condition, timeout_s):
+        """Seconds until the condition holds."""
+        began = time.monotonic()
+        while not condition():
+            if time.monotonic() - began > timeout_s:
+                self.fail(f"waited {timeout_s} s: {what}; " + "; ".join(
+                    f"{name}: {watcher.members} {watcher.coord}" for name, watcher in self.watchers.items()))
+            for watcher in self.watchers.values():
+                watcher.read(0.001)
+        return time.monotonic() - began
+
+    def let_pass(self, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for watcher in self.watchers.values():
+                watcher.read(0.01)
+
+    def all_alive(self):
+        return all(watcher.members == dict.fromkeys(self.names, "alive") for watcher in self.watchers.values())
+
+    def agree(self, member, state):
+        return all(watcher.members.get(member) == state
+                   for name, watcher in self.watchers.items() if name != member)
+
+    def one_coordinator(self):
+        named = {watcher.coord and watcher.coord["node"] for watcher in self.watchers.values()}
+        return len(named) == 1 and named.isdisjoint({None, ""})
+
+    def forget(self):
+        for watcher in self.watchers.values():
+            watcher.read()
+            watcher.told.clear()
+
+    def kill(self, name):
+        self.watchers.pop(name).caller.close()
+        self.cluster.kill(name)
+
+    def kill_daemon(self, name, daemon):
+        self.cluster.run(name, ["sh", "-c", f"kill -9 $(pidof {daemon})"], check=True)
+
+    def nobody_died(self):
+        for name, watcher in self.watchers.items():
+            watcher.read()
+            self.assertNotIn("dead", watcher.states(), name)
+
+    def test_10_a_killed_node_is_dead_for_all_in_1200_ms_and_alive_again_soon(self):
+        self.up(3)
+        times, back = [], []
+        for victim in ("n3", "n1", "n2") * 2:
+            self.let_pass(2)
+            self.kill(victim)
+            times.append(self.wait(f"{victim} is dead for all", lambda v=victim: self.agree(v, "dead"), 10))
+            self.cluster.start(victim)
+            self.watch(victim)
+            back.append(self.wait("all are alive again", self.all_alive, 10))
+        print("kill to verdict known by all, ms:", *(f"{1000 * t:.0f}" for t in times))
+        print("boot to alive everywhere, ms:", *(f"{1000 * t:.0f}" for t in back))
+        self.assertLess(sorted(times)[len(times) // 2], 1.2)
+        self.assertLess(max(times), 1.5)  # other tests may share the machine
+        self.assertGreater(len(self.log_lines("n3 is dead was=suspect")), 1)
+
+    def test_20_a_killed_coordinator_is_followed_by_another_one_under_a_higher_epoch(self):
+        self.up(3)
+        before = self.watchers["n1"].coord
+        began = time.monotonic()
+        self.kill(before["node"])
+        self.wait("another one coordinates",
+                  lambda: self.one_coordinator() and self.coordinator()["node"] != before["node"], 10)
+        print(f"kill of the coordinator to the next, ms: {1000 * (time.monotonic() - began):.0f}")
+        self.assertGreater(self.coordinator()["epoch"], before["epoch"])
+        self.assertLess(time.monotonic() - began, 2.6)
+
+    def coordinator(self):
+        return next(iter(self.watchers.values())).coord
+
+    def test_30_a_daemon_killed_comes_back_without_a_failure(self):
+        self.up(3)
+        self.let_pass(1)
+        self.forget()
+        for daemon in ("gossipd", "fdd"):
+            before = self.watchers["n1"].coord["epoch"]
+            self.kill_daemon("n2", daemon)
+            self.let_pass(3)
+            self.watch("n2")
+            self.wait("all are alive", self.all_alive, 10)
+            self.nobody_died()
+            self.assertEqual(self.watchers["n1"].coord["epoch"], before)
+
+    def test_40_a_link_cut_between_two_of_five_kills_nobody(self):
+        self.up(5)
+        self.let_pass(1)
+        self.forget()
+        address = self.cluster.address("n2")
+        self.cluster.run("n1", ["nft", "-f", "-"], check=True, text=True, stdin=None, input=(
+            "table inet cut {\nchain in { type filter hook input priority 0;\n"
+            f"ip saddr {address} drop\n}}\nchain out {{ type filter hook output priority 0;\n"
+            f"ip daddr {address} drop\n}}\n}}\n"))
+        self.let_pass(20)
+        self.nobody_died()
+        self.assertTrue(any("suspect" in watcher.states() for watcher in self.watchers.values()))
+        self.cluster.run("n1", ["nft", "delete", "table", "inet", "cut"], check=True)
+        self.wait("all are alive", self.all_alive, 5)
+
+    def test_50_a_node_cut_off_judges_nobody_and_is_back_when_healed(self):
+        self.up(3)
+        self.let_pass(1)
+        self.forget()
+        self.cluster.cut("n3")
+        self.wait("n3 is dead for the others", lambda: self.agree("n3", "dead"), 5)
+        self.let_pass(3)
+        self.assertNotIn("dead", self.watchers["n3"].states())
+        self.assertTrue(self.ask("n3", "gossipd.status")["isolated"])
+        self.cluster.heal("n3")
+        self.wait("all are alive", self.all_alive, 10)
+
+    def ask(self, name, request):
+        caller = Caller(self.cluster.pid(name))
+        self.addCleanup(caller.close)
+        caller.send(request)
+        return caller.receive(5)[1]
+
+    def test_60_a_clean_leave_is_no_failure(self):
+        self.up(3)
+        self.let_pass(1)
+        self.forget()
+        self.ask("n3", "gossipd.leave")
+        self.wait("n3 has left for the others", lambda: self.agree("n3", "left"), 2)
+        self.kill("n3")
+        self.let_pass(4)
+        self.nobody_died()
+        self.assertNotIn("suspect", self.watchers["n1"].states())
+        self.cluster.start("n3")
+        self.watch("n3")
+        self.wait("all are alive", self.all_alive, 10)
+
+    def test_90_a_bad_configuration_is_one_clear_line(self):
+        path = os.path.join(self.directory, "conf")
+        gossipd = os.path.join(BUILD, "gossipd", "gossipd")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(f"[node]\nname = n1\naddress = 127.0.0.1\n[peer n1]\naddress = 127.0.0.1\nkey = {'0' * 63}1\n")
+        good = subprocess.run([gossipd, "--config", path, "--check"], capture_output=True, text=True, check=False)
+        self.assertEqual((good.returncode, good.stderr), (0, ""))
+        with open(path, "a", encoding="ascii") as file:
+            file.write("[gossipd]\nconfirm_ms = 60\n")
+        bad = subprocess.run([gossipd, "--config", path, "--check"], capture_output=True, text=True, check=False)
+        self.assertEqual(bad.returncode, 1)
+        self.assertRegex(bad.stderr, r"\A.*confirm_ms must be at least twice tell_ms\n\Z")
+
+
+if __name__ == "__main__":
+    clusters.sweep(BASE)
+    if len(sys.argv) > 1:
+        BUILD = os.path.realpath(sys.argv.pop(1))
+    unittest.main(verbosity=2)
