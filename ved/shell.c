@@ -364,6 +364,7 @@ static void refuse(const struct shell *shell, const struct ve_action *action, st
 	static const enum rpc_status status[] = {
 	    [VE_REFUSED_BUSY] = RPC_FAILED,
 	    [VE_REFUSED_STALE] = RPC_DENIED,
+	    [VE_REFUSED_HELD] = RPC_DENIED,
 	    [VE_REFUSED_NOT_HERE] = RPC_NOT_FOUND,
 	    [VE_REFUSED_FULL] = RPC_FAILED,
 	    [VE_REFUSED_FAILED] = RPC_FAILED,
@@ -597,6 +598,7 @@ static void on_freeze(void *userdata, struct rpc_call *call, const void *body, s
 		return;
 	request.epoch = message.epoch;
 	request.limit_ms = (int64_t)message.max_freeze_ms;
+	request.hold = message.hold;
 	submit(userdata, call, &request, message.name);
 }
 
@@ -608,6 +610,7 @@ static void on_thaw(void *userdata, struct rpc_call *call, const void *body, siz
 	if (rpc_unpack(call, &message, msg_ved_thaw_unpack, body, size) < 0)
 		return;
 	request.epoch = message.epoch;
+	request.hold = message.hold;
 	submit(userdata, call, &request, message.name);
 }
 
@@ -620,6 +623,7 @@ static void on_dump(void *userdata, struct rpc_call *call, const void *body, siz
 		return;
 	request.epoch = message.epoch;
 	request.kill = message.kill;
+	request.hold = message.hold;
 	path_set(request.image_dir, "%s", message.image_dir);
 	submit(userdata, call, &request, message.name);
 }

@@ -191,6 +191,46 @@ static void a_frozen_ve_is_thawed_when_its_time_is_over(void)
 	check_int(actions.item[0].frozen_ms, 1000);
 }
 
+static void ask_hold(enum ve_op op, uint64_t hold)
+{
+	struct ve_request request = {.op = op, .name = "a", .epoch = 1, .token = 1, .hold = hold};
+
+	step(&(struct ve_event){.type = VE_EVENT_REQUEST, .request = &request});
+}
+
+static void nobody_ends_or_takes_over_a_freeze_that_stands_for_another(void)
+{
+	running(1);
+	ask_hold(VE_FREEZE, 7);
+	done(0, FOUND_FROZEN);
+	ask_hold(VE_THAW, 6);
+	check_str(trace, "refuse: it stands for somebody else");
+	ask_hold(VE_FREEZE, 8);
+	check_str(trace, "refuse: it stands for somebody else");
+	ask_hold(VE_DUMP, 8);
+	check_str(trace, "refuse: it stands for somebody else");
+	ask_hold(VE_THAW, 7);
+	check_str(trace, "run thaw");
+}
+
+static void a_dump_for_a_freeze_that_is_over_is_refused(void)
+{
+	running(1);
+	ask_hold(VE_FREEZE, 7);
+	done(0, FOUND_FROZEN);
+	timeout();
+	done(0, FOUND_RUNNING);
+	ask_hold(VE_DUMP, 7);
+	check_str(trace, "refuse: it has run on since it was frozen");
+	ask_hold(VE_FREEZE, 8);
+	done(0, FOUND_FROZEN);
+	ask_hold(VE_DUMP, 8);
+	check_str(trace, "run dump");
+	done(0, FOUND_FROZEN);
+	ask_hold(VE_DUMP, 8);
+	check_str(trace, "run dump");
+}
+
 static void a_freeze_is_never_longer_than_configured(void)
 {
 	running(1);
@@ -412,6 +452,8 @@ int main(void)
 	    TEST(one_thing_at_a_time_but_the_end_may_queue),
 	    TEST(a_frozen_ve_is_thawed_when_its_time_is_over),
 	    TEST(a_freeze_is_never_longer_than_configured),
+	    TEST(nobody_ends_or_takes_over_a_freeze_that_stands_for_another),
+	    TEST(a_dump_for_a_freeze_that_is_over_is_refused),
 	    TEST(a_dump_is_not_torn_by_the_thaw_that_is_due),
 	    TEST(a_dump_whose_worker_died_leaves_a_running_ve),
 	    TEST(a_thaw_that_fails_is_tried_again_but_not_at_once),

@@ -62,6 +62,7 @@ struct ve {
 	struct ve_request pending;
 
 	bool was_frozen; /* dump: what it found */
+	uint64_t hold;   /* frozen, and dumped while frozen: for whom */
 	struct mono frozen_since;
 	struct mono thaw_by;
 	unsigned clear_failures; /* of clearing away a dead one: each waits longer */
@@ -267,6 +268,23 @@ static bool is_present(const struct ve *ve)
 	return ve->state == VE_RUNNING || ve->state == VE_FROZEN;
 }
 
+/* Does the freeze that the request is about belong to somebody else, or no longer exist? */
+static bool is_held_from(const struct ve *ve, const struct ve_request *request)
+{
+	bool frozen = ve->state == VE_FROZEN;
+
+	switch (request->op) {
+	case VE_FREEZE:
+		return frozen && ve->hold && ve->hold != request->hold;
+	case VE_THAW:
+		return frozen && ve->hold && request->hold && ve->hold != request->hold;
+	case VE_DUMP:
+		return request->hold && (!frozen || ve->hold != request->hold);
+	default:
+		return false;
+	}
+}
+
 /* Of a VE that is idle, and of its own epoch. */
 static void admit(const struct ve_table *table, struct ve *ve, const struct ve_request *request,
     struct mono now, struct ve_actions *actions)
@@ -301,7 +319,11 @@ static void admit(const struct ve_table *table, struct ve *ve, const struct ve_r
 	case VE_RECOVER:
 		break;
 	}
-	if (is_present(ve))
+	if (is_present(ve) && is_held_from(ve, request))
+		refuse(actions, request, VE_REFUSED_HELD,
+		    ve->state == VE_FROZEN ? "it stands for somebody else"
+					   : "it has run on since it was frozen");
+	else if (is_present(ve))
 		run(ve, &job, VE_THAW_ASKED, now, actions);
 	else
 		refuse(actions, request, VE_REFUSED_NOT_HERE, "it is not here");
@@ -401,8 +423,10 @@ static void settle(struct ve *ve, const struct ve_sight *sight, struct mono now)
 		move(ve, VE_DEAD);
 		break;
 	}
-	if (ve->state != VE_FROZEN)
+	if (ve->state != VE_FROZEN) {
 		ve->thaw_by = MONO_NEVER;
+		ve->hold = 0;
+	}
 }
 
 /* Events of a job that did what it was to do. */
@@ -419,6 +443,7 @@ static void tell_done(struct ve *ve, struct mono now, struct ve_actions *actions
 		tell(actions, ve, TOLD_STOPPED, ve->job_reason);
 		break;
 	case VE_FREEZE:
+		ve->hold = ve->job.hold;
 		if (!ve->was_frozen)
 			tell(actions, ve, TOLD_FROZEN, 0);
 		break;

@@ -8,6 +8,10 @@
  * Epochs decide between copies of one VE on different nodes: a request of a lower epoch than the last one seen here is
  * refused, one of a higher epoch ends the present copy, silently, before anything else.
  *
+ * Who freezes a VE may give his freeze a name (hold).  Then nobody else can end it by a thaw that comes late, and a dump
+ * that asks for it is refused when the VE has run on since: a checkpoint of several VEs depends on that.  The name is not
+ * on disk: a restarted ved knows nobody's freeze, so it dumps for none and thaws for all.
+ *
  * A frozen VE has a deadline at which it is thawed, whoever froze it is alive or not.  A dump under way is not torn (criu
  * has its hands in the tasks); the deadline is kept as soon as it ends.
  */
@@ -51,6 +55,7 @@ struct ve_request {
 	char gateway[VE_ADDRESS];
 	int64_t limit_ms; /* stop: grace, below 0: silently. freeze: at most; 0: as configured */
 	bool kill;        /* dump */
+	uint64_t hold;    /* freeze, thaw, dump: for whom it stands; 0: for anybody */
 };
 
 /* What the engine's record says. */
@@ -88,7 +93,8 @@ enum ve_refusal {
 	VE_REFUSED_STALE,
 	VE_REFUSED_NOT_HERE,
 	VE_REFUSED_FULL,
-	VE_REFUSED_FAILED
+	VE_REFUSED_FAILED,
+	VE_REFUSED_HELD
 };
 enum ve_thaw_reason { VE_THAW_ASKED, VE_THAW_TIMEOUT, VE_THAW_FAILED };
 enum ve_stop_reason { VE_STOP_ASKED, VE_STOP_SUPERSEDED, VE_STOP_MOVED };
