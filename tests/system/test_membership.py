@@ -80,7 +80,7 @@ class Membership(unittest.TestCase):
     def tearDown(self):
         for watcher in self.watchers.values():
             watcher.caller.close()
-        bugs = self.log_lines("gossipd: bug:")
+        bugs = self.log_lines("gossipd: BUG")
         self.cluster.down()
         shutil.rmtree(self.directory, ignore_errors=True)
         self.assertEqual(bugs, [])
