@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <linux/if_packet.h>
 #include <net/if.h>
 #include <net/if_arp.h>
 #include <netinet/icmp6.h>
@@ -12,22 +11,7 @@
 #include <sys/socket.h>
 
 #include "ved/files.h"
-
-static int send_frame(const char *interface, unsigned short type, const unsigned char to[6],
-    const void *data, size_t size)
-{
-	_cleanup_fd_ int sock = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_ll where = {.sll_family = AF_PACKET,
-	    .sll_protocol = htons(type),
-	    .sll_halen = ETH_ALEN,
-	    .sll_ifindex = (int)if_nametoindex(interface)};
-
-	if (sock < 0)
-		return -errno;
-	memcpy(where.sll_addr, to, ETH_ALEN);
-	return sendto(sock, data, size, 0, (struct sockaddr *)&where, sizeof(where)) < 0 ? -errno
-											 : 0;
-}
+#include "ved/packet.h"
 
 static int announce_ipv4(
     const char *interface, const unsigned char ip[4], const unsigned char mac[6])
@@ -43,12 +27,12 @@ static int announce_ipv4(
 	memcpy(arp.arp_sha, mac, 6);
 	memcpy(arp.arp_spa, ip, 4);
 	memcpy(arp.arp_tpa, ip, 4);
-	rc = send_frame(interface, ETHERTYPE_ARP, everyone, &arp, sizeof(arp));
+	rc = packet_send(interface, ETHERTYPE_ARP, everyone, &arp, sizeof(arp));
 	if (rc < 0)
 		return rc;
 	arp.ea_hdr.ar_op = htons(ARPOP_REPLY);
 	memcpy(arp.arp_tha, mac, 6);
-	return send_frame(interface, ETHERTYPE_ARP, everyone, &arp, sizeof(arp));
+	return packet_send(interface, ETHERTYPE_ARP, everyone, &arp, sizeof(arp));
 }
 
 struct advertisement {
@@ -98,7 +82,7 @@ static int announce_ipv6(
 	message.body.nd_na_hdr.icmp6_data32[0] = ND_NA_FLAG_OVERRIDE;
 	memcpy(message.mac, mac, 6);
 	message.body.nd_na_hdr.icmp6_cksum = checksum(&message);
-	return send_frame(interface, ETHERTYPE_IPV6, all_nodes, &message, sizeof(message));
+	return packet_send(interface, ETHERTYPE_IPV6, all_nodes, &message, sizeof(message));
 }
 
 int announce_address(const char *interface, const char *address, const unsigned char mac[6])

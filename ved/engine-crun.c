@@ -32,6 +32,7 @@ enum {
 	KILL_TIMEOUT_MS = 5000,
 	TERM_POLL_MS = 20,
 	OUTPUT_BYTES = 64 * 1024,
+	LAST_REQUESTS_US = 2000, /* some round trips of a local network */
 };
 
 /* All the parts of one VE, found by its name. */
@@ -367,27 +368,57 @@ static int load_parts(const struct engine_config *config, const char *name,
 	return record->alive ? 0 : engine_refuse(error, -ESRCH, "%s has ended", name);
 }
 
+static int hold_record(const struct engine_config *config, struct ve_record *record, int64_t max_ms)
+{
+	record->state = RECORD_FROZEN;
+	record->thaw_by_ms = clock_us(CLOCK_BOOTTIME) / 1000 + max_ms;
+	return record_save(config, record);
+}
+
 /* The record says "frozen" before it is, and "running" after it runs: a crash between leaves a VE that will be thawed. */
 static int hold(const struct engine_config *config, struct ve_record *record,
     const struct parts *parts, int64_t max_ms, struct engine_error *error)
 {
-	int rc;
+	int rc = hold_record(config, record, max_ms);
 
-	record->state = RECORD_FROZEN;
-	record->thaw_by_ms = clock_us(CLOCK_BOOTTIME) / 1000 + max_ms;
-	rc = record_save(config, record);
 	if (rc == 0)
 		rc = net_gate(&parts->net, GATE_HOLD);
 	if (rc == 0)
 		rc = cgroup_freeze(&parts->cgroup, FREEZE_TIMEOUT_MS);
+	if (rc == 0)
+		rc = net_mute(&parts->net, true);
+	return rc < 0 ? engine_fail(error, rc, "freeze %s", record->spec.name) : 0;
+}
+
+/*
+ * The same for a VE that is to go on elsewhere: what waits at the gate would be lost, and come again only after a
+ * retransmission timeout.  So the gate stays open a little longer: requests that answer the last replies are still taken
+ * by the VE's kernel, and travel in the image.
+ */
+static int hold_for_move(const struct engine_config *config, struct ve_record *record,
+    const struct parts *parts, int64_t max_ms, struct engine_error *error)
+{
+	int rc = hold_record(config, record, max_ms);
+
+	if (rc == 0)
+		rc = cgroup_freeze(&parts->cgroup, FREEZE_TIMEOUT_MS);
+	if (rc == 0) {
+		usleep(LAST_REQUESTS_US);
+		rc = net_gate(&parts->net, GATE_HOLD);
+	}
+	if (rc == 0)
+		rc = net_mute(&parts->net, true);
 	return rc < 0 ? engine_fail(error, rc, "freeze %s", record->spec.name) : 0;
 }
 
 static int release(const struct engine_config *config, struct ve_record *record,
     const struct parts *parts, struct engine_error *error)
 {
-	int rc = cgroup_thaw(&parts->cgroup), next = net_gate(&parts->net, GATE_PASS);
+	int rc = net_mute(&parts->net, false), next = cgroup_thaw(&parts->cgroup);
 
+	if (rc == 0)
+		rc = next;
+	next = net_gate(&parts->net, GATE_PASS);
 	if (rc == 0)
 		rc = next;
 	if (rc == 0) {
@@ -458,7 +489,7 @@ static int describe_image(const struct engine_config *config, const struct ve_sp
     const char *image_dir, struct engine_error *error)
 {
 	struct image_info info = {.spec = *spec, .version = IMAGE_VERSION};
-	int rc = criu_version(config->criu, error);
+	int rc = config->criu_version ? config->criu_version : criu_version(config->criu, error);
 
 	if (rc < 0)
 		return rc;
@@ -518,7 +549,9 @@ static int crun_dump(const struct engine_config *config, const char *name, const
 	rc = dir_make(image_dir, 02770);
 	if (rc < 0)
 		return engine_fail(error, rc, "make %s", image_dir);
-	if (!was_frozen)
+	if (!was_frozen && options->kill)
+		rc = hold_for_move(config, &record, &parts, WHILE_DUMPING_MS, error);
+	else if (!was_frozen)
 		rc = hold(config, &record, &parts, WHILE_DUMPING_MS, error);
 	times->freeze_us = clock_us(CLOCK_MONOTONIC) - begin;
 	if (rc == 0)
@@ -626,7 +659,7 @@ static int crun_check(const struct engine_config *config, struct engine_error *e
 		return engine_refuse(error, -ENOTSUP,
 		    "%s is version %d.%d.%d; 4.1 or newer is needed", config->criu, rc / 10000,
 		    rc / 100 % 100, rc % 100);
-	return 0;
+	return rc;
 }
 
 const struct engine engine_crun = {

@@ -28,7 +28,8 @@ struct engine_config {
 	    [IFNAMSIZ]; /* bridge of this node that VEs are attached to; empty: VEs have a loopback only */
 	char criu[VE_PATH]; /* programs */
 	char crun[VE_PATH];
-	gid_t group; /* who may read the images: group depsys; (gid_t)-1: root only */
+	int criu_version; /* as check() answered; 0: asked when it is needed */
+	gid_t group;      /* who may read the images: group depsys; (gid_t)-1: root only */
 };
 
 /* What a VE is, independent of where it runs. */
@@ -104,7 +105,7 @@ struct engine {
 	/* Calls each() for each VE with a record, until it returns other than 0; that is then the answer. */
 	int (*scan)(const struct engine_config *config,
 	    int (*each)(const struct ve_record *record, void *data), void *data);
-	/* Does the engine work here: programs there, new enough, with what is needed? */
+	/* Does the engine work here: programs there, new enough, with what is needed? A positive number: criu's version. */
 	int (*check)(const struct engine_config *config, struct engine_error *error);
 };
 

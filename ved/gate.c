@@ -1,16 +1,14 @@
 #include "ved/gate.h"
 
 #include <errno.h>
-#include <linux/if_ether.h>
-#include <linux/if_packet.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "ved/files.h"
+#include "ved/packet.h"
 
 enum {
 	QUEUE_BYTES = 4 << 20,      /* what may wait */
@@ -94,22 +92,13 @@ static int ask(struct request *request)
 }
 
 /* A changed queue moves with the next packet: one that nobody listens to. */
-static int kick(int index)
+static int kick(const char *interface)
 {
-	_cleanup_fd_ int sock = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_ll to = {.sll_family = AF_PACKET,
-	    .sll_protocol = htons(FRAME_KICK),
-	    .sll_ifindex = index,
-	    .sll_halen = ETH_ALEN,
-	    .sll_addr = {0x02, 0xde, 0, 0, 0, 0}};
+	static const unsigned char nobody[6] = {0x02, 0xde, 0, 0, 0, 0};
 	static const char nothing[46];
+	int rc = packet_send(interface, FRAME_KICK, nobody, nothing, sizeof(nothing));
 
-	if (sock < 0)
-		return -errno;
-	if (sendto(sock, nothing, sizeof(nothing), 0, (struct sockaddr *)&to, sizeof(to)) < 0 &&
-	    errno != ENETDOWN)
-		return -errno;
-	return 0;
+	return rc == -ENETDOWN ? 0 : rc;
 }
 
 int gate_install(const char *interface, bool hold)
@@ -123,10 +112,24 @@ int gate_install(const char *interface, bool hold)
 	return ask(&request);
 }
 
+int gate_remove(const char *interface)
+{
+	struct request request = {
+	    .header = {.nlmsg_len = NLMSG_LENGTH(sizeof(request.tc)),
+		.nlmsg_type = RTM_DELQDISC,
+		.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+	    .tc = {.tcm_family = AF_UNSPEC,
+		.tcm_ifindex = (int)if_nametoindex(interface),
+		.tcm_parent = TC_H_ROOT},
+	};
+	int rc = request.tc.tcm_ifindex ? ask(&request) : -ENODEV;
+
+	return rc == -ENOENT || rc == -EINVAL ? 0 : rc;
+}
+
 int gate_set(const char *interface, bool hold)
 {
-	int index = (int)if_nametoindex(interface);
 	int rc = gate_install(interface, hold);
 
-	return rc < 0 || hold ? rc : kick(index);
+	return rc < 0 || hold ? rc : kick(interface);
 }

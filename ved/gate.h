@@ -13,6 +13,8 @@
 
 /* Puts the queue on an interface of this network namespace. */
 int gate_install(const char *interface, bool hold);
+/* Takes it away, with what it held; 0 when there is none. */
+int gate_remove(const char *interface);
 /* Holds or passes; on passing what was held leaves at once, in order. */
 int gate_set(const char *interface, bool hold);
 

@@ -113,6 +113,29 @@ static int make_namespace(const char *path)
 	return rc;
 }
 
+/* Goes into the VE's namespace; the way home, to be handed to leave(), or a negative errno. */
+static int enter(const struct net *net)
+{
+	_cleanup_fd_ int netns = open(net->netns, O_RDONLY | O_CLOEXEC);
+	int home, rc = 0;
+
+	if (netns < 0)
+		return -errno;
+	home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (home < 0 || setns(netns, CLONE_NEWNET) < 0)
+		rc = -errno;
+	if (rc < 0)
+		fd_close(&home);
+	return rc < 0 ? rc : home;
+}
+
+static void leave(int home)
+{
+	if (setns(home, CLONE_NEWNET) < 0)
+		abort(); /* nowhere to go on from */
+	fd_close(&home);
+}
+
 static int set_up(struct nl_sock *sock, int index)
 {
 	struct rtnl_link *old = rtnl_link_alloc(), *new = rtnl_link_alloc();
@@ -230,20 +253,6 @@ static int configure_inside(const struct ve_spec *spec)
 	return rc;
 }
 
-/* Runs in the VE's namespace and comes back. */
-static int configure(int netns, const struct ve_spec *spec)
-{
-	_cleanup_fd_ int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	int rc;
-
-	if (home < 0 || setns(netns, CLONE_NEWNET) < 0)
-		return -NLE_NOACCESS;
-	rc = configure_inside(spec);
-	if (setns(home, CLONE_NEWNET) < 0)
-		abort();
-	return rc;
-}
-
 static int join_bridge(const struct net *net, const struct engine_config *config,
     const struct ve_spec *spec, int netns, enum net_gate gate, struct engine_error *error)
 {
@@ -273,6 +282,19 @@ static int join_bridge(const struct net *net, const struct engine_config *config
 		      : 0;
 }
 
+static int configure(const struct net *net, const struct ve_spec *spec, struct engine_error *error)
+{
+	int home = enter(net), rc;
+
+	if (home < 0)
+		return engine_fail(error, home, "enter %s", net->netns);
+	rc = configure_inside(spec);
+	leave(home);
+	return rc < 0 ? engine_refuse(error, from_nl(rc), "set address %s: %s", spec->address,
+			    nl_geterror(rc))
+		      : 0;
+}
+
 int net_make(const struct net *net, const struct engine_config *config, const struct ve_spec *spec,
     enum net_gate gate, struct engine_error *error)
 {
@@ -286,40 +308,45 @@ int net_make(const struct net *net, const struct engine_config *config, const st
 		return engine_fail(error, -errno, "open %s", net->netns);
 	if (spec->address[0])
 		rc = join_bridge(net, config, spec, netns, gate, error);
-	if (rc < 0)
-		return rc;
-	rc = configure(netns, spec);
-	return rc < 0 ? engine_refuse(error, from_nl(rc), "set address %s: %s", spec->address,
-			    nl_geterror(rc))
-		      : 0;
+	return rc < 0 ? rc : configure(net, spec, error);
 }
 
 int net_gate(const struct net *net, enum net_gate gate)
 {
-	int rc;
+	if (if_nametoindex(net->host) == 0)
+		return 0;
+	return gate_set(net->host, gate == GATE_HOLD);
+}
+
+int net_mute(const struct net *net, bool mute)
+{
+	int home, rc;
 
 	if (if_nametoindex(net->host) == 0)
 		return 0;
-	rc = gate_set(net->host, gate == GATE_HOLD);
+	home = enter(net);
+	if (home < 0)
+		return home;
+	rc = mute ? gate_install(INSIDE, true) : gate_remove(INSIDE);
+	leave(home);
 	return rc;
 }
 
 int net_announce(const struct net *net, const struct ve_spec *spec)
 {
-	_cleanup_fd_ int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	_cleanup_fd_ int netns = open(net->netns, O_RDONLY | O_CLOEXEC);
 	unsigned char mac[6];
-	int rc;
+	int home, rc;
 
 	if (!spec->address[0])
 		return 0;
-	if (home < 0 || netns < 0 || net_hardware_address(spec->address, mac) < 0)
-		return -EINVAL;
-	if (setns(netns, CLONE_NEWNET) < 0)
-		return -errno;
+	rc = net_hardware_address(spec->address, mac);
+	if (rc < 0)
+		return rc;
+	home = enter(net);
+	if (home < 0)
+		return home;
 	rc = announce_address(INSIDE, spec->address, mac);
-	if (setns(home, CLONE_NEWNET) < 0)
-		abort();
+	leave(home);
 	return rc;
 }
 

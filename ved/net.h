@@ -30,6 +30,13 @@ int net_make(const struct net *net, const struct engine_config *config, const st
     enum net_gate gate, struct engine_error *error);
 /* 0 also for a VE without a network. */
 int net_gate(const struct net *net, enum net_gate gate);
+/*
+ * Of a frozen VE: nothing that its kernel still sends (late acknowledgements, probes) leaves it; what was kept back is
+ * dropped when it may speak again.  A packet sent after the instant that an image holds carries a later TCP timestamp than
+ * the first ones after a restore, and peers would take those for old duplicates (PAWS, RFC 7323, 5) until time has caught
+ * up: a second and more.
+ */
+int net_mute(const struct net *net, bool mute);
 /* Says on the bridge where the VE's address now is. */
 int net_announce(const struct net *net, const struct ve_spec *spec);
 /* Takes the pair away first (nothing leaves the VE any more), then the namespace; 0 when there is none. */

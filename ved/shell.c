@@ -286,6 +286,7 @@ static void describe_job(
 	path_set(job->bridge, "%s", engine->bridge);
 	path_set(job->criu, "%s", engine->criu);
 	path_set(job->crun, "%s", engine->crun);
+	job->criu_version = (uint64_t)engine->criu_version;
 }
 
 static void job_ended(struct shell *shell, const char *name, const struct msg_ved_job_done *done)
@@ -733,6 +734,7 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct ved_settin
 		shell_free(shell);
 		return rc;
 	}
+	shell->engine.criu_version = rc;
 	set_stats(shell);
 	*out = shell;
 	return 0;

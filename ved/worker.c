@@ -19,6 +19,7 @@ enum { JOB_BYTES = 64 * 1024 };
 static void configure(struct engine_config *config, const struct msg_ved_job *job)
 {
 	config->group = job->gid < 0 ? (gid_t)-1 : (gid_t)job->gid;
+	config->criu_version = (int)job->criu_version;
 	path_set(config->run, "%s", job->run);
 	path_set(config->state, "%s", job->state);
 	path_set(config->cgroup, "%s", job->cgroup);
