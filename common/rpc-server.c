@@ -86,7 +86,7 @@ static struct rpc_call *call_new(
     struct listener *listener, const struct zframes *frames, const struct msg_rpc_request *header)
 {
 	struct rpc_server *server = listener->server;
-	const char *peer = listener->remote ? zframe_peer(frames, 0) : NULL;
+	const char *peer = listener->remote ? zframe_peer(frames, 1) : NULL;
 	struct rpc_call *call = server->n_calls < CALLS_MAX ? calloc(1, sizeof(*call)) : NULL;
 
 	if (!call)

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -60,7 +61,7 @@ static int copy_file(int from_dir, const char *name, int to_dir)
 	to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
 	if (to < 0)
 		r = -errno;
-	while (r == 0 && (size = copy_file_range(from, NULL, to, NULL, 1 << 30, 0)) != 0)
+	while (r == 0 && (size = sendfile(to, from, NULL, 1 << 30)) != 0)
 		if (size < 0)
 			r = -errno;
 	if (r == 0 && fchmod(to, 0640) < 0)
