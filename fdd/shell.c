@@ -117,7 +117,8 @@ static void carry_out(struct shell *shell, const struct fdd_action *action)
 {
 	switch (action->type) {
 	case FDD_PERSIST:
-		(void)number_file_write(shell->store, action->incarnation); /* says itself what failed */
+		(void)number_file_write(
+		    shell->store, action->incarnation); /* says itself what failed */
 		break;
 	case FDD_SEND_HEARTBEAT:
 		send_heartbeat(shell, action->send.to, &action->send.beat);

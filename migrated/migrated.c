@@ -33,7 +33,8 @@ void copy_text(char *to, size_t size, const char *from)
 	snprintf(to, size, "%s", from);
 }
 
-struct migrated_action *action_add(struct migrated_actions *actions, enum migrated_action_kind kind, const char *name)
+struct migrated_action *action_add(
+    struct migrated_actions *actions, enum migrated_action_kind kind, const char *name)
 {
 	struct migrated_action *action = &actions->list[actions->count];
 
@@ -98,7 +99,8 @@ static void act(struct migrated *migrated, struct migrated_actions *actions)
 		keep_all(migrated, actions);
 }
 
-static void take_facts(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
+static void take_facts(
+    struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
 	migrated->reading = false;
 	if (event->ok && event->revision >= migrated->revision) {
@@ -114,14 +116,17 @@ static void take_facts(struct migrated *migrated, const struct migrated_event *e
 	}
 }
 
-static void take_locals(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
+static void take_locals(
+    struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
 	migrated->listing = false;
 	migrated->have_locals = event->ok;
 	migrated->n_locals = 0;
 	if (event->ok) {
-		migrated->n_locals = event->count < MIGRATED_VES_MAX ? event->count : MIGRATED_VES_MAX;
-		memcpy(migrated->locals, event->locals, migrated->n_locals * sizeof(migrated->locals[0]));
+		migrated->n_locals =
+		    event->count < MIGRATED_VES_MAX ? event->count : MIGRATED_VES_MAX;
+		memcpy(migrated->locals, event->locals,
+		    migrated->n_locals * sizeof(migrated->locals[0]));
 	}
 	if (migrated->list_again) {
 		migrated->list_again = false;
@@ -135,7 +140,8 @@ static void take_nodes(struct migrated *migrated, const struct migrated_event *e
 	memcpy(migrated->nodes, event->nodes, migrated->n_nodes * sizeof(migrated->nodes[0]));
 }
 
-static void take_coord(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
+static void take_coord(
+    struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
 	if (migrated->mine == event->mine)
 		return;
@@ -148,14 +154,16 @@ static void take_coord(struct migrated *migrated, const struct migrated_event *e
 		ask_refuse_all(migrated, actions);
 }
 
-static void take_written(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
+static void take_written(
+    struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
 	if (!ask_written(migrated, event, actions))
 		place_written(migrated, event);
 	read_facts(migrated, actions);
 }
 
-void migrated_step(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
+void migrated_step(
+    struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
 	assert(migrated->started == (event->kind != MIGRATED_START));
 	migrated->now = event->now;

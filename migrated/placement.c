@@ -57,7 +57,8 @@ static bool is_set_aside(const struct msg_migrated_ve_fact *fact, uint64_t ckpt)
 	return false;
 }
 
-const struct migrated_ckpt *usable_ckpt(const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact)
+const struct migrated_ckpt *usable_ckpt(
+    const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact)
 {
 	for (size_t i = ve->n_ckpts; i-- > 0;)
 		if (!is_set_aside(fact, ve->ckpts[i].id))
@@ -79,12 +80,13 @@ static unsigned count_ves(const struct migrated *migrated, const char *node)
 
 	for (size_t i = 0; i < migrated->n_ves; i++)
 		count += migrated->ves[i].fact.want == MSG_MIGRATED_WANT_RUN &&
-		    strcmp(migrated->ves[i].fact.node, node) == 0;
+			 strcmp(migrated->ves[i].fact.node, node) == 0;
 	return count;
 }
 
 /* Images first (no transfer), then the fewest VEs, then the name, so that all coordinators choose alike. */
-static bool is_better(const struct migrated *migrated, const struct migrated_ckpt *ckpt, const char *a, const char *b)
+static bool is_better(
+    const struct migrated *migrated, const struct migrated_ckpt *ckpt, const char *a, const char *b)
 {
 	bool holds_a = holds_replica(ckpt, a), holds_b = holds_replica(ckpt, b);
 	unsigned count_a = count_ves(migrated, a), count_b = count_ves(migrated, b);
@@ -96,7 +98,8 @@ static bool is_better(const struct migrated *migrated, const struct migrated_ckp
 	return strcmp(a, b) < 0;
 }
 
-const char *choose_node(const struct migrated *migrated, const struct migrated_ckpt *ckpt, const char *not)
+const char *choose_node(
+    const struct migrated *migrated, const struct migrated_ckpt *ckpt, const char * not )
 {
 	const char *best = "", *last = "";
 
@@ -105,7 +108,7 @@ const char *choose_node(const struct migrated *migrated, const struct migrated_c
 
 		if (!node->alive)
 			continue;
-		if (strcmp(node->name, not) == 0)
+		if (strcmp(node->name, not ) == 0)
 			last = node->name;
 		else if (!*best || is_better(migrated, ckpt, node->name, best))
 			best = node->name;
@@ -113,7 +116,8 @@ const char *choose_node(const struct migrated *migrated, const struct migrated_c
 	return *best ? best : last;
 }
 
-void next_fact(struct msg_migrated_ve_fact *fact, const struct migrated_ckpt *ckpt, const char *node)
+void next_fact(
+    struct msg_migrated_ve_fact *fact, const struct migrated_ckpt *ckpt, const char *node)
 {
 	fact->epoch++;
 	copy_text(fact->node, sizeof(fact->node), node);
@@ -145,12 +149,13 @@ static void set_aside(struct msg_migrated_ve_fact *fact, uint64_t ckpt)
 	fact->has_set_aside = true;
 }
 
-static void decide_died(const struct migrated *migrated, const struct migrated_ve *ve, const struct place *place,
-    struct msg_migrated_ve_fact *fact)
+static void decide_died(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, struct msg_migrated_ve_fact *fact)
 {
 	const struct migrated_ckpt *ckpt = usable_ckpt(ve, fact);
 	uint32_t max = migrated->config.restarts_max;
-	bool steady = !mono_before(migrated->now, mono_add_ms(place->since, migrated->config.steady_ms));
+	bool steady =
+	    !mono_before(migrated->now, mono_add_ms(place->since, migrated->config.steady_ms));
 	const struct migrated_node *node = find_node(migrated, fact->node);
 	bool in_place;
 
@@ -161,13 +166,13 @@ static void decide_died(const struct migrated *migrated, const struct migrated_v
 		give_up(fact, "ended again and again", place->reason);
 		return;
 	}
-	snprintf(fact->reason, sizeof(fact->reason), "%s: %.200s", in_place ? "restart in place" : "restart elsewhere",
-	    place->reason);
+	snprintf(fact->reason, sizeof(fact->reason), "%s: %.200s",
+	    in_place ? "restart in place" : "restart elsewhere", place->reason);
 	next_fact(fact, ckpt, in_place ? node->name : choose_node(migrated, ckpt, fact->node));
 }
 
-static void decide_failed_start(const struct migrated *migrated, const struct migrated_ve *ve, const struct place *place,
-    struct msg_migrated_ve_fact *fact)
+static void decide_failed_start(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, struct msg_migrated_ve_fact *fact)
 {
 	const struct migrated_ckpt *ckpt;
 	bool cold = !fact->has_start_from;
@@ -186,12 +191,13 @@ static void decide_failed_start(const struct migrated *migrated, const struct mi
 		give_up(fact, "no checkpoint could be restored", place->reason);
 		return;
 	}
-	snprintf(fact->reason, sizeof(fact->reason), "%s failed on %.63s: %.140s", cold ? "start" : "restore", fact->node,
-	    place->reason);
+	snprintf(fact->reason, sizeof(fact->reason), "%s failed on %.63s: %.140s",
+	    cold ? "start" : "restore", fact->node, place->reason);
 	next_fact(fact, ckpt, choose_node(migrated, ckpt, fact->node));
 }
 
-static void decide_lost_node(const struct migrated *migrated, const struct migrated_ve *ve, struct msg_migrated_ve_fact *fact)
+static void decide_lost_node(const struct migrated *migrated, const struct migrated_ve *ve,
+    struct msg_migrated_ve_fact *fact)
 {
 	const struct migrated_ckpt *ckpt = usable_ckpt(ve, fact);
 
@@ -203,7 +209,8 @@ static void decide_lost_node(const struct migrated *migrated, const struct migra
 	next_fact(fact, ckpt, choose_node(migrated, ckpt, fact->node));
 }
 
-static bool has_lost_its_node(const struct migrated *migrated, const struct msg_migrated_ve_fact *fact)
+static bool has_lost_its_node(
+    const struct migrated *migrated, const struct msg_migrated_ve_fact *fact)
 {
 	const struct migrated_node *node = find_node(migrated, fact->node);
 
@@ -211,8 +218,8 @@ static bool has_lost_its_node(const struct migrated *migrated, const struct msg_
 }
 
 /* Fills fact with the next placement and returns true when there is something to do. */
-static bool decide(const struct migrated *migrated, const struct migrated_ve *ve, const struct place *place,
-    struct msg_migrated_ve_fact *fact)
+static bool decide(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, struct msg_migrated_ve_fact *fact)
 {
 	*fact = ve->fact;
 	if (ve->fact.want != MSG_MIGRATED_WANT_RUN)
@@ -231,7 +238,8 @@ static bool decide(const struct migrated *migrated, const struct migrated_ve *ve
 	return true;
 }
 
-static void place_one(struct migrated *migrated, const struct migrated_ve *ve, struct migrated_actions *actions)
+static void place_one(
+    struct migrated *migrated, const struct migrated_ve *ve, struct migrated_actions *actions)
 {
 	struct place *place = add_place(migrated, ve->fact.name);
 	struct migrated_action *action;
@@ -243,8 +251,8 @@ static void place_one(struct migrated *migrated, const struct migrated_ve *ve, s
 		place->epoch = ve->fact.epoch;
 		place->since = migrated->now;
 	}
-	if (place->writing || ask_is_pending(migrated, ve->fact.name) || mono_before(migrated->now, place->retry_at) ||
-	    actions->count == MIGRATED_ACTIONS_MAX)
+	if (place->writing || ask_is_pending(migrated, ve->fact.name) ||
+	    mono_before(migrated->now, place->retry_at) || actions->count == MIGRATED_ACTIONS_MAX)
 		return;
 	if (!decide(migrated, ve, place, &fact))
 		return;
@@ -263,7 +271,9 @@ void place_all(struct migrated *migrated, struct migrated_actions *actions)
 
 void place_report(struct migrated *migrated, const struct migrated_event *event)
 {
-	struct place *place = migrated->mine && find_ve(migrated, event->name) ? add_place(migrated, event->name) : NULL;
+	struct place *place = migrated->mine && find_ve(migrated, event->name)
+				  ? add_place(migrated, event->name)
+				  : NULL;
 
 	if (!place)
 		return;

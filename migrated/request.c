@@ -8,8 +8,8 @@
 #include "common/rpc.h"
 #include "migrated/core.h"
 
-static void answer(const struct migrated_request *request, enum rpc_status status, const char *reason,
-    const struct msg_migrated_ve_fact *fact, struct migrated_actions *actions)
+static void answer(const struct migrated_request *request, enum rpc_status status,
+    const char *reason, const struct msg_migrated_ve_fact *fact, struct migrated_actions *actions)
 {
 	struct migrated_action *action = action_add(actions, MIGRATED_ANSWER, request->name);
 
@@ -25,8 +25,9 @@ static void drop(struct migrated *migrated, size_t i)
 	migrated->pending[i] = migrated->pending[--migrated->n_pending];
 }
 
-static enum rpc_status want_new(const struct migrated *migrated, const struct migrated_request *request,
-    struct msg_migrated_ve_fact *fact, char *why, size_t size)
+static enum rpc_status want_new(const struct migrated *migrated,
+    const struct migrated_request *request, struct msg_migrated_ve_fact *fact, char *why,
+    size_t size)
 {
 	const struct migrated_node *node = find_node(migrated, request->fact.node);
 
@@ -40,11 +41,13 @@ static enum rpc_status want_new(const struct migrated *migrated, const struct mi
 	}
 	for (size_t i = 0; i < migrated->n_ves && *request->fact.address; i++)
 		if (strcmp(migrated->ves[i].fact.address, request->fact.address) == 0) {
-			snprintf(why, size, "VE %s has the address %s", migrated->ves[i].fact.name, request->fact.address);
+			snprintf(why, size, "VE %s has the address %s", migrated->ves[i].fact.name,
+			    request->fact.address);
 			return RPC_FAILED;
 		}
 	if (*request->fact.node && (!node || !node->alive)) {
-		snprintf(why, size, node ? "node %s is not alive" : "there is no node %s", request->fact.node);
+		snprintf(why, size, node ? "node %s is not alive" : "there is no node %s",
+		    request->fact.node);
 		return node ? RPC_FAILED : RPC_NOT_FOUND;
 	}
 	*fact = request->fact;
@@ -70,20 +73,24 @@ static const struct migrated_ckpt *find_ckpt(const struct migrated_ve *ve, uint6
 }
 
 static enum rpc_status want_restored(const struct migrated *migrated, const struct migrated_ve *ve,
-    const struct migrated_request *request, struct msg_migrated_ve_fact *fact, char *why, size_t size)
+    const struct migrated_request *request, struct msg_migrated_ve_fact *fact, char *why,
+    size_t size)
 {
-	const struct migrated_ckpt *ckpt = request->ckpt ? find_ckpt(ve, request->ckpt) : usable_ckpt(ve, fact);
+	const struct migrated_ckpt *ckpt =
+	    request->ckpt ? find_ckpt(ve, request->ckpt) : usable_ckpt(ve, fact);
 	const struct migrated_node *node = find_node(migrated, fact->node);
 
 	if (request->ckpt && !ckpt) {
-		snprintf(why, size, "%s has no checkpoint %llu", request->name, (unsigned long long)request->ckpt);
+		snprintf(why, size, "%s has no checkpoint %llu", request->name,
+		    (unsigned long long)request->ckpt);
 		return RPC_NOT_FOUND;
 	}
 	fact->want = MSG_MIGRATED_WANT_RUN;
 	fact->restarts = fact->attempts = 0;
 	fact->set_aside.count = 0;
 	snprintf(fact->reason, sizeof(fact->reason), "restore on request");
-	next_fact(fact, ckpt, node && node->alive ? node->name : choose_node(migrated, ckpt, fact->node));
+	next_fact(
+	    fact, ckpt, node && node->alive ? node->name : choose_node(migrated, ckpt, fact->node));
 	if (!*fact->node) {
 		snprintf(why, size, "no node is alive that could run it");
 		return RPC_FAILED;
@@ -129,11 +136,14 @@ static bool is_done(const struct migrated *migrated, const struct pending *pendi
 		return false;
 	if (pending->request.ask == MIGRATED_ASK_RM)
 		return !ve;
-	return ve && ve->fact.epoch == pending->wanted.epoch && ve->fact.want == pending->wanted.want &&
-	    ve->fact.start_ckpt == pending->wanted.start_ckpt && strcmp(ve->fact.node, pending->wanted.node) == 0;
+	return ve && ve->fact.epoch == pending->wanted.epoch &&
+	       ve->fact.want == pending->wanted.want &&
+	       ve->fact.start_ckpt == pending->wanted.start_ckpt &&
+	       strcmp(ve->fact.node, pending->wanted.node) == 0;
 }
 
-static void write_wanted(const struct migrated *migrated, struct pending *pending, struct migrated_actions *actions)
+static void write_wanted(
+    const struct migrated *migrated, struct pending *pending, struct migrated_actions *actions)
 {
 	const struct migrated_ve *ve = find_ve(migrated, pending->request.name);
 	bool removes = pending->request.ask == MIGRATED_ASK_RM;
@@ -168,13 +178,16 @@ void ask_all(struct migrated *migrated, struct migrated_actions *actions)
 			continue;
 		}
 		if (status == RPC_OK)
-			copy_text(why, sizeof(why), "the facts changed each time it was tried, or metad did not answer");
-		answer(&pending->request, status == RPC_OK ? RPC_UNREACHABLE : status, why, NULL, actions);
+			copy_text(why, sizeof(why),
+			    "the facts changed each time it was tried, or metad did not answer");
+		answer(&pending->request, status == RPC_OK ? RPC_UNREACHABLE : status, why, NULL,
+		    actions);
 		drop(migrated, i);
 	}
 }
 
-void ask_take(struct migrated *migrated, const struct migrated_request *request, struct migrated_actions *actions)
+void ask_take(struct migrated *migrated, const struct migrated_request *request,
+    struct migrated_actions *actions)
 {
 	struct pending *pending;
 
@@ -188,7 +201,8 @@ void ask_take(struct migrated *migrated, const struct migrated_request *request,
 	}
 	for (size_t i = 0; i < migrated->n_pending; i++)
 		if (strcmp(migrated->pending[i].request.name, request->name) == 0) {
-			answer(request, RPC_FAILED, "another request for this VE is under way", NULL, actions);
+			answer(request, RPC_FAILED, "another request for this VE is under way",
+			    NULL, actions);
 			return;
 		}
 	pending = &migrated->pending[migrated->n_pending++];
@@ -196,7 +210,8 @@ void ask_take(struct migrated *migrated, const struct migrated_request *request,
 	pending->request = *request;
 }
 
-bool ask_written(struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
+bool ask_written(
+    struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
 	for (size_t i = 0; i < migrated->n_pending; i++) {
 		struct pending *pending = &migrated->pending[i];

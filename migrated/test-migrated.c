@@ -23,8 +23,8 @@ struct node {
 	bool up, ved_up;
 	struct migrated *core;
 	struct migrated_actions todo;
-	size_t done;              /* actions of todo carried out */
-	uint64_t journal;         /* epoch begun, on disk */
+	size_t done;      /* actions of todo carried out */
+	uint64_t journal; /* epoch begun, on disk */
 	struct copy copy;
 	struct migrated_event answer; /* one answer that waits to be delivered */
 	char answer_name[64];
@@ -45,7 +45,8 @@ static struct {
 	struct rng rng;
 } world;
 
-static const struct migrated_config config = {.scan_ms = 1000, .restarts_max = 3, .steady_ms = 60000, .retry_ms = 1000};
+static const struct migrated_config config = {
+    .scan_ms = 1000, .restarts_max = 3, .steady_ms = 60000, .retry_ms = 1000};
 
 static void step(struct node *node, struct migrated_event *event)
 {
@@ -69,7 +70,8 @@ static void tell_nodes(struct node *node)
 		nodes[i].alive = world.nodes[i].up;
 		nodes[i].dead = !world.nodes[i].up;
 	}
-	step(node, &(struct migrated_event){.kind = MIGRATED_NODES, .nodes = nodes, .count = NODES});
+	step(
+	    node, &(struct migrated_event){.kind = MIGRATED_NODES, .nodes = nodes, .count = NODES});
 }
 
 static void start_process(struct node *node)
@@ -83,9 +85,11 @@ static void start_process(struct node *node)
 	node->answer = (struct migrated_event){0};
 	check_int(migrated_new(&node->core, &own), 0);
 	snprintf(begun.name, sizeof(begun.name), "ve");
-	step(node, &(struct migrated_event){.kind = MIGRATED_START, .begun = &begun, .count = node->journal != 0});
+	step(node, &(struct migrated_event){
+		       .kind = MIGRATED_START, .begun = &begun, .count = node->journal != 0});
 	tell_nodes(node);
-	step(node, &(struct migrated_event){.kind = MIGRATED_COORD, .mine = node == &world.nodes[world.coordinator]});
+	step(node, &(struct migrated_event){
+		       .kind = MIGRATED_COORD, .mine = node == &world.nodes[world.coordinator]});
 }
 
 static void set_coordinator(size_t i)
@@ -93,7 +97,8 @@ static void set_coordinator(size_t i)
 	world.coordinator = i;
 	for (size_t k = 0; k < NODES; k++)
 		if (world.nodes[k].up)
-			step(&world.nodes[k], &(struct migrated_event){.kind = MIGRATED_COORD, .mine = k == i});
+			step(&world.nodes[k],
+			    &(struct migrated_event){.kind = MIGRATED_COORD, .mine = k == i});
 }
 
 static void kill_node(size_t i)
@@ -150,8 +155,11 @@ static void add_ckpt(uint64_t id, const char *replica)
 
 static void do_read(struct node *node)
 {
-	step(node, &(struct migrated_event){.kind = MIGRATED_FACTS, .ok = true, .revision = world.revision, .ves = &world.ve,
-	    .count = world.exists});
+	step(node, &(struct migrated_event){.kind = MIGRATED_FACTS,
+		       .ok = true,
+		       .revision = world.revision,
+		       .ves = &world.ve,
+		       .count = world.exists});
 }
 
 static void do_list(struct node *node)
@@ -159,13 +167,16 @@ static void do_list(struct node *node)
 	struct migrated_local local = {.epoch = node->copy.epoch, .running = node->copy.running};
 
 	snprintf(local.name, sizeof(local.name), "ve");
-	step(node, &(struct migrated_event){.kind = MIGRATED_LOCALS, .ok = node->ved_up, .locals = &local,
-	    .count = node->copy.present});
+	step(node, &(struct migrated_event){.kind = MIGRATED_LOCALS,
+		       .ok = node->ved_up,
+		       .locals = &local,
+		       .count = node->copy.present});
 }
 
 static void do_run(struct node *node, const struct migrated_action *action)
 {
-	struct migrated_event event = {.kind = MIGRATED_RAN, .name = "ve", .epoch = action->fact.epoch};
+	struct migrated_event event = {
+	    .kind = MIGRATED_RAN, .name = "ve", .epoch = action->fact.epoch};
 
 	check(node->journal == action->fact.epoch); /* durable before it is begun */
 	if (!node->ved_up) {
@@ -186,20 +197,23 @@ static void do_run(struct node *node, const struct migrated_action *action)
 
 static void do_write(struct node *node, const struct migrated_action *action)
 {
-	bool match = world.exists ? action->version == world.ve.version && action->cat_version == world.ve.cat_version
-	                          : action->version == 0;
+	bool match = world.exists ? action->version == world.ve.version &&
+					action->cat_version == world.ve.cat_version
+				  : action->version == 0;
 	bool mine = node == &world.nodes[world.coordinator];
 	bool lost = world.lose_writes && rng_chance(&world.rng, 0.3);
 
 	if (match && mine) {
-		check(!world.exists || action->kind == MIGRATED_REMOVE || action->fact.epoch > world.ve.fact.epoch);
+		check(!world.exists || action->kind == MIGRATED_REMOVE ||
+		      action->fact.epoch > world.ve.fact.epoch);
 		world.exists = action->kind == MIGRATED_WRITE;
 		world.ve.version = ++world.revision;
 		world.ve.fact = action->fact;
 		if (!world.exists)
 			memset(&world.ve, 0, sizeof(world.ve));
 	}
-	step(node, &(struct migrated_event){.kind = MIGRATED_WRITTEN, .name = "ve", .ok = match && mine && !lost});
+	step(node, &(struct migrated_event){
+		       .kind = MIGRATED_WRITTEN, .name = "ve", .ok = match && mine && !lost});
 }
 
 static void do_tell(const struct migrated_action *action)
@@ -207,8 +221,11 @@ static void do_tell(const struct migrated_action *action)
 	struct node *coordinator = &world.nodes[world.coordinator];
 
 	if (coordinator->up)
-		step(coordinator, &(struct migrated_event){.kind = MIGRATED_REPORT, .name = "ve", .epoch = action->epoch,
-		    .trouble = action->trouble, .reason = action->reason});
+		step(coordinator, &(struct migrated_event){.kind = MIGRATED_REPORT,
+				      .name = "ve",
+				      .epoch = action->epoch,
+				      .trouble = action->trouble,
+				      .reason = action->reason});
 }
 
 static bool do_one(struct node *node)
@@ -271,7 +288,8 @@ static void settle(void)
 		world.now = mono_add_ms(world.now, 1000);
 		for (size_t k = 0; k < NODES; k++)
 			if (world.nodes[k].up)
-				step(&world.nodes[k], &(struct migrated_event){.kind = MIGRATED_TIMEOUT});
+				step(&world.nodes[k],
+				    &(struct migrated_event){.kind = MIGRATED_TIMEOUT});
 	}
 }
 
@@ -298,7 +316,8 @@ static void ask(enum migrated_ask what, const char *node, uint64_t ckpt)
 
 	snprintf(request.name, sizeof(request.name), "ve");
 	snprintf(request.fact.node, sizeof(request.fact.node), "%s", node);
-	step(&world.nodes[world.coordinator], &(struct migrated_event){.kind = MIGRATED_ASKED, .request = &request});
+	step(&world.nodes[world.coordinator],
+	    &(struct migrated_event){.kind = MIGRATED_ASKED, .request = &request});
 	settle();
 }
 
@@ -317,7 +336,8 @@ static void run_on_n1(void)
 static void a_new_ve_runs_where_it_was_asked_for(void)
 {
 	run_on_n1();
-	check(world.nodes[0].copy.epoch > 10); /* above what an earlier VE of the name can have had */
+	check(
+	    world.nodes[0].copy.epoch > 10); /* above what an earlier VE of the name can have had */
 	ask(MIGRATED_ASK_RUN, "n1", 0);
 	check_int(world.last_status, RPC_FAILED);
 	check_str(world.last_reason, "there is a VE ve already");
@@ -510,7 +530,8 @@ static void search(uint64_t seed)
 	if (world.ve.fact.want == MSG_MIGRATED_WANT_FAILED)
 		return;
 	if (running() != 1 || runner()->copy.epoch != world.ve.fact.epoch)
-		printf("# seed %" PRIu64 ": test-migrated --seed %" PRIu64 " replays it\n", seed, seed);
+		printf("# seed %" PRIu64 ": test-migrated --seed %" PRIu64 " replays it\n", seed,
+		    seed);
 	check_int(running(), 1);
 	check_int(runner()->copy.epoch, world.ve.fact.epoch);
 	check_str(runner()->name, world.ve.fact.node);
