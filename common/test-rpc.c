@@ -1,7 +1,9 @@
 #include "common/rpc.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/buf.h"
@@ -211,6 +213,62 @@ static void junk_is_counted_and_harmless(void)
 	rpc_server_free(server);
 }
 
+static char asked_by[NODE_NAME_MAX + 1];
+
+static void on_who(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	const char *peer = rpc_call_peer(call);
+
+	(void)userdata;
+	snprintf(asked_by, sizeof(asked_by), "%s", peer ? peer : "");
+	rpc_reply(call, "test.who_reply", body, size);
+}
+
+static int free_port(void)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	socklen_t size = sizeof(address);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	check(fd >= 0 && bind(fd, (struct sockaddr *)&address, size) == 0);
+	check(getsockname(fd, (struct sockaddr *)&address, &size) == 0);
+	close(fd);
+	return ntohs(address.sin_port);
+}
+
+static void a_request_from_another_node_bears_its_name(void)
+{
+	static const struct rpc_method who[] = {{"test.who", on_who, false}, {0}};
+	struct node_keys server_keys, client_keys;
+	struct peers peers = {.count = 1, .peer = {{.name = "n2"}}};
+	struct zcontext *far = NULL, *near = NULL;
+	struct rpc_server *server = NULL;
+	struct rpc_client *client = NULL;
+	char tcp[64], error[64];
+
+	keys_generate(&server_keys);
+	keys_generate(&client_keys);
+	memcpy(peers.peer[0].public_key, client_keys.public_key, KEY_SIZE);
+	zsock_tcp_endpoint(tcp, sizeof(tcp), "127.0.0.1", (unsigned)free_port());
+	check_int(zcontext_new(&near, loop, &server_keys, &peers), 0);
+	check_int(zcontext_new(&far, loop, &client_keys, NULL), 0);
+	check_int(rpc_server_new(&server, near, loop, &(struct rpc_server_options){.tcp = tcp}), 0);
+	check_int(rpc_server_add(server, who, NULL), 0);
+	check_int(rpc_client_new(&client, far, loop, tcp, server_keys.public_key), 0);
+	for (int i = 0; i < 20; i++) {
+		asked_by[0] = 0;
+		check_int(
+		    rpc_ask(client, loop, "test.who", NULL, 0, 5000, NULL, error, sizeof(error)),
+		    RPC_OK);
+		check_str(asked_by, "n2");
+	}
+	rpc_client_free(client);
+	rpc_server_free(server);
+	zcontext_free(far);
+	zcontext_free(near);
+}
+
 int main(void)
 {
 	int r;
@@ -226,6 +284,7 @@ int main(void)
 	    TEST(a_stream_ends_at_once_when_its_server_dies),
 	    TEST(a_notice_to_a_caller_that_left_says_so),
 	    TEST(junk_is_counted_and_harmless),
+	    TEST(a_request_from_another_node_bears_its_name),
 	    {0},
 	});
 	zcontext_free(context);
