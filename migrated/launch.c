@@ -338,23 +338,24 @@ void launcher_end(struct launcher *launcher, const char *name, uint64_t epoch, b
 		    ending, &(struct rpc_answer){.status = RPC_FAILED, .error = "no memory"});
 }
 
-/* --- images of a VE that was removed --- */
+/* --- objects of a VE that was removed --- */
 
 static void on_discarded(void *userdata, const struct rpc_answer *answer)
 {
 	(void)userdata;
 	if (!answer->more && answer->status != RPC_OK && answer->status != RPC_NOT_FOUND)
-		log_warning("remove an image: %s", answer->error);
+		log_warning("remove an object: %s", answer->error);
 }
 
-void launcher_discard(struct launcher *launcher, const uint8_t oid[32])
+void launcher_discard(struct launcher *launcher, const uint8_t oid[32], const char *name)
 {
-	struct msg_gosd_rm request = {0};
+	struct msg_gosd_rm request = {.has_name = name != NULL};
 	_cleanup_buf_ struct buf body = {0};
 
 	memcpy(request.oid, oid, sizeof(request.oid));
+	snprintf(request.name, sizeof(request.name), "%s", name ? name : "");
 	msg_gosd_rm_pack(&request, &body);
 	if (rpc_request(launcher->gosd, MSG_GOSD_RM, body.data, body.size, FETCH_MS, on_discarded,
 		NULL) < 0)
-		log_warning("remove an image: no memory");
+		log_warning("remove an object: no memory");
 }

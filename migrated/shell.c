@@ -158,13 +158,17 @@ static void write_journal(struct shell *shell, const struct migrated_action *act
 	}
 }
 
-static void remove_images(struct shell *shell, const char *name)
+/* Images are sealed with the VE's own key: nobody else has them.  A bundle may serve another VE under its name. */
+static void remove_objects(struct shell *shell, const char *name)
 {
 	for (size_t i = 0; i < migrated_count(shell->core); i++) {
 		const struct migrated_ve *ve = migrated_at(shell->core, i);
 
-		for (size_t k = 0; strcmp(ve->fact.name, name) == 0 && k < ve->n_ckpts; k++)
-			launcher_discard(shell->launcher, ve->ckpts[k].oid);
+		if (strcmp(ve->fact.name, name) != 0)
+			continue;
+		for (size_t k = 0; k < ve->n_ckpts; k++)
+			launcher_discard(shell->launcher, ve->ckpts[k].oid, NULL);
+		launcher_discard(shell->launcher, ve->fact.bundle, name);
 	}
 }
 
@@ -238,7 +242,7 @@ void shell_step(struct shell *shell, struct migrated_event *event)
 void shell_written(struct shell *shell, const struct migrated_action *action)
 {
 	if (action->kind == MIGRATED_REMOVE)
-		remove_images(shell, action->name);
+		remove_objects(shell, action->name);
 	else
 		tell_placed(shell, &action->fact);
 }

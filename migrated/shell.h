@@ -53,7 +53,8 @@ void launcher_run(
     struct launcher *launcher, const struct msg_migrated_ve_fact *fact); /* MIGRATED_RAN */
 void launcher_end(
     struct launcher *launcher, const char *name, uint64_t epoch, bool silent); /* MIGRATED_ENDED */
-void launcher_discard(struct launcher *launcher, const uint8_t oid[32]); /* an image nobody needs */
+/* An object that a removed VE kept under name (NULL: all names). */
+void launcher_discard(struct launcher *launcher, const uint8_t oid[32], const char *name);
 
 /* cluster.c */
 int cluster_new(struct cluster **out, struct daemon *daemon, struct shell *shell);
