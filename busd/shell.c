@@ -537,16 +537,17 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct busd_setti
 		return -ENOMEM;
 	shell->daemon = daemon;
 	list_stats(shell);
-	r = open_log(shell, settings);
+	/* Before the log: nothing of it is touched while another busd runs. */
+	r = open_sockets(shell);
+	if (r == 0)
+		r = open_log(shell, settings);
 	if (r == 0)
 		r = rpc_server_add(daemon->rpc, methods, shell);
-	if (r == 0)
-		r = open_sockets(shell);
 	if (r == 0)
 		r = sd_event_add_time_relative(
 		    daemon->loop, &shell->tick, CLOCK_MONOTONIC, 0, 0, on_tick, shell);
 	if (r < 0) {
-		log_error("start: %s", strerror(-r));
+		log_start_failed(r);
 		shell_free(shell);
 		return r;
 	}

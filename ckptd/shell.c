@@ -477,8 +477,10 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct ckptd_sett
 		r = rpc_server_add(daemon->rpc, links_methods, shell);
 	if (r >= 0)
 		r = rpc_server_add(daemon->rpc, requests_methods, shell);
-	if (r < 0)
+	if (r < 0) {
+		log_start_failed(r);
 		return r;
+	}
 	list_stats(shell);
 	watch_start(shell);
 	return 0;

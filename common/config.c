@@ -90,10 +90,10 @@ __attribute__((format(printf, 2, 3))) static int fault(
 	vsnprintf(what, sizeof(what), format, args);
 	va_end(args);
 	if (reading->line)
-		snprintf(reading->error->text, sizeof(reading->error->text), "%.90s:%d: %s",
+		snprintf(reading->error->text, sizeof(reading->error->text), "%.255s:%d: %s",
 		    reading->path, reading->line, what);
 	else
-		snprintf(reading->error->text, sizeof(reading->error->text), "%.90s: %s",
+		snprintf(reading->error->text, sizeof(reading->error->text), "%.255s: %s",
 		    reading->path, what);
 	return -EINVAL;
 }
@@ -189,7 +189,7 @@ static int open_section(struct reading *reading, char *text)
 	if (strlen(text) >= sizeof(reading->section) ||
 	    (strcmp(text, "node") != 0 && !in_list(text, daemon_sections)))
 		return fault(reading, "unknown section [%.60s]", text);
-	snprintf(reading->section, sizeof(reading->section), "%s", text);
+	memcpy(reading->section, text, strlen(text) + 1);
 	reading->skip = strcmp(text, "node") == 0 ? !reading->node : !is_own_section(reading, text);
 	return 0;
 }

@@ -53,7 +53,7 @@ struct node_config {
 };
 
 struct config_error {
-	char text[400]; /* "FILE:LINE: what was wrong" */
+	char text[600]; /* "FILE:LINE: what was wrong" */
 };
 
 /*

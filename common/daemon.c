@@ -211,6 +211,10 @@ int daemon_drop(struct daemon *daemon)
 	gid_t gid = getegid();
 	int r;
 
+	if (daemon->spec->keep_root && uid != 0) {
+		log_error("%s needs root", daemon->spec->name);
+		return -EPERM;
+	}
 	r = keys_load(&daemon->keys, daemon->node.key_path);
 	if (r == 0)
 		r = find_group(daemon->node.group, &gid);
@@ -419,7 +423,7 @@ int daemon_open(struct daemon *daemon)
 		r = bus_publisher_new(&daemon->bus, daemon->zmq, daemon->loop, daemon->node.run_dir,
 		    daemon->spec->name, daemon->node.name);
 	if (r < 0)
-		log_error("start: %s", strerror(-r));
+		log_start_failed(r);
 	return r < 0 ? r : 0;
 }
 

@@ -20,7 +20,8 @@ static struct {
 	const char *name;
 	enum log_level level;
 	bool journal;
-} log_state = {"depsys", LOG_LEVEL_INFO, false};
+	bool error_told;
+} log_state = {.name = "depsys", .level = LOG_LEVEL_INFO};
 
 void log_init(const char *name)
 {
@@ -55,6 +56,8 @@ static void write_line(enum log_level level, const char *word, const char *forma
 
 	if (level < log_state.level)
 		return;
+	if (level == LOG_LEVEL_ERROR)
+		log_state.error_told = true;
 	if (log_state.journal)
 		at = snprintf(line, sizeof(line), "<%d>", levels[level].syslog_level);
 	at += snprintf(line + at, sizeof(line) - (size_t)at, "%s: %s: ", log_state.name, word);
@@ -84,6 +87,12 @@ DEFINE_LOG(log_notice, LOG_LEVEL_NOTICE, "notice")
 DEFINE_LOG(log_warning, LOG_LEVEL_WARNING, "warning")
 DEFINE_LOG(log_error, LOG_LEVEL_ERROR, "error")
 DEFINE_LOG(log_bug, LOG_LEVEL_ERROR, "BUG")
+
+void log_start_failed(int error)
+{
+	if (!log_state.error_told)
+		log_error("start: %s", strerror(-error));
+}
 
 bool log_limit(struct log_limit *limit, struct mono now, unsigned *missed)
 {

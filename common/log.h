@@ -34,6 +34,12 @@ LOG_PRINTF void log_error(const char *format, ...);
 LOG_PRINTF void log_bug(const char *format, ...);
 
 /*
+ * The last word of a start that came to nothing: tells error (negative errno) unless an error line told
+ * the cause already, so that the user sees exactly one.
+ */
+void log_start_failed(int error);
+
+/*
  * A limit for lines that foreign input can cause: at most one line in ten seconds, with how many
  * were kept back.  Usage: if (log_limit(&limit, now, &missed)) log_warning("... missed=%u", missed);
  */

@@ -279,6 +279,8 @@ void rpc_fail(struct rpc_call *call, enum rpc_status status, const char *format,
 	va_start(args, format);
 	vsnprintf(header.error, sizeof(header.error), format, args);
 	va_end(args);
+	if (status == RPC_INVALID || status == RPC_DENIED)
+		refuse(call->server, header.error);
 	send_answer(call, &header, "\x80", 1);
 	rpc_call_drop(call);
 }

@@ -57,7 +57,7 @@ int rpc_server_new(struct rpc_server **out, struct zcontext *context, sd_event *
     const struct rpc_server_options *options);
 int rpc_server_add(struct rpc_server *server, const struct rpc_method *methods, void *userdata);
 struct rpc_server *rpc_server_free(struct rpc_server *server);
-/* Requests answered, and messages refused because they could not be read. */
+/* Requests taken, and those refused: not to be read, invalid or denied. */
 void rpc_server_counts(const struct rpc_server *server, uint64_t *requests, uint64_t *refused);
 
 /* The final answer; frees the call. */

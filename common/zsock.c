@@ -205,17 +205,20 @@ static int lock_path(const char *path)
 	return fd;
 }
 
-/* Does anybody listen there, with our lock or without? */
-static bool is_live(const struct sockaddr_un *address)
+/*
+ * Does nobody listen there, with our lock or without?  0 when the path is free to be taken; whoever does not let
+ * us ask may be alive.
+ */
+static int check_path(const struct sockaddr_un *address)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	bool live;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r = -EADDRINUSE;
 
 	if (fd < 0)
-		return false;
-	live = connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0;
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
+		r = errno == ENOENT || errno == ECONNREFUSED ? 0 : -errno;
 	close(fd);
-	return live;
+	return r;
 }
 
 /* A listening descriptor whose path has its mode and group before anyone can connect. */
@@ -223,10 +226,10 @@ static int listen_at(const struct sockaddr_un *address, const struct zsock_optio
 {
 	unsigned mode = options->mode ? options->mode : 0660;
 	const char *path = address->sun_path;
-	int fd, r;
+	int fd, r = check_path(address);
 
-	if (is_live(address))
-		return -EADDRINUSE;
+	if (r < 0)
+		return r;
 	if (unlink(path) < 0 && errno != ENOENT)
 		return -errno;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -411,7 +411,7 @@ int shell_new(
 	if (r == 0)
 		r = add_sources(shell);
 	if (r < 0) {
-		log_error("start: %s", strerror(-r));
+		log_start_failed(r);
 		shell_free(shell);
 		return r;
 	}

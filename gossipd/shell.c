@@ -448,7 +448,7 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct gossipd_se
 	if (r == 0)
 		r = links_open(shell);
 	if (r < 0) {
-		log_error("start: %s", strerror(-r));
+		log_start_failed(r);
 		shell_free(shell);
 		return r;
 	}

@@ -696,7 +696,7 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct settings *
 	if (r >= 0)
 		r = rpc_server_add(daemon->rpc, methods, shell);
 	if (r < 0) {
-		log_error("start: %s", strerror(-r));
+		log_start_failed(r);
 		disconnect_others(shell);
 		return r;
 	}

@@ -459,7 +459,7 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct migrated_s
 	LIST_INIT(&shell->waiting);
 	r = open_parts(shell, settings);
 	if (r < 0) {
-		log_error("start: %s", strerror(-r));
+		log_start_failed(r);
 		shell_free(shell);
 		return r;
 	}

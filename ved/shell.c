@@ -731,6 +731,7 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct ved_settin
 	if (rc == 0 && (rc = engine_crun.check(&shell->engine, &error)) < 0)
 		log_error("%s", error.text);
 	if (rc < 0) {
+		log_start_failed(rc);
 		shell_free(shell);
 		return rc;
 	}

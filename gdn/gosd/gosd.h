@@ -43,6 +43,7 @@ struct gosd {
 	struct mono collect_at;
 	/* For common.stats; written by the loop. */
 	uint64_t stored, replicated, removed_objects, damaged, failed, strangers;
+	struct log_limit strangers_limit, failed_limit;
 	struct daemon_stat stats[7];
 };
 

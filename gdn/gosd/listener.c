@@ -17,6 +17,7 @@ struct visit {
 	struct job job;
 	struct gosd *gosd;
 	int fd;
+	const char *refused; /* why, or NULL */
 	char address[NODE_ADDRESS_MAX + 1];
 };
 
@@ -79,22 +80,35 @@ static void run_visit(struct job *job)
 
 	visit->fd = -1;
 	if (r < 0) {
-		log_notice("bulk port: no ticket from=%s: %s", visit->address, strerror(-r));
+		visit->refused = "no ticket";
 		return;
 	}
 	session = sessions_take(gosd->sessions, ticket, false);
 	if (session)
 		serve(gosd, &bulk, session);
 	else
-		log_notice("bulk port: unknown ticket from=%s", visit->address);
+		visit->refused = "unknown ticket";
 	bulk_close(&bulk);
 }
 
+static void tell_refused(const struct visit *visit)
+{
+	unsigned int missed;
+
+	visit->gosd->strangers++;
+	if (log_limit(&visit->gosd->strangers_limit, mono_now(), &missed))
+		log_warning("bulk port: refused: %s from=%s missed=%u", visit->refused,
+		    visit->address, missed);
+}
+
+/* On the loop's thread. */
 static void end_visit(struct job *job)
 {
 	struct visit *visit = (struct visit *)job;
 
 	visit->gosd->bulk_jobs--;
+	if (visit->refused)
+		tell_refused(visit);
 	if (visit->fd >= 0)
 		close(visit->fd);
 	free(visit);
@@ -127,12 +141,10 @@ static struct visit *visit_new(
 
 static int on_connection(sd_event_source *source, int listen_fd, uint32_t revents, void *userdata)
 {
-	static struct log_limit limit;
 	struct gosd *gosd = userdata;
 	struct sockaddr_storage from;
 	socklen_t size = sizeof(from);
 	struct visit *visit;
-	unsigned int missed;
 	int fd = accept4(listen_fd, (struct sockaddr *)&from, &size, SOCK_CLOEXEC);
 
 	(void)source;
@@ -145,12 +157,13 @@ static int on_connection(sd_event_source *source, int listen_fd, uint32_t revent
 		return 0;
 	}
 	gosd->bulk_jobs++;
-	if (is_peer_address(gosd, visit->address) && gosd->bulk_jobs <= AT_ONCE_MAX &&
-	    work_start(gosd->work, LANE_BULK, &visit->job) == 0)
+	if (!is_peer_address(gosd, visit->address))
+		visit->refused = "not a node's address";
+	else if (gosd->bulk_jobs > AT_ONCE_MAX ||
+		 work_start(gosd->work, LANE_BULK, &visit->job) < 0)
+		visit->refused = "too many at once";
+	else
 		return 0;
-	gosd->strangers++;
-	if (log_limit(&limit, mono_now(), &missed))
-		log_warning("bulk port: refused from=%s missed=%u", visit->address, missed);
 	end_visit(&visit->job);
 	return 0;
 }

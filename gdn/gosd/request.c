@@ -74,6 +74,16 @@ static void run_request(struct job *job)
 		fault_set(&request->fault, r, "%s", strerror(-r));
 }
 
+/* What fails may be the caller's doing, again and again. */
+static void tell_failed(const struct request *request)
+{
+	unsigned int missed;
+
+	request->gosd->failed++;
+	if (log_limit(&request->gosd->failed_limit, mono_now(), &missed))
+		log_notice("request failed: %s missed=%u", request->fault.text, missed);
+}
+
 static void end_request(struct job *job)
 {
 	struct request *request = (struct request *)job;
@@ -82,9 +92,8 @@ static void end_request(struct job *job)
 		rpc_reply(
 		    request->call, request->reply_name, request->reply.data, request->reply.size);
 	} else {
-		request->gosd->failed++;
 		fault_set(&request->fault, request->result, "the daemon stops");
-		log_notice("request failed: %s", request->fault.text);
+		tell_failed(request);
 		rpc_fail(request->call, status_of(request->result), "%s", request->fault.text);
 	}
 	request_free(request);

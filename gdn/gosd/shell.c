@@ -153,7 +153,7 @@ int gosd_new(struct gosd **out, struct daemon *daemon, const struct gosd_setting
 	if (r == 0) {
 		r = open_parts(gosd);
 		if (r < 0)
-			log_error("start: %s", strerror(-r));
+			log_start_failed(r);
 	}
 	if (r < 0) {
 		gosd_free(gosd);
