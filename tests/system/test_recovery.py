@@ -1,0 +1,356 @@
+#!/usr/bin/env python3
+"""The whole chain on three real nodes (tools/cluster.py): redis runs as a VE, is checkpointed, and outlives what is done to it.
+
+usage: test_recovery.py BUILD_DIR [TEST ...]
+
+One service, one client that counts over TCP and writes down every acknowledged value; the tests follow the service's life, so
+their order matters and each leaves it running.
+"""
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path.insert(0, os.path.join(TREE, "tools"))
+sys.dont_write_bytecode = True
+import cluster as clusters  # noqa: E402
+
+BUILD = sys.argv.pop(1) if len(sys.argv) > 1 else os.path.join(TREE, "build")
+BASE = "dst-recovery"
+ADDRESS, OTHER = "10.77.0.100", "10.77.0.101"
+INTERVAL_S = 1.0
+HOLD_S = 4.0  # ved thaws what nobody comes back for: twice ckptd's hold_ms
+CONFIGURATION = "[metad]\nvoters = n1 n2 n3\n[fdd]\ninterval_ms = 250\n"
+NODES = ("n1", "n2", "n3")
+DAEMONS = ("busd", "metad", "fdd", "gossipd", "gosd", "ved", "ckptd", "migrated")
+
+
+def wait_until(what, condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"{what}: not within {seconds:g} s")
+
+
+class Counting:
+    """tools/demo-client in the client's node: one line for each acknowledged value, with the monotonic time."""
+
+    def __init__(self, cluster, path, address=ADDRESS):
+        self.path = path
+        self.process = cluster.popen("client", [os.path.join(TREE, "tools", "demo-client"), address, "6379", path],
+                                     stdin=subprocess.DEVNULL)
+
+    def lines(self):
+        with open(self.path, encoding="ascii") as file:
+            return [tuple(map(int, line.split())) for line in file if line.endswith("\n")]
+
+    def since(self, ns):
+        return [line for line in self.lines() if line[0] > ns]
+
+    def last(self):
+        return self.lines()[-1][1]
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class RecoveryCase(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        clusters.sweep(BASE)
+        cls.directory = tempfile.mkdtemp(prefix=BASE + "-")
+        cls.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(cls.directory, "cluster"))
+        cls.addClassCleanup(shutil.rmtree, cls.directory, True)
+        cls.addClassCleanup(cls.cluster.down)
+        cls.cluster.up(BUILD, nodes=3, config_extra=CONFIGURATION)
+        for node in NODES:
+            wait_until(f"{node} is ready", lambda n=node: cls.is_ready(n), 60)
+        cls.bundle = os.path.join(cls.directory, "bundle")
+        subprocess.run([os.path.join(TREE, "tools", "bundle"), "--out", cls.bundle, "--program", "/usr/bin/redis-server", "--user",
+                        "redis", "--dir", "/data:redis", "--", "--dir", "/data", "--save", "", "--protected-mode", "no"], check=True)
+        cls.run_ve("counter", ADDRESS, "n1")
+        cls.counting = Counting(cls.cluster, os.path.join(cls.directory, "record"))
+        cls.addClassCleanup(lambda: cls.counting.close())
+        wait_until("the first increment", lambda: os.path.exists(cls.counting.path) and cls.counting.lines(), 30)
+        cls.random = random.Random(int(os.environ.get("SEED", "1")))
+
+    @classmethod
+    def depctl(cls, node, *words, check=True):
+        done = cls.cluster.run(node, ["depctl", "-o", "json", *words], capture_output=True, text=True)
+        if done.returncode != 0:
+            if check:
+                raise AssertionError(f"depctl {' '.join(words)} on {node}: {done.stderr.strip()}")
+            return None
+        return json.loads(done.stdout)
+
+    @classmethod
+    def is_ready(cls, node):
+        status = cls.depctl(node, "status", check=False)
+        members = cls.depctl(node, "node", "ls", check=False)
+        return status and status["all_up"] and members and all(m["state"] == "alive" for m in members) and \
+            any(m["coordinator"] for m in members)
+
+    @classmethod
+    def run_ve(cls, name, address, node, interval=f"{INTERVAL_S:g}s"):
+        cls.depctl("n1", "ve", "run", name, cls.bundle, "--address", f"{address}/24", "--node", node, "--interval", interval,
+                   "--copies", "1")
+
+    def setUp(self):
+        self.began_ns = time.monotonic_ns()
+
+    # ---- looking
+
+    def up(self):
+        return [node for node in NODES if self.cluster.pid(node)]
+
+    def any_node(self):
+        return self.up()[0]
+
+    def fact(self, name="counter"):
+        listed = self.depctl(self.any_node(), "ve", "ls", check=False) or []
+        return next((ve for ve in listed if ve["name"] == name), None)
+
+    def checkpoints(self, name="counter"):
+        found = self.depctl(self.any_node(), "ckpt", "ls", name, check=False)
+        return [c for c in found or [] if c["ve"] == name]
+
+    def coordinator(self):
+        def one():
+            members = self.depctl(self.any_node(), "node", "ls", check=False) or []
+            return next((m["node"] for m in members if m["coordinator"] and self.cluster.pid(m["node"])), None)
+        return wait_until("a coordinator", one)
+
+    def wait_checkpoint(self, newer_than=0, name="counter", seconds=30.0):
+        def newer():
+            found = self.checkpoints(name)
+            return found and found[-1]["id"] > newer_than and found[-1]
+        return wait_until(f"a checkpoint of {name} above {newer_than:x}", newer, seconds)
+
+    def next_checkpoint(self, name="counter", seconds=30.0):
+        found = self.checkpoints(name)
+        return self.wait_checkpoint(found[-1]["id"] if found else 0, name, seconds)
+
+    def wait_answers(self, seconds=30.0):
+        now = time.monotonic_ns()
+        wait_until("the service to answer", lambda: len(self.counting.since(now)) > 5, seconds)
+
+    def seen_before(self, checkpoint, offset_ns):
+        """What the client had seen when a checkpoint was begun (0.4 s before its commit, at most): its state is not older."""
+        begun_ns = checkpoint["wall_ms"] * 1000000 - offset_ns - 400000000
+        seen = [value for at, value in self.counting.lines() if at <= begun_ns]
+        return seen[-1] if seen else 0
+
+    def assert_untouched(self, worst_s):
+        """The same copy all the time: no value twice, none going back, no long silence."""
+        lines = self.counting.since(self.began_ns)
+        for (at, value), (later, following) in zip(lines, lines[1:]):
+            self.assertGreater(following, value, "the count went back: another copy answered")
+            self.assertLess((later - at) / 1e9, worst_s, "the service stood still for too long")
+        self.assertGreater(len(lines), 10)
+        worst = max(later - at for (at, _), (later, _) in zip(lines, lines[1:]))
+        print(f"# longest_silence_ms={worst // 1000000}", flush=True)
+
+    def pid(self, node, daemon):
+        out = self.cluster.run(node, ["pidof", daemon], capture_output=True, text=True).stdout.split()
+        return int(out[0]) if out else None
+
+    def kill_daemon(self, node, daemon):
+        pid = self.pid(node, daemon)
+        if pid:
+            self.cluster.run(node, ["kill", "-9", str(pid)])
+        return pid
+
+    # ---- the life of a service
+
+    def test_10_checkpoints_come_at_their_interval_and_the_last_three_are_kept(self):
+        self.wait_checkpoint()
+        first = self.checkpoints()[-1]["id"]
+        began = time.monotonic()
+        wait_until("five more checkpoints", lambda: self.checkpoints()[-1]["id"] >= first + 5, 20)
+        self.assertLess(time.monotonic() - began, 5 * INTERVAL_S + 2.5)
+        kept = self.checkpoints()
+        self.assertEqual(len(kept), 3)
+        for checkpoint in kept:
+            self.assertEqual(checkpoint["node"], "n1")
+            self.assertTrue(set(checkpoint["replicas"]) & {"n2", "n3"}, "an image that is nowhere else")
+        self.assert_untouched(1.0)
+
+    def test_11_images_that_are_no_longer_kept_are_removed_everywhere(self):
+        time.sleep(3)
+        for node in NODES:
+            objects = self.depctl(node, "obj", "ls")
+            images = [o for o in objects if any(t["kind"] == "image" for t in o["tags"])]
+            self.assertLessEqual(len(images), 5, f"images pile up on {node}")
+
+    def test_20_two_services_are_captured_in_one_round(self):
+        self.run_ve("other", OTHER, "n2", interval="0s")
+        wait_until("the other service", lambda: self.cluster.run(
+            "client", ["redis-cli", "-h", OTHER, "ping"], capture_output=True, text=True).stdout.strip() == "PONG")
+
+        def together():
+            return self.depctl("n2", "ckpt", "create", "counter", "other", check=False)
+        made = wait_until("a round of both", together, 20)
+        ids = [[c["id"] for c in self.checkpoints(name)] for name in ("counter", "other")]
+        self.assertIn(made["id"], ids[0])
+        self.assertIn(made["id"], ids[1])
+        self.assert_untouched(1.0)
+
+    def test_21_a_round_with_a_service_that_cannot_be_frozen_leaves_the_other_running(self):
+        before = len(self.checkpoints("other"))
+        ved = self.pid("n2", "ved")
+        self.cluster.run("n2", ["kill", "-STOP", str(ved)])
+        try:
+            made = self.depctl("n1", "ckpt", "create", "counter", "other", check=False)
+            self.assertIsNone(made, "a round is committed without one of its members")
+        finally:
+            self.cluster.run("n2", ["kill", "-CONT", str(ved)])
+        self.assertEqual(len(self.checkpoints("other")), before)
+        self.assert_untouched(HOLD_S + 1)
+        self.next_checkpoint()
+        self.depctl("n1", "ve", "rm", "other")
+
+    def kill_within_rounds(self, node, kills=12):
+        """Rounds come in step, so the next one's time is known: ckptd is killed in the window where it should be under way.
+        Returns how many rounds were lost by that; those that began at once again are not seen as such."""
+        lost = 0
+        for _ in range(kills):
+            last = self.next_checkpoint()
+            due = last["wall_ms"] / 1000 + INTERVAL_S
+            while due < time.time() + 0.2:
+                due += INTERVAL_S
+            time.sleep(due - self.random.uniform(0, 0.14) - time.time())
+            self.kill_daemon(node, "ckptd")
+            following = self.next_checkpoint()
+            lost += following["wall_ms"] / 1000 > due + 0.5 * INTERVAL_S
+        return lost
+
+    def assert_nothing_left_over(self):
+        """Of rounds that were broken off: frozen services, undecided cells, images on their way."""
+        def clean():
+            for node in self.up():
+                images = self.cluster.run(node, ["ls", "/run/depsys/ckptd-images"], capture_output=True, text=True).stdout.split()
+                if len(images) > 1:
+                    return False
+            return True
+        wait_until("the images of broken rounds to be removed", clean)
+
+    def test_30_ckptd_of_the_service_is_killed_at_any_instant_of_a_round(self):
+        lost = self.kill_within_rounds("n1")
+        print(f"# rounds_lost={lost}", flush=True)
+        self.assertGreaterEqual(lost, 2, "the kills missed the rounds: the test shows nothing")
+        self.next_checkpoint()
+        self.assert_untouched(HOLD_S + 1)
+        self.assert_nothing_left_over()
+        self.assertEqual(self.fact()["epoch"], self.checkpoints()[-1]["ve_epoch"])
+
+    def test_31_ckptd_of_the_coordinator_is_killed_at_any_instant_of_a_round(self):
+        coordinator = self.coordinator()
+        lost = self.kill_within_rounds(coordinator)
+        print(f"# rounds_lost={lost}", flush=True)
+        self.assertGreaterEqual(lost, 2, "the kills missed the rounds: the test shows nothing")
+        self.next_checkpoint()
+        self.assert_untouched(HOLD_S + 1)
+        self.assert_nothing_left_over()
+
+    def test_32_every_daemon_is_killed_in_turn_and_the_service_does_not_notice(self):
+        epoch = self.fact()["epoch"]
+        for node in dict.fromkeys(("n1", self.coordinator())):
+            for daemon in DAEMONS:
+                self.next_checkpoint(seconds=45)
+                killed = self.kill_daemon(node, daemon)
+                wait_until(f"{daemon} on {node} to be back", lambda d=daemon, n=node, k=killed: self.pid(n, d) not in (None, k))
+        self.next_checkpoint(seconds=45)
+        self.assert_untouched(HOLD_S + 1)
+        self.assertEqual(self.fact()["epoch"], epoch, "the service was placed anew")
+
+    def test_40_a_service_whose_process_dies_is_recovered_in_place(self):
+        last = self.next_checkpoint()
+        offset_ns = time.time_ns() - time.monotonic_ns()
+        epoch = self.fact()["epoch"]
+        self.cluster.run("n1", ["pkill", "-9", "-x", "redis-server"])
+        wait_until("a new placement", lambda: self.fact()["epoch"] > epoch)
+        self.wait_answers()
+        self.assertEqual(self.fact()["node"], "n1")
+        self.assertGreaterEqual(self.counting.last(), self.seen_before(last, offset_ns))
+        self.next_checkpoint()
+
+    def test_50_a_service_goes_back_to_the_checkpoint_that_is_asked_for(self):
+        self.next_checkpoint()
+        oldest, newest = self.checkpoints()[0], self.checkpoints()[-1]
+        before = self.counting.last()
+        epoch = self.fact()["epoch"]
+        self.depctl("n2", "ckpt", "restore", "counter", str(oldest["id"]))
+        wait_until("a new placement", lambda: self.fact()["epoch"] > epoch)
+        self.wait_answers()
+        self.assertLess(min(v for _, v in self.counting.since(self.began_ns)[-20:]), before + 200)
+        self.wait_checkpoint(newest["id"])
+
+    def lose(self, node):
+        """Cuts a node's power; what must hold afterwards, whatever it was."""
+        others = [n for n in self.up() if n != node]
+        last = self.next_checkpoint(seconds=45)
+        epoch = self.fact()["epoch"]
+        offset_ns = time.time_ns() - time.monotonic_ns()
+        killed_ns = time.monotonic_ns()
+        self.cluster.kill(node)
+        wait_until("the service to answer elsewhere", lambda: len(self.counting.since(killed_ns + 500000000)) > 5, 40)
+        after = self.counting.since(killed_ns + 500000000)
+        print(f"# outage_ms={(after[0][0] - killed_ns) // 1000000}", flush=True)
+        self.assertGreaterEqual(after[0][1], self.seen_before(last, offset_ns), "older than the last committed checkpoint")
+        fact = wait_until("the placement", self.fact)
+        self.assertIn(fact["node"], others)
+        self.assertGreater(fact["epoch"], epoch)
+        values = [v for _, v in after]
+        self.assertEqual(values, sorted(set(values)), "the count went back after the service had resumed")
+        return fact
+
+    def test_60_a_node_is_lost_and_its_service_goes_on_elsewhere(self):
+        where = self.fact()["node"]
+        fact = self.lose(where)
+        self.next_checkpoint(seconds=45)
+        self.cluster.start(where)
+        wait_until(f"{where} is back", lambda: self.is_ready(where), 60)
+        time.sleep(2)
+        self.assertEqual(self.fact()["node"], fact["node"], "it moved because a node came back")
+        self.assertEqual(self.cluster.run(where, ["pidof", "redis-server"], capture_output=True, text=True).stdout, "",
+                         "a second copy runs on the node that came back")
+
+    def test_61_the_coordinator_is_lost_together_with_the_service(self):
+        where = self.fact()["node"]
+        for _ in range(3):
+            if self.coordinator() == where:
+                break
+            other = self.coordinator()
+            self.cluster.kill(other)
+            wait_until("another coordinator", lambda o=other: self.coordinator() != o, 40)
+            self.cluster.start(other)
+            wait_until(f"{other} is back", lambda o=other: self.is_ready(o), 60)
+        self.lose(where)
+        self.next_checkpoint(seconds=45)
+        self.cluster.start(where)
+        wait_until(f"{where} is back", lambda: self.is_ready(where), 60)
+
+    def test_90_no_daemon_found_a_bug_of_its_own(self):
+        lines = self.counting.lines()
+        self.assertGreater(len(lines), 1000)
+        for node in NODES:
+            logs = os.path.join(self.cluster.node_directory(node), "log")
+            for daemon in DAEMONS:
+                path = os.path.join(logs, daemon, "current")
+                with open(path, encoding="utf-8", errors="replace") as log:
+                    bugs = [line for line in log if " bug: " in line]
+                self.assertEqual(bugs, [], f"{daemon} on {node}")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
