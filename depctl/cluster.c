@@ -95,10 +95,10 @@ int command_meta_ls(struct session *session, const struct arguments *arguments)
 		_cleanup_buf_ struct buf body = {0}, reply = {0};
 
 		msg_metad_scan_pack(&request, &body);
-		status = !client || !session_is_up(session, "metad")
-			     ? RPC_UNREACHABLE
-			     : rpc_ask(client, session->loop, MSG_METAD_SCAN, body.data, body.size,
-				   session->timeout_ms, &reply, error, sizeof(error));
+		status = client ? session_reach(session, "metad") : RPC_FAILED;
+		if (status == RPC_OK)
+			status = rpc_ask(client, session->loop, MSG_METAD_SCAN, body.data,
+			    body.size, session->timeout_ms, &reply, error, sizeof(error));
 		snprintf(request.after, sizeof(request.after), "%s",
 		    status == RPC_OK ? take_page(rows, &reply) : "");
 		more = *request.after;

@@ -41,6 +41,10 @@ extern const struct command commands[];
 bool parse_duration_ms(const char *option, const char *text, uint64_t *ms);
 bool parse_count(
     const char *option, const char *text, uint64_t low, uint64_t high, uint64_t *value);
+/* A checkpoint as it is shown, "2.17", or its id as one number. */
+bool parse_ckpt(const char *text, uint64_t *id);
+/* How many words a command needs, and may have; "VE..." takes as many as there are. */
+void count_positionals(const char *spec, size_t *least, size_t *most);
 /* Copies into a message's field; false with one line when it does not fit. */
 bool parse_text(const char *what, const char *text, char *field, size_t size);
 #define PARSE_TEXT(what, text, field) parse_text((what), (text), (field), sizeof(field))

@@ -1,14 +1,14 @@
 #include "depctl/command.h"
 
 const struct command commands[] = {
-    {"status", NULL, "", {{0}}, "state of this node: daemons, members, services", "depctl status",
-	command_status, false},
+    {"status", NULL, "", {{0}}, "state of this node and its cluster; 0 when all is up",
+	"depctl status", command_status, false},
     {"stats", NULL, "DAEMON", {{0}}, "counters of a daemon", "depctl stats fdd", command_stats,
 	false},
     {"log", NULL, "DAEMON LEVEL", {{0}}, "change how much a running daemon logs",
 	"depctl log ved debug", command_log, false},
     {"events", NULL, "[TOPIC]",
-	{{"follow", NULL, "go on with new events"},
+	{{"follow", NULL, "go on with new events (also -f)"},
 	    {"since", "EPOCH:SEQ|all", "from the event after this one (default: the last 20)"},
 	    {"count", "N", "end after N events"}},
 	"events of this node's bus; TOPIC is a prefix", "depctl events --follow ve.",
@@ -39,7 +39,7 @@ const struct command commands[] = {
     {"ckpt", "ls", "[VE]", {{0}}, "committed checkpoints", "depctl ckpt ls counter",
 	command_ckpt_ls, false},
     {"ckpt", "restore", "VE [CHECKPOINT]", {{0}}, "put it back to a checkpoint (default: the last)",
-	"depctl ckpt restore counter 17", command_ckpt_restore, false},
+	"depctl ckpt restore counter 1.17", command_ckpt_restore, false},
     {"obj", "put", "PATH",
 	{{"copies", "N", "other nodes that must hold it (default 0)"},
 	    {"key", "FILE", "encrypt with the key in this file (64 hex digits)"},

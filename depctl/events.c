@@ -35,10 +35,24 @@ static json_t *event_json(const struct bus_event *event)
 	    epoch, "seq", (json_int_t)event->seq, "body", body ? body : json_null());
 }
 
-static void print_value(const json_t *value)
+/* A round's number is shown as ckpt ls shows it. */
+static bool is_ckpt(const char *topic, const char *key)
 {
-	if (json_is_string(value)) {
+	return strcmp(key, "from_ckpt") == 0 ||
+	       (strcmp(key, "id") == 0 && strncmp(topic, "ckpt.", 5) == 0);
+}
+
+static void print_value(const char *topic, const char *key, const json_t *value)
+{
+	char cell[48];
+
+	if (is_ckpt(topic, key)) {
+		format_ckpt(cell, sizeof(cell), value);
+		printf("%s", cell);
+	} else if (json_is_string(value)) {
 		printf("%s", json_string_value(value));
+	} else if (json_is_real(value)) {
+		printf("%.6g", json_real_value(value));
 	} else {
 		char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
 
@@ -69,7 +83,7 @@ static void print_event(const struct listening *listening, const json_t *event)
 	json_object_foreach(json_object_get(event, "body"), key, value)
 	{
 		printf(" %s=", key);
-		print_value(value);
+		print_value(json_string_value(json_object_get(event, "topic")), key, value);
 	}
 	putchar('\n');
 	fflush(stdout);
@@ -141,14 +155,18 @@ int command_events(struct session *session, const struct arguments *arguments)
 	struct bus_position since;
 	struct mono give_up = mono_add_ms(mono_now(), session->timeout_ms);
 	bool follow = arguments->option[FOLLOW] != NULL;
+	enum rpc_status reach;
 	int r;
 
 	if (parse_since(arguments->option[SINCE], &since) ||
 	    (arguments->option[COUNT] &&
 		!parse_count("--count", arguments->option[COUNT], 1, UINT32_MAX, &listening.count)))
 		return EXIT_USAGE;
-	if (!follow && !session_is_up(session, "busd"))
-		return session_explain(session, "busd", RPC_UNREACHABLE, "");
+	reach = session_reach(session, "busd");
+	if (reach == RPC_DENIED || (!follow && reach != RPC_OK))
+		return session_explain(session, "busd", reach, "");
+	if (reach != RPC_OK)
+		fprintf(stderr, "depctl: busd is down; events are shown when it is back\n");
 	listening.tail = arguments->option[SINCE] ? NULL : json_array();
 	r = bus_subscriber_new(&subscriber, session->zmq, session->loop, session->node.run_dir,
 	    since, on_event, on_lost, &listening);

@@ -20,21 +20,41 @@ struct globals {
 	bool timeout_given, help;
 };
 
-static void print_usage(FILE *out)
+static const char examples[] =
+    "\nfirst steps:\n"
+    "  depctl status\n"
+    "  depctl ve run counter ./bundle --address 10.77.0.100/24 --interval 2s\n"
+    "  depctl ckpt ls counter\n"
+    "  depctl events --follow ve.\n"
+    "  depctl -o json ve ls | jq -r '.[].node'\n";
+
+static bool is_group(const char *word)
+{
+	for (const struct command *command = commands; command->group; command++)
+		if (strcmp(command->group, word) == 0)
+			return true;
+	return false;
+}
+
+/* All commands, or those of one group. */
+static void print_usage(FILE *out, const char *group)
 {
 	fprintf(out,
 	    "usage: depctl [--config FILE] [-o table|json|jsonl] [--timeout TIME] COMMAND ...\n\n");
 	for (const struct command *command = commands; command->group; command++) {
 		char words[80];
 
+		if (group && strcmp(group, command->group) != 0)
+			continue;
 		snprintf(words, sizeof(words), "%s%s%s %s", command->group,
 		    command->name ? " " : "", command->name ? command->name : "",
 		    command->positionals);
 		fprintf(out, "  %-28s %s\n", words, command->summary);
 	}
 	fprintf(out,
-	    "\ndepctl COMMAND --help tells its options, with an example.\n"
-	    "Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 not found, 5 denied, 6 timeout.\n");
+	    "%s\ndepctl COMMAND --help tells its options, with an example.\n"
+	    "Exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable, 4 not found, 5 denied, 6 timeout.\n",
+	    group ? "" : examples);
 }
 
 static void print_command_help(const struct command *command)
@@ -134,18 +154,6 @@ static int take_option(
 	return usage("unknown option", argv[*at]);
 }
 
-/* How many words the command needs, and may have; "VE..." takes as many as there are. */
-static void count_positionals(const char *spec, size_t *least, size_t *most)
-{
-	*least = *most = 0;
-	for (; *spec; spec += strcspn(spec, " "), spec += *spec == ' ') {
-		(*most)++;
-		*least += *spec != '[';
-		if (strncmp(spec + strcspn(spec, " .]"), "...", 3) == 0)
-			*most = POSITIONALS_MAX;
-	}
-}
-
 static int take_arguments(
     const struct command *command, int argc, char **argv, int at, struct arguments *arguments)
 {
@@ -191,6 +199,20 @@ static int run(
 	return status;
 }
 
+/* No command, half of one ("ve"), or a wrong one: what there is, on standard output when it was asked for. */
+static int no_command(int argc, char **argv, bool help)
+{
+	bool group = argc > 1 && is_group(argv[1]);
+
+	if (argc > 2 && group)
+		fprintf(stderr, "depctl: no such command: %s %s\n", argv[1], argv[2]);
+	else if (argc > 1 && !group)
+		return usage("no such command", argv[1]);
+	help = help && argc <= 2;
+	print_usage(help ? stdout : stderr, group ? argv[1] : NULL);
+	return help ? 0 : EXIT_USAGE;
+}
+
 int main(int argc, char **argv)
 {
 	struct globals globals = {
@@ -211,12 +233,8 @@ int main(int argc, char **argv)
 	if (r)
 		return r;
 	command = find_command(argc, argv, &words);
-	if (!command && (globals.help || argc < 2)) {
-		print_usage(argc < 2 && !globals.help ? stderr : stdout);
-		return argc < 2 && !globals.help ? EXIT_USAGE : 0;
-	}
 	if (!command)
-		return usage("no such command", words && argc > 2 ? argv[2] : argv[1]);
+		return no_command(argc, argv, globals.help);
 	if (globals.help) {
 		print_command_help(command);
 		return 0;

@@ -18,7 +18,7 @@ void format_ms(char *text, size_t size, const json_t *value)
 {
 	double ms = number(value);
 
-	if (ms < 10000)
+	if (ms < 1000)
 		snprintf(text, size, "%.0f ms", ms);
 	else if (ms < 120e3)
 		snprintf(text, size, "%.1f s", ms / 1e3);
@@ -26,6 +26,24 @@ void format_ms(char *text, size_t size, const json_t *value)
 		snprintf(text, size, "%.0f min", ms / 60e3);
 	else
 		snprintf(text, size, "%.1f h", ms / 3600e3);
+}
+
+void format_interval(char *text, size_t size, const json_t *value)
+{
+	if (number(value) > 0)
+		format_ms(text, size, value);
+	else
+		snprintf(text, size, "none");
+}
+
+void format_ckpt(char *text, size_t size, const json_t *value)
+{
+	uint64_t id = (uint64_t)json_integer_value(value);
+
+	if (id)
+		snprintf(text, size, "%" PRIu64 ".%" PRIu64, id >> 32, id & UINT32_MAX);
+	else
+		snprintf(text, size, "-");
 }
 
 void format_bytes(char *text, size_t size, const json_t *value)

@@ -25,11 +25,14 @@ void output_object(enum output_form form, const json_t *object, const struct col
 /* A value as one line of JSON. */
 void output_line(const json_t *value);
 
-void format_ms(char *text, size_t size, const json_t *value); /* 1500 -> 1.5 s */
+void format_ms(char *text, size_t size, const json_t *value); /* 999 -> 999 ms, 1500 -> 1.5 s */
 void format_kb(char *text, size_t size, const json_t *value); /* KiB -> 12.3 MiB */
 void format_bytes(char *text, size_t size, const json_t *value);
 void format_id(char *text, size_t size, const json_t *value);      /* the first 12 digits */
 void format_wall_ms(char *text, size_t size, const json_t *value); /* local time */
-void format_level(char *text, size_t size, const json_t *value);   /* two decimals */
+/* A checkpoint's id: the coordinator's epoch and the number of the round, "2.17"; 0 -> "-" */
+void format_ckpt(char *text, size_t size, const json_t *value);
+void format_interval(char *text, size_t size, const json_t *value); /* as format_ms; 0 -> "none" */
+void format_level(char *text, size_t size, const json_t *value);    /* two decimals */
 
 #endif

@@ -42,6 +42,37 @@ bool parse_duration_ms(const char *option, const char *text, uint64_t *ms)
 	return false;
 }
 
+bool parse_ckpt(const char *text, uint64_t *id)
+{
+	uint64_t epoch, round;
+	char *dot;
+
+	errno = 0;
+	epoch = strtoull(text, &dot, 10);
+	if (*dot != '.')
+		return parse_count("CHECKPOINT", text, 1, UINT64_MAX, id);
+	if (isdigit((unsigned char)*text) && !errno && epoch <= UINT32_MAX &&
+	    isdigit((unsigned char)dot[1]) &&
+	    parse_count("CHECKPOINT", dot + 1, 1, UINT32_MAX, &round)) {
+		*id = epoch << 32 | round;
+		return true;
+	}
+	fprintf(
+	    stderr, "depctl: CHECKPOINT: %s is not one of those that depctl ckpt ls shows\n", text);
+	return false;
+}
+
+void count_positionals(const char *spec, size_t *least, size_t *most)
+{
+	*least = *most = 0;
+	for (; *spec; spec += strcspn(spec, " "), spec += *spec == ' ') {
+		(*most)++;
+		*least += *spec != '[';
+		if (strncmp(spec + strcspn(spec, " .]"), "...", 3) == 0)
+			*most = POSITIONALS_MAX;
+	}
+}
+
 bool parse_text(const char *what, const char *text, char *field, size_t size)
 {
 	if (strlen(text) >= size) {

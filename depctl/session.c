@@ -37,7 +37,7 @@ void session_close(struct session *session)
 	sd_event_unref(session->loop);
 }
 
-bool session_is_up(const struct session *session, const char *daemon)
+enum rpc_status session_reach(const struct session *session, const char *daemon)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd, r;
@@ -46,12 +46,10 @@ bool session_is_up(const struct session *session, const char *daemon)
 	    daemon);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
-		return false;
-	r = connect(fd, (struct sockaddr *)&address, sizeof(address));
-	/* EACCES: somebody may be there, but not for us; the request itself will say so. */
-	r = r == 0 || errno == EAGAIN || errno == EACCES;
+		return RPC_UNREACHABLE;
+	r = connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? errno : 0;
 	close(fd);
-	return r != 0;
+	return r == 0 || r == EAGAIN ? RPC_OK : r == EACCES ? RPC_DENIED : RPC_UNREACHABLE;
 }
 
 struct rpc_client *session_client(struct session *session, const char *daemon)
@@ -78,7 +76,7 @@ int session_explain(
 	    error);
 	switch (status) {
 	case RPC_UNREACHABLE:
-		if (!session_is_up(session, daemon))
+		if (session_reach(session, daemon) != RPC_OK)
 			fprintf(stderr,
 			    "try: systemctl status depsys-%s, or sv status %s; is %s/%s.rpc there?\n",
 			    daemon, daemon, session->node.run_dir, daemon);
@@ -124,14 +122,19 @@ static void on_answer(void *userdata, const struct rpc_answer *answer)
 json_t *session_gather(struct session *session, const char *daemon, const char *name,
     const struct buf *body, int *status)
 {
-	struct gathering gathering = {.status = RPC_UNREACHABLE, .notices = json_array()};
+	struct gathering gathering = {
+	    .status = session_reach(session, daemon), .notices = json_array()};
 	struct rpc_client *client = session_client(session, daemon);
 
 	/* Nobody listens: say so now, not after the deadline. */
-	if (!client || !session_is_up(session, daemon) ||
-	    rpc_request(client, name, body ? body->data : NULL, body ? body->size : 0,
-		session->timeout_ms, on_answer, &gathering) < 0)
+	if (gathering.status != RPC_OK) {
 		gathering.ended = true;
+	} else if (!client ||
+		   rpc_request(client, name, body ? body->data : NULL, body ? body->size : 0,
+		       session->timeout_ms, on_answer, &gathering) < 0) {
+		gathering.status = RPC_FAILED;
+		gathering.ended = true;
+	}
 	while (!gathering.ended && sd_event_run(session->loop, UINT64_MAX) >= 0)
 		;
 	if (gathering.status != RPC_OK) {

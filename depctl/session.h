@@ -35,8 +35,8 @@ struct session {
 int session_open(struct session *session, const char *config_path);
 void session_close(struct session *session);
 
-/* Does anybody listen at the daemon's request socket?  Asks the kernel, not the daemon. */
-bool session_is_up(const struct session *session, const char *daemon);
+/* RPC_OK: somebody listens at the daemon's request socket; RPC_UNREACHABLE, RPC_DENIED.  Asks the kernel, not the daemon. */
+enum rpc_status session_reach(const struct session *session, const char *daemon);
 struct rpc_client *session_client(struct session *session, const char *daemon);
 
 /*

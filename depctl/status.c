@@ -10,6 +10,8 @@
 #include "depctl/command.h"
 #include "depctl/decode.h"
 #include "proto/common.h"
+#include "proto/gossipd.h"
+#include "proto/migrated.h"
 
 static const char *const daemons[] = {
     "busd", "metad", "fdd", "gossipd", "ckptd", "migrated", "ved", "gosd"};
@@ -44,11 +46,13 @@ static json_t *ask_daemons(struct session *session)
 	int open = 0;
 
 	for (size_t i = 0; i < DAEMONS; i++) {
+		enum rpc_status reach = session_reach(session, daemons[i]);
 		struct rpc_client *client =
-		    session_is_up(session, daemons[i]) ? session_client(session, daemons[i]) : NULL;
+		    reach == RPC_OK ? session_client(session, daemons[i]) : NULL;
 
-		asked[i] = (struct asked){
-		    json_pack("{s:s, s:s}", "daemon", daemons[i], "state", "down"), &open};
+		asked[i] = (struct asked){json_pack("{s:s, s:s}", "daemon", daemons[i], "state",
+					      reach == RPC_DENIED ? "denied" : "down"),
+		    &open};
 		json_array_append_new(rows, asked[i].row);
 		if (client && rpc_request(client, MSG_COMMON_HELLO, NULL, 0, session->timeout_ms,
 				  on_hello, &asked[i]) > 0)
@@ -68,59 +72,148 @@ static json_int_t sum(const json_t *rows, const char *key)
 	return total;
 }
 
-static bool all_up(const json_t *rows)
+static size_t count_state(const json_t *rows, const char *state)
 {
-	for (size_t i = 0; i < json_array_size(rows); i++)
-		if (strcmp(json_string_value(json_object_get(json_array_get(rows, i), "state")),
-			"up") != 0)
-			return false;
-	return true;
+	size_t count = 0, i;
+	json_t *row;
+
+	json_array_foreach(rows, i, row) count +=
+	    strcmp(json_string_value(json_object_get(row, "state")), state) == 0;
+	return count;
+}
+
+/* The worst of it: what an operator has to mend first. */
+static int exit_code(const json_t *rows)
+{
+	size_t up = count_state(rows, "up"), silent = count_state(rows, "timeout");
+
+	if (count_state(rows, "denied"))
+		return RPC_DENIED;
+	if (up == json_array_size(rows))
+		return 0;
+	return up + silent == json_array_size(rows) ? RPC_TIMEOUT : RPC_UNREACHABLE;
+}
+
+static bool is_up(const json_t *rows, const char *daemon)
+{
+	size_t i;
+	json_t *row;
+
+	json_array_foreach(rows, i, row)
+	{
+		if (strcmp(json_string_value(json_object_get(row, "daemon")), daemon) == 0)
+			return strcmp(json_string_value(json_object_get(row, "state")), "up") == 0;
+	}
+	return false;
+}
+
+/* Who coordinates and how many are alive, as gossipd sees it; how many VEs are wanted.  NULL where nobody could be asked. */
+static json_t *ask_cluster(struct session *session, const json_t *rows)
+{
+	int status;
+	size_t i;
+	json_t *cluster = json_object(), *reply, *one;
+	json_int_t alive = 0, running = 0;
+
+	reply = is_up(rows, "gossipd")
+		    ? session_ask(session, "gossipd", MSG_GOSSIPD_MEMBERS, NULL, &status)
+		    : NULL;
+	json_array_foreach(json_object_get(reply, "members"), i, one)
+	{
+		alive += strcmp(json_string_value(json_object_get(one, "state")), "alive") == 0;
+		if (json_is_true(json_object_get(one, "coordinator")))
+			json_object_set(cluster, "coordinator", json_object_get(one, "node"));
+	}
+	if (reply)
+		json_object_set_new(cluster, "alive", json_integer(alive));
+	json_decref(reply);
+	reply = is_up(rows, "migrated")
+		    ? session_ask(session, "migrated", MSG_MIGRATED_LS, NULL, &status)
+		    : NULL;
+	json_array_foreach(json_object_get(reply, "ves"), i, one) running +=
+	    strcmp(json_string_value(json_object_get(one, "want")), "run") == 0;
+	if (reply)
+		json_object_set_new(cluster, "ves", json_integer(running));
+	json_decref(reply);
+	return cluster;
 }
 
 static void hint(const struct session *session, const json_t *rows)
 {
+	bool denied = false;
+
 	for (size_t i = 0; i < json_array_size(rows); i++) {
 		const json_t *row = json_array_get(rows, i);
 		const char *daemon = json_string_value(json_object_get(row, "daemon"));
+		const char *state = json_string_value(json_object_get(row, "state"));
 
-		if (strcmp(json_string_value(json_object_get(row, "state")), "down") == 0)
+		denied = denied || strcmp(state, "denied") == 0;
+		if (strcmp(state, "timeout") == 0)
+			fprintf(stderr,
+			    "depctl: %s did not answer within %lld ms; try: journalctl -u depsys-%s, "
+			    "or its log under /var/log/depsys/%s\n",
+			    daemon, (long long)session->timeout_ms, daemon, daemon);
+		if (strcmp(state, "down") == 0)
 			fprintf(stderr,
 			    "depctl: %s is down; try: systemctl restart depsys-%s, or sv restart %s\n",
 			    daemon, daemon, daemon);
 	}
-	(void)session;
+	if (denied)
+		fprintf(stderr, "depctl: denied; try: as root, or as a member of group %s\n",
+		    session->node.group);
 }
 
 static const struct column daemon_columns[] = {{"DAEMON", "daemon", NULL}, {"STATE", "state", NULL},
     {"VERSION", "version", NULL}, {"PID", "pid", NULL}, {"UP", "uptime_ms", format_ms},
     {"MEMORY", "rss_kb", format_kb}, {"CPU", "cpu_ms", format_ms}, {0}};
 
+static void print_cluster(const struct session *session, const json_t *cluster)
+{
+	const json_t *coordinator = json_object_get(cluster, "coordinator");
+	const json_t *alive = json_object_get(cluster, "alive"),
+		     *ves = json_object_get(cluster, "ves");
+
+	printf("cluster %s, ", session->node.cluster);
+	if (alive)
+		printf("%lld of %zu nodes alive, coordinator %s",
+		    (long long)json_integer_value(alive), session->node.peers.count,
+		    coordinator ? json_string_value(coordinator) : "none");
+	else
+		printf("%zu nodes", session->node.peers.count);
+	if (ves)
+		printf(", VEs to run: %lld", (long long)json_integer_value(ves));
+	printf("\n\n");
+}
+
 int command_status(struct session *session, const struct arguments *arguments)
 {
 	json_t *rows = ask_daemons(session), *memory = json_integer(sum(rows, "rss_kb"));
-	bool good = all_up(rows);
+	json_t *cluster = ask_cluster(session, rows);
+	int status = exit_code(rows);
 
 	(void)arguments;
 	if (session->form != OUTPUT_TABLE) {
-		json_t *status =
-		    json_pack("{s:s, s:s, s:b, s:o, s:O}", "node", session->node.name, "cluster",
-			session->node.cluster, "all_up", good, "rss_kb", memory, "daemons", rows);
+		json_t *object = json_pack("{s:s, s:s, s:b, s:o, s:O}", "node", session->node.name,
+		    "cluster", session->node.cluster, "all_up", status == 0, "rss_kb", memory,
+		    "daemons", rows);
 
-		output_object(session->form, status, NULL);
-		json_decref(status);
+		json_object_update(object, cluster);
+		output_object(session->form, object, NULL);
+		json_decref(object);
 	} else {
 		char text[32];
 
 		format_kb(text, sizeof(text), memory);
-		printf("node %s, cluster %s, %zu nodes configured, memory %s in all\n\n",
-		    session->node.name, session->node.cluster, session->node.peers.count, text);
+		printf("node %s, memory of the daemons %s\n", session->node.name, text);
+		print_cluster(session, cluster);
 		output_rows(OUTPUT_TABLE, rows, daemon_columns, "");
 		json_decref(memory);
 		fflush(stdout);
-		hint(session, rows);
 	}
+	hint(session, rows);
+	json_decref(cluster);
 	json_decref(rows);
-	return good ? 0 : RPC_UNREACHABLE;
+	return status;
 }
 
 static bool is_daemon(const char *name)

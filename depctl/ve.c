@@ -19,10 +19,10 @@
 
 static const struct column ve_columns[] = {{"VE", "name", NULL}, {"WANT", "want", NULL},
     {"NODE", "node", NULL}, {"EPOCH", "epoch", NULL}, {"ADDRESS", "address", NULL},
-    {"FROM CKPT", "start_ckpt", NULL}, {"EVERY", "interval_ms", format_ms},
+    {"FROM", "start_ckpt", format_ckpt}, {"INTERVAL", "interval_ms", format_interval},
     {"COPIES", "copies", NULL}, {"REASON", "reason", NULL}, {0}};
 
-static const struct column ckpt_columns[] = {{"VE", "ve", NULL}, {"CHECKPOINT", "id", NULL},
+static const struct column ckpt_columns[] = {{"VE", "ve", NULL}, {"CHECKPOINT", "id", format_ckpt},
     {"COMMITTED", "wall_ms", format_wall_ms}, {"EPOCH", "ve_epoch", NULL},
     {"IMAGE", "oid", format_id}, {"SIZE", "bytes", format_bytes}, {"STOOD", "frozen_ms", format_ms},
     {"MADE ON", "node", NULL}, {"ALSO ON", "replicas", NULL}, {0}};
@@ -57,9 +57,13 @@ static int check_bundle(const char *path)
 	for (size_t i = 0; i < 2; i++) {
 		snprintf(name, sizeof(name), "%s/%s", path, files[i]);
 		if (access(name, R_OK) < 0) {
+			int error = errno;
+
 			fprintf(stderr, "depctl: bundle %s: %s: %s\ntry: tools/bundle makes one\n",
-			    path, files[i], strerror(errno));
-			return 1;
+			    path, files[i], strerror(error));
+			return errno == ENOENT   ? RPC_NOT_FOUND
+			       : errno == EACCES ? RPC_DENIED
+						 : RPC_FAILED;
 		}
 	}
 	return 0;
@@ -85,10 +89,17 @@ static int fill_run(struct msg_migrated_run *request, const struct arguments *ar
 	return 0;
 }
 
+static json_t *ask_run(struct session *session, const struct msg_migrated_run *request, int *status)
+{
+	_cleanup_buf_ struct buf body = {0};
+
+	msg_migrated_run_pack(request, &body);
+	return session_ask(session, "migrated", MSG_MIGRATED_RUN, &body, status);
+}
+
 int command_ve_run(struct session *session, const struct arguments *arguments)
 {
 	struct msg_migrated_run request;
-	_cleanup_buf_ struct buf body = {0};
 	int status = fill_run(&request, arguments);
 	json_t *reply;
 
@@ -97,13 +108,19 @@ int command_ve_run(struct session *session, const struct arguments *arguments)
 	if (status)
 		return status;
 	allow(session, PLACE_MS);
+	/* What cannot be placed must not leave its bundle in the store. */
+	request.check = true;
+	reply = ask_run(session, &request, &status);
+	json_decref(reply);
+	if (!reply)
+		return status;
+	request.check = false;
 	/* The bundle must be where the VE may go: on as many nodes as its images. */
 	status = object_put(session, arguments->positional[1], request.name, "bundle",
 	    request.copies, request.bundle);
 	if (status)
 		return status;
-	msg_migrated_run_pack(&request, &body);
-	reply = session_ask(session, "migrated", MSG_MIGRATED_RUN, &body, &status);
+	reply = ask_run(session, &request, &status);
 	return reply ? show_placement(session, reply) : status;
 }
 
@@ -162,16 +179,13 @@ static json_t *list_ckpts(struct session *session, const char *ve, int *status)
 	return rows;
 }
 
-int command_ve_show(struct session *session, const struct arguments *arguments)
+static json_t *find_ve(struct session *session, const char *name, int *status)
 {
-	const char *name = arguments->positional[0];
-	json_t *ves, *ve, *found = NULL, *ckpts;
-	int status;
+	json_t *ves = list_ves(session, status), *ve, *found = NULL;
 	size_t i;
 
-	ves = list_ves(session, &status);
 	if (!ves)
-		return status;
+		return NULL;
 	json_array_foreach(ves, i, ve)
 	{
 		if (strcmp(json_string_value(json_object_get(ve, "name")), name) == 0)
@@ -180,8 +194,20 @@ int command_ve_show(struct session *session, const struct arguments *arguments)
 	json_decref(ves);
 	if (!found) {
 		fprintf(stderr, "depctl: there is no VE %s\ntry: depctl ve ls\n", name);
-		return RPC_NOT_FOUND;
+		*status = RPC_NOT_FOUND;
 	}
+	return found;
+}
+
+int command_ve_show(struct session *session, const struct arguments *arguments)
+{
+	const char *name = arguments->positional[0];
+	json_t *found, *ckpts;
+	int status;
+
+	found = find_ve(session, name, &status);
+	if (!found)
+		return status;
 	ckpts = list_ckpts(session, name, &status);
 	if (session->form == OUTPUT_TABLE) {
 		output_object(OUTPUT_TABLE, found, ve_columns);
@@ -227,7 +253,7 @@ int command_ve_rm(struct session *session, const struct arguments *arguments)
 
 int command_ckpt_create(struct session *session, const struct arguments *arguments)
 {
-	static const struct column columns[] = {{"CHECKPOINT", "id", NULL},
+	static const struct column columns[] = {{"CHECKPOINT", "id", format_ckpt},
 	    {"COMMITTED", "committed", NULL}, {"SIZE", "bytes", format_bytes},
 	    {"STOOD", "frozen_ms", format_ms}, {"TOOK", "took_ms", format_ms}, {0}};
 	struct msg_ckptd_create request = {.wait = true, .ves.count = arguments->n_positionals};
@@ -256,17 +282,20 @@ int command_ckpt_ls(struct session *session, const struct arguments *arguments)
 
 	if (!rows)
 		return status;
-	output_rows(session->form, rows, ckpt_columns, "no checkpoint is kept");
+	/* None at all: is there such a VE? */
+	if (arguments->n_positionals && json_array_size(rows) == 0)
+		json_decref(find_ve(session, arguments->positional[0], &status));
+	if (status == 0)
+		output_rows(session->form, rows, ckpt_columns, "no checkpoint is kept");
 	json_decref(rows);
-	return 0;
+	return status;
 }
 
 int command_ckpt_restore(struct session *session, const struct arguments *arguments)
 {
 	uint64_t ckpt = 0;
 
-	if (arguments->n_positionals > 1 &&
-	    !parse_count("CHECKPOINT", arguments->positional[1], 1, UINT64_MAX, &ckpt))
+	if (arguments->n_positionals > 1 && !parse_ckpt(arguments->positional[1], &ckpt))
 		return EXIT_USAGE;
 	return ask_named(session, MSG_MIGRATED_RESTORE, arguments->positional[0], ckpt);
 }

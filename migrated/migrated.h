@@ -100,6 +100,7 @@ struct migrated_request {
 	uint64_t id; /* comes back in ANSWER */
 	char name[NODE_NAME_MAX + 1];
 	uint64_t ckpt;                    /* RESTORE */
+	bool check;                       /* RUN: say whether it could be done, and do nothing */
 	struct msg_migrated_ve_fact fact; /* RUN: what the client wants; node may be empty */
 };
 

@@ -8,6 +8,7 @@
 #include <sys/queue.h>
 #include <time.h>
 
+#include "migrated/address.h"
 #include "proto/common.h"
 #include "proto/migrated.h"
 
@@ -317,11 +318,16 @@ static void on_run(void *userdata, struct rpc_call *call, const void *body, size
 	struct shell *shell = userdata;
 	struct migrated_request request = {.ask = MIGRATED_ASK_RUN};
 	struct msg_migrated_run message;
+	char why[MIGRATED_REASON];
 
 	if (rpc_unpack(call, &message, msg_migrated_run_unpack, body, size) < 0)
 		return;
 	if (!name_is_valid(message.name)) {
 		rpc_fail(call, RPC_INVALID, "name: 1 to 63 of a-z 0-9 -, not \"%s\"", message.name);
+		return;
+	}
+	if (!address_is_usable(message.address, &shell->daemon->node.peers, why, sizeof(why))) {
+		rpc_fail(call, RPC_INVALID, "%s", why);
 		return;
 	}
 	if (!is_coordinator(shell)) {
@@ -335,6 +341,7 @@ static void on_run(void *userdata, struct rpc_call *call, const void *body, size
 	memcpy(request.fact.node, message.node, sizeof(request.fact.node));
 	request.fact.interval_ms = message.interval_ms;
 	request.fact.copies = message.copies;
+	request.check = message.check;
 	ask_core(shell, call, &request);
 }
 

@@ -333,6 +333,25 @@ static void run_on_n1(void)
 
 /* --- claims --- */
 
+static void a_check_says_what_a_run_would_and_does_nothing(void)
+{
+	struct migrated_request request = {
+	    .ask = MIGRATED_ASK_RUN, .id = 1, .name = "ve", .check = true};
+	struct migrated_event event = {.kind = MIGRATED_ASKED, .request = &request};
+
+	world_init(1);
+	settle();
+	step(&world.nodes[world.coordinator], &event);
+	settle();
+	check_int(world.last_status, RPC_OK);
+	check_int(running(), 0);
+	ask(MIGRATED_ASK_RUN, "n1", 0);
+	step(&world.nodes[world.coordinator], &event);
+	settle();
+	check_int(world.last_status, RPC_FAILED);
+	check_str(world.last_reason, "there is a VE ve already");
+}
+
 static void a_new_ve_runs_where_it_was_asked_for(void)
 {
 	run_on_n1();
@@ -551,6 +570,7 @@ int main(int argc, char **argv)
 	}
 	return test_main((struct test[]){
 	    TEST(a_new_ve_runs_where_it_was_asked_for),
+	    TEST(a_check_says_what_a_run_would_and_does_nothing),
 	    TEST(a_dead_node_s_ve_goes_on_from_its_last_checkpoint_where_the_image_is),
 	    TEST(the_old_copy_ends_when_its_node_is_back),
 	    TEST(a_ve_that_dies_restarts_in_place_then_elsewhere_then_is_given_up),

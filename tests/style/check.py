@@ -164,7 +164,21 @@ def pages(source, build):
             yield f"{os.path.relpath(folder, source)}/{target['name']}.8:1: no manual page for an installed program"
 
 
-RULES = (includes, calls, words, length, formatting, symbols, pages)
+def examples(source, _):
+    """The page shows what the tests run: a block of Python in README.md is a file of docs/examples, byte for byte."""
+    text = read(source, "README.md")
+    files = {name: read(source, name) for name in listing(source) if re.fullmatch(r"docs/examples/.*\.py", name)}
+    shown = set()
+    for block in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        names = [name for name, content in files.items() if content == block[1]]
+        shown.update(names)
+        if not names:
+            yield f"README.md:{text.count(chr(10), 0, block.start()) + 1}: no file of docs/examples reads like this block"
+    for name in sorted(set(files) - shown):
+        yield f"{name}:1: README.md does not show it as it is"
+
+
+RULES = (includes, calls, words, length, formatting, symbols, pages, examples)
 
 
 def main():
