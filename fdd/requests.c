@@ -210,7 +210,7 @@ static void on_peers(void *userdata, struct rpc_call *call, const void *body, si
 	for (size_t i = 0; i < request.peers.count && i < PEERS_MAX; i++) {
 		const struct msg_fdd_role *role = &request.peers.item[i];
 
-		if (!shell_route(shell, role->id)) {
+		if (!sealed_udp_knows(shell->udp, role->id)) {
 			reply.unknown++;
 			continue;
 		}
@@ -246,7 +246,7 @@ static void describe(
 	    .state = state_of(status->state),
 	    .watch = status->watch,
 	    .send = status->send,
-	    .in_touch = seal_ready(shell->seal, status->id),
+	    .in_touch = sealed_udp_ready(shell->udp, status->id),
 	    .heard = status->heard,
 	    .level = status->level,
 	    .incarnation = status->incarnation,

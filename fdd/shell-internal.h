@@ -6,6 +6,7 @@
 
 #include <limits.h>
 
+#include "common/sealed-udp.h"
 #include "fdd/fdd.h"
 #include "fdd/shell.h"
 #include "proto/fdd.h"
@@ -20,35 +21,20 @@ struct subscription {
 	struct msg_fdd_register request;
 };
 
-/* How to reach a node, and what it is owed. */
-struct route {
-	uint64_t id;
-	struct udp_address address;
-	bool put_off;
-	struct fdd_heartbeat beat; /* goes out when the peer can be sent to */
-};
-
 struct shell {
 	struct daemon *daemon;
 	struct fdd *fdd;
-	struct seal *seal;
-	struct udp udp;
+	struct sealed_udp *udp;
 	enum msg_fdd_estimator estimator;
 	uint32_t interval_ms;
-	sd_event_source *readable, *timer, *sweep;
+	sd_event_source *timer, *sweep;
 	bool drain; /* the core waits for DRAINED */
 	char store[PATH_MAX];
-	size_t n_routes;
-	struct route routes[PEERS_MAX];
 	struct subscription subscriptions[REGISTRATIONS_MAX];
 	uint64_t registrations; /* made so far */
-	uint64_t sends_failed, bodies_refused;
-	struct log_limit send_limit, refuse_limit;
 	struct daemon_stat stats[STATS_MAX];
 };
 
-/* NULL when it is not a peer of the configuration. */
-struct route *shell_route(struct shell *shell, uint64_t id);
 const char *shell_name_of(const struct shell *shell, uint64_t id);
 
 static inline double to_ms(struct mono t)

@@ -2,10 +2,6 @@
  * One wake-up, whatever woke us: read the socket empty (heartbeats go to the core with the kernel's
  * time of arrival), tell the core when it asked for that, then TIMEOUT while due.  So the order is
  * always the one that fdd.h asks for, and nobody is judged while his heartbeat waits in our socket.
- *
- * A heartbeat for a peer with whom no keys are agreed yet (one of the two is new) is put off: the
- * hello goes out in its place, and the heartbeat as soon as the answer is in, so that a restarted
- * node is heard after one round trip and not after an interval.
  */
 #include "fdd/shell-internal.h"
 
@@ -18,16 +14,7 @@
 
 #include "common/number-file.h"
 
-#define DATAGRAMS_A_WAKE 2048 /* a flood must not keep the timers from being judged */
 #define SWEEP_MS 10000
-
-struct route *shell_route(struct shell *shell, uint64_t id)
-{
-	for (size_t i = 0; i < shell->n_routes; i++)
-		if (shell->routes[i].id == id)
-			return &shell->routes[i];
-	return NULL;
-}
 
 const char *shell_name_of(const struct shell *shell, uint64_t id)
 {
@@ -36,48 +23,18 @@ const char *shell_name_of(const struct shell *shell, uint64_t id)
 	return peer ? peer->name : "?";
 }
 
-/* --- datagrams out --- */
-
-static void send_datagram(struct shell *shell, uint64_t to, const struct seal_datagram *datagram)
-{
-	struct route *route = shell_route(shell, to);
-	unsigned missed;
-	int r;
-
-	if (!route || !datagram->size)
-		return;
-	r = udp_send(&shell->udp, &route->address, datagram->bytes, datagram->size);
-	if (r == 0)
-		return;
-	shell->sends_failed++;
-	if (log_limit(&shell->send_limit, mono_now(), &missed))
-		log_warning(
-		    "send to %s: %s missed=%u", shell_name_of(shell, to), strerror(-r), missed);
-}
+/* --- actions --- */
 
 static void send_heartbeat(struct shell *shell, uint64_t to, const struct fdd_heartbeat *beat)
 {
 	struct msg_fdd_heartbeat message = {.incarnation = beat->incarnation,
 	    .sequence = beat->sequence,
 	    .interval_ms = (uint32_t)mono_to_ms(beat->interval)};
-	struct route *route = shell_route(shell, to);
 	_cleanup_buf_ struct buf body = {0};
-	struct seal_datagram datagram;
-	int r;
 
-	if (!route || msg_fdd_heartbeat_pack(&message, &body) < 0)
-		return;
-	r = seal_seal(shell->seal, to, body.data, body.size, &datagram);
-	if (r < 0) {
-		log_bug("seal a heartbeat for %s: %s", shell_name_of(shell, to), strerror(-r));
-		return;
-	}
-	route->put_off = r == SEAL_HELLO;
-	route->beat = *beat;
-	send_datagram(shell, to, &datagram);
+	if (msg_fdd_heartbeat_pack(&message, &body) == 0)
+		sealed_udp_send(shell->udp, to, body.data, body.size);
 }
-
-/* --- actions --- */
 
 static void tell_suspect(struct shell *shell, const struct fdd_level *level)
 {
@@ -153,65 +110,23 @@ enum fdd_answer shell_step(struct shell *shell, struct fdd_event *event)
 	return answer;
 }
 
-/* --- datagrams in --- */
-
-static void refuse(struct shell *shell, const struct udp_datagram *datagram, const char *why)
-{
-	unsigned missed;
-
-	if (log_limit(&shell->refuse_limit, datagram->arrived, &missed))
-		log_warning("datagram refused: %s from=%s size=%zu missed=%u", why, datagram->from,
-		    datagram->size, missed);
-}
-
-static void take_heartbeat(
-    struct shell *shell, const struct udp_datagram *datagram, const struct seal_opened *opened)
+/* What sealed_udp_drain() finds. */
+static int take_heartbeat(
+    void *userdata, const struct sealed_payload *payload, struct mpr_error *error)
 {
 	struct fdd_event event = {.type = FDD_HEARTBEAT};
 	struct msg_fdd_heartbeat message;
-	struct mpr_error error;
+	struct shell *shell = userdata;
+	int r = msg_fdd_heartbeat_unpack(&message, payload->data, payload->size, error);
 
-	if (msg_fdd_heartbeat_unpack(&message, opened->payload, opened->size, &error) < 0) {
-		shell->bodies_refused++;
-		refuse(shell, datagram, error.text);
-		return;
-	}
-	event.heartbeat.from = opened->peer;
-	event.heartbeat.arrived = datagram->arrived;
+	if (r < 0)
+		return r;
+	event.heartbeat.from = payload->from;
+	event.heartbeat.arrived = payload->arrived;
 	event.heartbeat.beat = (struct fdd_heartbeat){
 	    message.incarnation, message.sequence, mono_ms(message.interval_ms)};
 	shell_step(shell, &event);
-}
-
-static void take_datagram(struct shell *shell, const struct udp_datagram *datagram)
-{
-	struct seal_opened opened;
-	struct route *route;
-	int r = seal_open(shell->seal, datagram->bytes, datagram->size, datagram->arrived, &opened);
-
-	send_datagram(shell, opened.reply_to, &opened.reply);
-	if (r == SEAL_REFUSED)
-		refuse(shell, datagram, seal_refusal_name(opened.refusal));
-	if (r == SEAL_OK)
-		take_heartbeat(shell, datagram, &opened);
-	route = opened.ready ? shell_route(shell, opened.peer) : NULL;
-	if (route && route->put_off)
-		send_heartbeat(shell, route->id, &route->beat);
-}
-
-static void drain(struct shell *shell)
-{
-	struct udp_datagram datagram;
-
-	for (int i = 0; i < DATAGRAMS_A_WAKE; i++) {
-		int r = udp_receive(&shell->udp, &datagram);
-
-		if (r == -EAGAIN)
-			return;
-		if (r == 0)
-			take_datagram(shell, &datagram);
-		/* else: an ICMP error of an earlier datagram; it is used up by reading it */
-	}
+	return 0;
 }
 
 /* --- the loop --- */
@@ -231,7 +146,7 @@ static void set_timer(struct shell *shell)
 void shell_wake(struct shell *shell)
 {
 	do {
-		drain(shell);
+		sealed_udp_drain(shell->udp);
 		if (shell->drain) {
 			shell->drain = false;
 			shell_step(shell, &(struct fdd_event){.type = FDD_DRAINED});
@@ -242,13 +157,9 @@ void shell_wake(struct shell *shell)
 	set_timer(shell);
 }
 
-static int on_readable(sd_event_source *source, int fd, uint32_t events, void *userdata)
+static void on_datagrams(void *userdata)
 {
-	(void)source;
-	(void)fd;
-	(void)events;
 	shell_wake(userdata);
-	return 0;
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -274,7 +185,6 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata)
 static void list_stats(struct shell *shell)
 {
 	const struct fdd_counters *core = fdd_counters(shell->fdd);
-	const struct seal_counters *seal = seal_counters(shell->seal);
 	const struct daemon_stat stats[] = {
 	    {"heartbeats_sent", &core->sent, "heartbeats the core asked to send"},
 	    {"heartbeats_received", &core->received, "authentic heartbeats"},
@@ -284,17 +194,14 @@ static void list_stats(struct shell *shell)
 	    {"heartbeats_impossible", &core->refused, "with values that cannot be"},
 	    {"stalls", &core->stalls, "this process stood still"},
 	    {"notices", &core->notices, "crossings told to applications"},
-	    {"sends_failed", &shell->sends_failed, "the kernel refused to send"},
-	    {"control_sent", &seal->control_sent, "hellos and answers to hellos"},
-	    {"control_received", &seal->control_received, "the same, from peers"},
-	    {"refused_body", &shell->bodies_refused, "authentic, but not a heartbeat"},
-#define X(name, label, text) {"refused_" label, &seal->refused[SEAL_##name], text},
-	    SEAL_REFUSALS(X)
-#undef X
 	};
 
-	_Static_assert(sizeof(stats) < sizeof(shell->stats), "STATS_MAX is too small");
+	const size_t count = sizeof(stats) / sizeof(stats[0]);
+
+	_Static_assert(sizeof(stats) / sizeof(stats[0]) + SEALED_UDP_STATS < STATS_MAX,
+	    "STATS_MAX is too small");
 	memcpy(shell->stats, stats, sizeof(stats));
+	sealed_udp_stats(shell->udp, "authentic, but not a heartbeat", &shell->stats[count]);
 	shell->daemon->stats = shell->stats;
 }
 
@@ -317,48 +224,20 @@ static int make_core(struct shell *shell, const struct fdd_settings *settings)
 	return fdd_new(&shell->fdd, &config, seed);
 }
 
-static int add_peer(struct shell *shell, const struct peer *peer)
+static int open_udp(struct shell *shell, struct udp *udp)
 {
-	struct route *route = &shell->routes[shell->n_routes];
-	int r = udp_address(&route->address, peer->address, (uint16_t)(peer->port + PORT_FDD));
+	const struct sealed_udp_options options = {
+	    .port = PORT_FDD, .take = take_heartbeat, .wake = on_datagrams, .userdata = shell};
 
-	if (r == 0)
-		r = seal_add_peer(shell->seal, peer->public_key);
-	if (r < 0) {
-		log_error("[peer %s]: address or key of no use", peer->name);
-		return r;
-	}
-	route->id = peer->id;
-	shell->n_routes++;
-	return 0;
-}
-
-static int make_seal(struct shell *shell)
-{
-	const struct peers *peers = &shell->daemon->node.peers;
-	struct seal_config config = {.context = "fdd", .peers_max = PEERS_MAX};
-	int r;
-
-	memcpy(config.public_key, shell->daemon->keys.public_key, KEY_SIZE);
-	memcpy(config.secret_key, shell->daemon->keys.secret_key, KEY_SIZE);
-	randombytes_buf(config.random, sizeof(config.random));
-	r = seal_new(&shell->seal, &config);
-	sodium_memzero(&config, sizeof(config));
-	for (size_t i = 0; r == 0 && i < peers->count; i++)
-		if (&peers->peer[i] != shell->daemon->node.self)
-			r = add_peer(shell, &peers->peer[i]);
-	return r;
+	return sealed_udp_new(&shell->udp, shell->daemon, udp, &options);
 }
 
 static int add_sources(struct shell *shell)
 {
 	sd_event *loop = shell->daemon->loop;
 	uint64_t now = (uint64_t)mono_now().ns / 1000;
-	int r = sd_event_add_io(loop, &shell->readable, shell->udp.fd, EPOLLIN, on_readable, shell);
+	int r = sd_event_add_time(loop, &shell->timer, CLOCK_MONOTONIC, now, 1000, on_timer, shell);
 
-	if (r >= 0)
-		r = sd_event_add_time(
-		    loop, &shell->timer, CLOCK_MONOTONIC, now, 1000, on_timer, shell);
 	if (r >= 0)
 		r = sd_event_add_time(loop, &shell->sweep, CLOCK_MONOTONIC, now + SWEEP_MS * 1000,
 		    1000000, on_sweep, shell);
@@ -377,8 +256,10 @@ void shell_set_peers(struct shell *shell, const struct fdd_peer_role *roles, siz
 /* Until gossipd says otherwise everybody watches everybody. */
 static void start(struct shell *shell)
 {
+	const struct peers *peers = &shell->daemon->node.peers;
 	struct fdd_event event = {.type = FDD_START};
 	struct fdd_peer_role roles[PEERS_MAX];
+	size_t count = 0;
 	int r = number_file_read(shell->store, &event.start.stored_incarnation);
 
 	if (r < 0)
@@ -386,9 +267,10 @@ static void start(struct shell *shell)
 		    strerror(-r));
 	event.start.wall_s = (uint64_t)time(NULL);
 	shell_step(shell, &event);
-	for (size_t i = 0; i < shell->n_routes; i++)
-		roles[i] = (struct fdd_peer_role){shell->routes[i].id, true, true};
-	shell_set_peers(shell, roles, shell->n_routes);
+	for (size_t i = 0; i < peers->count; i++)
+		if (&peers->peer[i] != shell->daemon->node.self)
+			roles[count++] = (struct fdd_peer_role){peers->peer[i].id, true, true};
+	shell_set_peers(shell, roles, count);
 }
 
 int shell_new(
@@ -400,14 +282,12 @@ int shell_new(
 	if (!shell)
 		return -ENOMEM;
 	shell->daemon = daemon;
-	shell->udp = *udp;
-	udp->fd = -1;
 	shell->estimator = (enum msg_fdd_estimator)settings->estimator;
 	shell->interval_ms = (uint32_t)settings->interval_ms;
 	snprintf(shell->store, sizeof(shell->store), "%s/fdd/incarnation", daemon->node.state_dir);
 	r = make_core(shell, settings);
 	if (r == 0)
-		r = make_seal(shell);
+		r = open_udp(shell, udp);
 	if (r == 0)
 		r = add_sources(shell);
 	if (r < 0) {
@@ -426,12 +306,10 @@ struct shell *shell_free(struct shell *shell)
 	if (!shell)
 		return NULL;
 	shell->daemon->stats = NULL;
-	sd_event_source_disable_unref(shell->readable);
 	sd_event_source_disable_unref(shell->timer);
 	sd_event_source_disable_unref(shell->sweep);
-	seal_free(shell->seal);
+	sealed_udp_free(shell->udp);
 	fdd_free(shell->fdd);
-	udp_close(&shell->udp);
 	free(shell);
 	return NULL;
 }

@@ -256,50 +256,65 @@ static void watch_fact(struct shell *shell)
 
 static void on_view(void *userdata, const struct rpc_answer *answer)
 {
-	struct route *route = userdata;
+	struct neighbour *neighbour = userdata;
 	struct gossipd_entry entries[GOSSIPD_MEMBERS_MAX];
 	struct gossipd_event event = {.type = GOSSIPD_VIEW};
 	struct msg_gossipd_view_reply reply;
 	struct mpr_error error;
 
 	if (answer->status != RPC_OK) {
-		log_info("view of %s: %s", route->peer->name, answer->error);
+		log_info("view of %s: %s", neighbour->peer->name, answer->error);
 		return;
 	}
 	if (msg_gossipd_view_reply_unpack(&reply, answer->body, answer->size, &error) < 0) {
-		log_warning("view of %s: %s", route->peer->name, error.text);
+		log_warning("view of %s: %s", neighbour->peer->name, error.text);
 		return;
 	}
 	for (size_t i = 0; i < reply.entries.count; i++)
 		entries[i] = (struct gossipd_entry){reply.entries.item[i].id,
 		    reply.entries.item[i].incarnation,
 		    (enum gossipd_state)reply.entries.item[i].state};
-	event.view.from = route->peer->id;
+	event.view.from = neighbour->peer->id;
 	event.view.entries = entries;
 	event.view.count = reply.entries.count;
-	shell_step(route->shell, &event);
-	shell_wake(route->shell);
+	shell_step(neighbour->shell, &event);
+	shell_wake(neighbour->shell);
+}
+
+/* NULL when it is not another node of the configuration. */
+static struct neighbour *find_neighbour(struct shell *shell, uint64_t id)
+{
+	const struct node_config *node = &shell->daemon->node;
+	const struct peer *peer = peers_by_id(&node->peers, id);
+	struct neighbour *neighbour;
+
+	if (!peer || peer == node->self)
+		return NULL;
+	neighbour = &shell->neighbours[peer - node->peers.peer];
+	neighbour->shell = shell;
+	neighbour->peer = peer;
+	return neighbour;
 }
 
 void links_pull(struct shell *shell, uint64_t peer)
 {
-	struct route *route = shell_route(shell, peer);
+	struct neighbour *neighbour = find_neighbour(shell, peer);
 	struct msg_gossipd_view request = {0};
 	_cleanup_buf_ struct buf body = {0};
 	int r = 0;
 
-	if (!route)
+	if (!neighbour)
 		return;
-	if (!route->client)
-		r = rpc_client_new_peer(&route->client, shell->daemon->zmq, shell->daemon->loop,
-		    route->peer, PORT_GOSSIPD_RPC);
+	if (!neighbour->client)
+		r = rpc_client_new_peer(&neighbour->client, shell->daemon->zmq, shell->daemon->loop,
+		    neighbour->peer, PORT_GOSSIPD_RPC);
 	if (r < 0) {
-		log_error("connect to %s: %s", route->peer->name, strerror(-r));
+		log_error("connect to %s: %s", neighbour->peer->name, strerror(-r));
 		return;
 	}
 	if (msg_gossipd_view_pack(&request, &body) == 0)
-		(void)rpc_request(route->client, MSG_GOSSIPD_VIEW, body.data, body.size,
-		    PULL_TIMEOUT_MS, on_view, route);
+		(void)rpc_request(neighbour->client, MSG_GOSSIPD_VIEW, body.data, body.size,
+		    PULL_TIMEOUT_MS, on_view, neighbour);
 }
 
 /* --- life --- */
@@ -332,6 +347,6 @@ void links_close(struct shell *shell)
 {
 	rpc_client_free(shell->fdd);
 	rpc_client_free(shell->metad);
-	for (size_t i = 0; i < shell->n_routes; i++)
-		rpc_client_free(shell->routes[i].client);
+	for (size_t i = 0; i < PEERS_MAX; i++)
+		rpc_client_free(shell->neighbours[i].client);
 }

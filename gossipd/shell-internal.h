@@ -9,6 +9,7 @@
 
 #include <limits.h>
 
+#include "common/sealed-udp.h"
 #include "gossipd/gossipd.h"
 #include "gossipd/shell.h"
 #include "proto/gossipd.h"
@@ -16,30 +17,25 @@
 #define WATCHERS_MAX 16
 #define STATS_MAX 40
 
-/* A peer of the configuration, and what it is owed. */
-struct route {
-	const struct peer *peer;
-	struct udp_address address;
-	struct rpc_client *client; /* for pulls; made when first needed */
-	bool put_off;              /* gram goes out when the peer can be sent to */
-	struct msg_gossipd_gram gram;
+/* Where we pull views from. */
+struct neighbour {
 	struct shell *shell;
+	const struct peer *peer;
+	struct rpc_client *client; /* made when first needed */
 };
 
 struct shell {
 	struct daemon *daemon;
 	struct gossipd *core;
-	struct seal *seal;
-	struct udp udp;
+	struct sealed_udp *udp;
 	double suspect;
-	sd_event_source *readable, *timer, *second;
+	sd_event_source *timer, *second;
 	char store[PATH_MAX];
-	size_t n_routes;
-	struct route routes[PEERS_MAX];
 	/* links.c */
 	struct rpc_client *fdd, *metad;
-	int64_t registered; /* the stream of fdd.register, 0: none */
-	int64_t hints;      /* the stream of metad.watch, 0: none */
+	struct neighbour neighbours[PEERS_MAX]; /* as the peers are numbered */
+	int64_t registered;                     /* the stream of fdd.register, 0: none */
+	int64_t hints;                          /* the stream of metad.watch, 0: none */
 	bool fdd_up, metad_up;
 	size_t role_count;
 	struct gossipd_role roles[GOSSIPD_MEMBERS_MAX];
@@ -52,13 +48,10 @@ struct shell {
 	bool gone;
 	bool closing; /* what still comes in reaches no core */
 	unsigned seconds;
-	uint64_t sends_failed, bodies_refused;
-	struct log_limit send_limit, refuse_limit, meta_limit;
+	struct log_limit meta_limit;
 	struct daemon_stat stats[STATS_MAX];
 };
 
-/* NULL when it is not a peer of the configuration. */
-struct route *shell_route(struct shell *shell, uint64_t id);
 /* Name of a node, "" for none; and back: 0 for "", 1 for one that is not configured. */
 const char *shell_name_of(const struct shell *shell, uint64_t id);
 uint64_t shell_id_of(const struct shell *shell, const char *name);

@@ -1,9 +1,6 @@
 /*
  * One wake-up, whatever woke us: read the socket empty, then TIMEOUT while due, as fdd does it; a
  * refutation that waits in our own socket is thus read before anybody is judged.
- *
- * A datagram for a peer with whom no keys are agreed yet (one of the two is new) is put off: the
- * hello goes out in its place, and the datagram as soon as the answer is in.
  */
 #include "gossipd/shell-internal.h"
 
@@ -15,22 +12,12 @@
 #include <time.h>
 
 #include "common/number-file.h"
-#include "common/seal.h"
 
-#define DATAGRAMS_A_WAKE 2048 /* a flood must not keep the timers from being judged */
 #define TIMEOUTS_A_WAKE 64
 
 _Static_assert(MSG_GOSSIPD_GRAM_SIZE_MAX <= SEAL_PAYLOAD_MAX, "a datagram must fit");
 _Static_assert(PEERS_MAX <= GOSSIPD_MEMBERS_MAX, "each peer is a member");
 _Static_assert((int)MSG_GOSSIPD_STATE_LEFT == (int)GOSSIPD_LEFT, "states are sent as they are");
-
-struct route *shell_route(struct shell *shell, uint64_t id)
-{
-	for (size_t i = 0; i < shell->n_routes; i++)
-		if (shell->routes[i].peer->id == id)
-			return &shell->routes[i];
-	return NULL;
-}
 
 const char *shell_name_of(const struct shell *shell, uint64_t id)
 {
@@ -46,42 +33,7 @@ uint64_t shell_id_of(const struct shell *shell, const char *name)
 	return peer ? peer->id : name[0] != '\0';
 }
 
-/* --- datagrams out --- */
-
-static void send_datagram(
-    struct shell *shell, struct route *route, const struct seal_datagram *datagram)
-{
-	unsigned missed;
-	int r;
-
-	if (!route || !datagram->size)
-		return;
-	r = udp_send(&shell->udp, &route->address, datagram->bytes, datagram->size);
-	if (r == 0)
-		return;
-	shell->sends_failed++;
-	if (log_limit(&shell->send_limit, mono_now(), &missed))
-		log_warning("send to %s: %s missed=%u", route->peer->name, strerror(-r), missed);
-}
-
-static void send_gram(struct shell *shell, struct route *route, const struct msg_gossipd_gram *gram)
-{
-	_cleanup_buf_ struct buf body = {0};
-	struct seal_datagram datagram;
-	int r;
-
-	if (msg_gossipd_gram_pack(gram, &body) < 0)
-		return;
-	r = seal_seal(shell->seal, route->peer->id, body.data, body.size, &datagram);
-	if (r < 0) {
-		log_bug("seal a datagram for %s: %s", route->peer->name, strerror(-r));
-		return;
-	}
-	route->put_off = r == SEAL_HELLO;
-	if (route->put_off)
-		route->gram = *gram;
-	send_datagram(shell, route, &datagram);
-}
+/* --- datagrams --- */
 
 /* The core's datagram as a message. */
 static void write_gram(struct msg_gossipd_gram *message, const struct gossipd_gram *gram)
@@ -122,11 +74,20 @@ static void read_gram(struct gossipd_gram *gram, const struct msg_gossipd_gram *
 
 /* --- actions --- */
 
+static void send_gram(
+    struct shell *shell, const struct gossipd_action *action, struct msg_gossipd_gram *gram)
+{
+	_cleanup_buf_ struct buf body = {0};
+
+	gram->accused = action->send.accused;
+	gram->reply = action->send.reply;
+	if (msg_gossipd_gram_pack(gram, &body) == 0)
+		sealed_udp_send(shell->udp, action->send.to, body.data, body.size);
+}
+
 static void carry_out(struct shell *shell, const struct gossipd_action *action,
     const struct gossipd_actions *actions, struct msg_gossipd_gram *gram)
 {
-	struct route *route;
-
 	switch (action->type) {
 	case GOSSIPD_PERSIST:
 		(void)number_file_write(shell->store, action->incarnation); /* says what failed */
@@ -151,11 +112,7 @@ static void carry_out(struct shell *shell, const struct gossipd_action *action,
 		links_pull(shell, action->peer);
 		break;
 	case GOSSIPD_SEND:
-		route = shell_route(shell, action->send.to);
-		gram->accused = action->send.accused;
-		gram->reply = action->send.reply;
-		if (route)
-			send_gram(shell, route, gram);
+		send_gram(shell, action, gram);
 		break;
 	case GOSSIPD_GONE:
 		requests_tell_gone(shell);
@@ -180,66 +137,24 @@ enum gossipd_answer shell_step(struct shell *shell, struct gossipd_event *event)
 	return answer;
 }
 
-/* --- datagrams in --- */
-
-static void refuse(struct shell *shell, const struct udp_datagram *datagram, const char *why)
-{
-	unsigned missed;
-
-	if (log_limit(&shell->refuse_limit, datagram->arrived, &missed))
-		log_warning("datagram refused: %s from=%s size=%zu missed=%u", why, datagram->from,
-		    datagram->size, missed);
-}
-
-static void take_gram(
-    struct shell *shell, const struct udp_datagram *datagram, const struct seal_opened *opened)
+/* What sealed_udp_drain() finds. */
+static int take_gram(void *userdata, const struct sealed_payload *payload, struct mpr_error *error)
 {
 	struct gossipd_event event = {.type = GOSSIPD_GRAM};
 	struct msg_gossipd_gram message;
+	struct shell *shell = userdata;
 	struct gossipd_gram gram;
-	struct mpr_error error;
+	int r = msg_gossipd_gram_unpack(&message, payload->data, payload->size, error);
 
-	if (msg_gossipd_gram_unpack(&message, opened->payload, opened->size, &error) < 0) {
-		shell->bodies_refused++;
-		refuse(shell, datagram, error.text);
-		return;
-	}
+	if (r < 0)
+		return r;
 	read_gram(&gram, &message);
-	event.gram.from = opened->peer;
+	event.gram.from = payload->from;
 	event.gram.gram = &gram;
-	if (shell_step(shell, &event) == GOSSIPD_REFUSED)
-		refuse(shell, datagram, "impossible values");
-}
-
-static void take_datagram(struct shell *shell, const struct udp_datagram *datagram)
-{
-	struct seal_opened opened;
-	struct route *route;
-	int r = seal_open(shell->seal, datagram->bytes, datagram->size, datagram->arrived, &opened);
-
-	send_datagram(shell, shell_route(shell, opened.reply_to), &opened.reply);
-	if (r == SEAL_REFUSED)
-		refuse(shell, datagram, seal_refusal_name(opened.refusal));
-	if (r == SEAL_OK)
-		take_gram(shell, datagram, &opened);
-	route = opened.ready ? shell_route(shell, opened.peer) : NULL;
-	if (route && route->put_off)
-		send_gram(shell, route, &route->gram);
-}
-
-static void drain(struct shell *shell)
-{
-	struct udp_datagram datagram;
-
-	for (int i = 0; i < DATAGRAMS_A_WAKE; i++) {
-		int r = udp_receive(&shell->udp, &datagram);
-
-		if (r == -EAGAIN)
-			return;
-		if (r == 0)
-			take_datagram(shell, &datagram);
-		/* else: an ICMP error of an earlier datagram; it is used up by reading it */
-	}
+	if (shell_step(shell, &event) != GOSSIPD_REFUSED)
+		return 0;
+	snprintf(error->text, sizeof(error->text), "impossible values");
+	return 1;
 }
 
 /* --- the loop --- */
@@ -260,7 +175,7 @@ void shell_wake(struct shell *shell)
 {
 	if (shell->closing)
 		return;
-	drain(shell);
+	sealed_udp_drain(shell->udp);
 	for (int i = 0; i < TIMEOUTS_A_WAKE; i++) {
 		if (!mono_due(gossipd_deadline(shell->core), mono_now()))
 			break;
@@ -269,13 +184,9 @@ void shell_wake(struct shell *shell)
 	set_timer(shell);
 }
 
-static int on_readable(sd_event_source *source, int fd, uint32_t events, void *userdata)
+static void on_datagrams(void *userdata)
 {
-	(void)source;
-	(void)fd;
-	(void)events;
 	shell_wake(userdata);
-	return 0;
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
@@ -303,7 +214,6 @@ static int on_second(sd_event_source *source, uint64_t usec, void *userdata)
 static void list_stats(struct shell *shell)
 {
 	const struct gossipd_counters *core = gossipd_counters(shell->core);
-	const struct seal_counters *seal = seal_counters(shell->seal);
 	const struct daemon_stat stats[] = {
 	    {"datagrams_sent", &core->grams_sent, "datagrams the core asked to send"},
 	    {"datagrams_received", &core->grams_received, "authentic datagrams"},
@@ -314,17 +224,14 @@ static void list_stats(struct shell *shell)
 	    {"refutations", &core->refutations, "own incarnation raised"},
 	    {"verdicts", &core->verdicts, "members that this node declared dead"},
 	    {"stalls", &core->stalls, "this process stood still"},
-	    {"sends_failed", &shell->sends_failed, "the kernel refused to send"},
-	    {"control_sent", &seal->control_sent, "hellos and answers to hellos"},
-	    {"control_received", &seal->control_received, "the same, from peers"},
-	    {"refused_body", &shell->bodies_refused, "authentic, but not gossip"},
-#define X(name, label, text) {"refused_" label, &seal->refused[SEAL_##name], text},
-	    SEAL_REFUSALS(X)
-#undef X
 	};
 
-	_Static_assert(sizeof(stats) < sizeof(shell->stats), "STATS_MAX is too small");
+	const size_t count = sizeof(stats) / sizeof(stats[0]);
+
+	_Static_assert(sizeof(stats) / sizeof(stats[0]) + SEALED_UDP_STATS < STATS_MAX,
+	    "STATS_MAX is too small");
 	memcpy(shell->stats, stats, sizeof(stats));
+	sealed_udp_stats(shell->udp, "authentic, but not gossip", &shell->stats[count]);
 	shell->daemon->stats = shell->stats;
 }
 
@@ -362,49 +269,20 @@ static int make_core(struct shell *shell, const struct gossipd_settings *setting
 	return gossipd_new(&shell->core, &config, seed);
 }
 
-static int add_peer(struct shell *shell, const struct peer *peer)
+static int open_udp(struct shell *shell, struct udp *udp)
 {
-	struct route *route = &shell->routes[shell->n_routes];
-	int r = udp_address(&route->address, peer->address, (uint16_t)(peer->port + PORT_GOSSIPD));
+	const struct sealed_udp_options options = {
+	    .port = PORT_GOSSIPD, .take = take_gram, .wake = on_datagrams, .userdata = shell};
 
-	if (r == 0)
-		r = seal_add_peer(shell->seal, peer->public_key);
-	if (r < 0) {
-		log_error("[peer %s]: address or key of no use", peer->name);
-		return r;
-	}
-	route->peer = peer;
-	route->shell = shell;
-	shell->n_routes++;
-	return 0;
-}
-
-static int make_seal(struct shell *shell)
-{
-	const struct peers *peers = &shell->daemon->node.peers;
-	struct seal_config config = {.context = "gossipd", .peers_max = PEERS_MAX};
-	int r;
-
-	memcpy(config.public_key, shell->daemon->keys.public_key, KEY_SIZE);
-	memcpy(config.secret_key, shell->daemon->keys.secret_key, KEY_SIZE);
-	randombytes_buf(config.random, sizeof(config.random));
-	r = seal_new(&shell->seal, &config);
-	sodium_memzero(&config, sizeof(config));
-	for (size_t i = 0; r == 0 && i < peers->count; i++)
-		if (&peers->peer[i] != shell->daemon->node.self)
-			r = add_peer(shell, &peers->peer[i]);
-	return r;
+	return sealed_udp_new(&shell->udp, shell->daemon, udp, &options);
 }
 
 static int add_sources(struct shell *shell)
 {
 	sd_event *loop = shell->daemon->loop;
 	uint64_t now = (uint64_t)mono_now().ns / 1000;
-	int r = sd_event_add_io(loop, &shell->readable, shell->udp.fd, EPOLLIN, on_readable, shell);
+	int r = sd_event_add_time(loop, &shell->timer, CLOCK_MONOTONIC, now, 1000, on_timer, shell);
 
-	if (r >= 0)
-		r = sd_event_add_time(
-		    loop, &shell->timer, CLOCK_MONOTONIC, now, 1000, on_timer, shell);
 	if (r >= 0)
 		r = sd_event_add_time(
 		    loop, &shell->second, CLOCK_MONOTONIC, now + 1000000, 10000, on_second, shell);
@@ -434,15 +312,13 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct gossipd_se
 	if (!shell)
 		return -ENOMEM;
 	shell->daemon = daemon;
-	shell->udp = *udp;
-	udp->fd = -1;
 	shell->suspect = settings->suspect;
 	snprintf(
 	    shell->store, sizeof(shell->store), "%s/gossipd/incarnation", daemon->node.state_dir);
 	snprintf(shell->key, sizeof(shell->key), "coord/%s", daemon->node.cluster);
 	r = make_core(shell, settings);
 	if (r == 0)
-		r = make_seal(shell);
+		r = open_udp(shell, udp);
 	if (r == 0)
 		r = add_sources(shell);
 	if (r == 0)
@@ -466,12 +342,10 @@ struct shell *shell_free(struct shell *shell)
 	shell->closing = true;
 	requests_fini(shell);
 	links_close(shell);
-	sd_event_source_disable_unref(shell->readable);
 	sd_event_source_disable_unref(shell->timer);
 	sd_event_source_disable_unref(shell->second);
-	seal_free(shell->seal);
+	sealed_udp_free(shell->udp);
 	gossipd_free(shell->core);
-	udp_close(&shell->udp);
 	free(shell);
 	return NULL;
 }
