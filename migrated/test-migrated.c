@@ -1,6 +1,6 @@
 /*
  * The core in a small world: a store with versions, nodes with a ved each, crashes between any two actions.
- * test-migrated [--seed N]: replays one run of the search.
+ * test-migrated [--seed N]: replays one run of the search; --seeds N searches more of them.
  */
 #include "migrated/migrated.h"
 
@@ -564,8 +564,16 @@ static void no_history_of_crashes_runs_an_epoch_twice_or_loses_the_ve(void)
 
 int main(int argc, char **argv)
 {
+	uint64_t number = argc == 3 ? strtoull(argv[2], NULL, 10) : 0;
+
 	if (argc == 3 && strcmp(argv[1], "--seed") == 0) {
-		search(strtoull(argv[2], NULL, 10));
+		search(number);
+		return 0;
+	}
+	if (argc == 3 && strcmp(argv[1], "--seeds") == 0) {
+		for (uint64_t seed = 1; seed <= number; seed++)
+			search(seed);
+		printf("# %" PRIu64 " histories\n", number);
 		return 0;
 	}
 	return test_main((struct test[]){
