@@ -1,0 +1,276 @@
+#!/usr/bin/env python3
+"""Bad input for the sockets and ports of a node: what test_badinput.py sends, and the part of it that must run inside a node.
+
+    intruder.py capture ADDRESS PORT COUNT            prints datagrams that arrive there (hex, one a line), off the wire
+    intruder.py udp ADDRESS PORT SEED                 random ones; those of standard input again, cut and with a bit flipped
+    intruder.py tcp ADDRESS PORT SEED                 random bytes, half greetings, impossible lengths, silence
+    intruder.py curve ADDRESS PORT SERVERKEY [SECRET] a ZeroMQ caller, with a key of its own or that of a node; prints answers
+
+Everything comes from the seed, so a failure can be had again.
+"""
+import concurrent.futures
+import json
+import os
+import random
+import socket
+import struct
+import sys
+import time
+
+import msgpack
+import zmq
+from zmq.utils import z85
+
+TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+HEADER_SIZE = 34  # of a sealed datagram (common/seal.h)
+DATAGRAM_MAX = 1200
+GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00"  # of ZMTP 3.0
+INVALID = 2
+# Their bodies are empty and not looked at: to send them is to have them done.
+OBEYED = {"common.stop", "gossipd.leave"}
+
+
+# ---- messages ----
+
+
+def samples():
+    """(name, body) of a good message of every kind that has fields, from the golden vectors."""
+    for daemon in sorted(os.listdir(os.path.join(TREE, "proto", "golden"))):
+        with open(os.path.join(TREE, "proto", "golden", daemon), encoding="ascii") as file:
+            for name, body in json.load(file).items():
+                if name not in OBEYED:
+                    yield name, bytes.fromhex(body)
+
+
+def request(name, body, number=1):
+    return [msgpack.packb({"n": name, "i": number, "t": 2000}), body]
+
+
+def cut(body, dice, count=6):
+    """Beginnings of a message that has fields; none of them is one."""
+    return [body[:size] for size in {0, 1, len(body) - 1, *(dice.randrange(len(body)) for _ in range(count))}]
+
+
+def mistyped(body):
+    """Each field in turn with a value of another type: no field is a map of maps, or is one list and a number."""
+    fields = msgpack.unpackb(body)
+    for key, value in fields.items():
+        for wrong in (7, -7.5e300, "x") if isinstance(value, list) else ([[]], {"x": {"x": 1}}):
+            yield msgpack.packb({**fields, key: wrong})
+
+
+def invalid_requests(dice):
+    """Requests with a good header that every daemon must answer with INVALID."""
+    for name, body in samples():
+        if not msgpack.unpackb(body):
+            continue
+        for bad in (*cut(body, dice), *mistyped(body), body + b"\x00", b"\xc1", b"\xdd\xff\xff\xff\xff", b"\x91" * 500):
+            yield request(name, bad)
+    for name in ("", "no.such", "n" * 63, "common.stats_reply", "%s%n", "\x1b[2J\n\n"):
+        yield request(name, b"\x80")
+
+
+def unreadable_messages(dice):
+    """Messages whose frames or header are wrong: nobody can be answered."""
+    name, body = "common.hello", b"\x80"
+    header = msgpack.packb({"n": name, "i": 1, "t": 2000})
+    for _ in range(300):
+        yield [dice.randbytes(dice.choice((0, 1, 7, 40, 300, 3000))) for _ in range(dice.randrange(1, 12))]
+    for count in (1, 3, 4, 8, 9, 500):
+        yield [header] * count
+    for size in range(len(header)):
+        yield [header[:size], body]
+    for wrong in ({}, {"n": 1, "i": 1, "t": 1}, {"n": name, "i": -1, "t": 1}, {"n": name, "i": "1", "t": 1},
+                  {"n": name, "i": 1, "t": 2 ** 63}, {"n": "n" * 64, "i": 1, "t": 1}, {"n": name, "i": 1}, [name, 1, 1], None):
+        yield [msgpack.packb(wrong), body]
+
+
+def oversized_messages():
+    for size in (2 << 20, 16 << 20, 64 << 20):
+        yield [b"\x00" * size]
+        yield request("common.hello", b"\xc6" + struct.pack(">I", size) + b"\x00" * size)
+
+
+def bad_events(dice):
+    """For busd.in: topic, header, body."""
+    good = {"node": "n1", "source": "intruder", "boot": 1, "number": 1, "wall_ns": 1}
+    topic, header, body = b"test.event", msgpack.packb(good), b"\x80"
+    for wrong in (b"", b"\x00", b"Upper Case", b"t" * 64, b"a\n", dice.randbytes(30)):
+        yield [wrong, header, body]
+    for part in cut(header, dice, 20):
+        yield [topic, part, body]
+    for part in mistyped(header):
+        yield [topic, part, body]
+    for key in ("source", "boot", "number"):
+        yield [topic, msgpack.packb({**good, key: "" if key == "source" else 0}), body]
+    for wrong in (b"", b"\x90", b"\x81\x01\x01", b"\x81\xa1x", b"\xdf\xff\xff\xff\xff", b"\x81\xa1x" + b"\x91" * 5000, bytes(33000)):
+        yield [topic, header, wrong]
+
+
+def bad_subscriptions(dice):
+    """For busd.pub."""
+    for _ in range(200):
+        yield [dice.choice((b"", b"\x02", b"\xff")) + dice.randbytes(dice.randrange(1, 100))]
+    yield [b"\x01"] * 3
+
+
+# ---- streams and datagrams ----
+
+
+def bad_streams(dice):
+    """Bytes for a port or socket that expects ZMTP, TLS or the bulk protocol."""
+    for size in (1, 7, 10, 64, 1000, 100000):
+        yield dice.randbytes(size)
+    for mechanism in (b"NULL", b"PLAIN", b"CURVE", b"NONSENSE"):
+        greeting = GREETING[:11] + b"\x00" + mechanism.ljust(20, b"\x00") + bytes(32)
+        yield greeting[:dice.randrange(1, 64)]
+        yield greeting
+        yield greeting + dice.randbytes(500)
+        yield greeting + b"\x06" + b"\xff" * 8  # a command of 2^64-1 bytes
+        yield greeting + b"\x04\x29\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER\x08Identity\x00\x00\x00\x00" + b"\x02\x7f" + b"\xff" * 7
+    yield b"\x16\x03\x01\xff\xff\x01\x00\xff\xfb" + dice.randbytes(2000)  # a TLS hello that promises more
+    yield b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00"
+    yield b"GDNBULK1" + dice.randbytes(8)
+    yield b"GDNBULK1" + dice.randbytes(16) + b"\xff" * 5000
+
+
+def forged_header(dice, datagram):
+    """Version, type, sender, boot, token and counter of a good one, with one of the last four changed."""
+    at, size = dice.choice(((2, 8), (10, 8), (18, 8), (26, 1)))
+    return datagram[:at] + dice.randbytes(size) + datagram[at + size:HEADER_SIZE]
+
+
+def bad_datagrams(dice, captured):
+    """Random ones, and captured ones damaged and once more as they were."""
+    for _ in range(1500):
+        yield dice.randbytes(dice.randrange(0, DATAGRAM_MAX + 300))
+        yield forged_header(dice, dice.choice(captured)) + dice.randbytes(dice.randrange(0, DATAGRAM_MAX))
+    for datagram in captured:
+        yield from (datagram[:size] for size in range(0, len(datagram), 7))
+        damaged = bytearray(datagram)
+        damaged[dice.randrange(HEADER_SIZE, len(damaged))] ^= 1 << dice.randrange(8)
+        yield bytes(damaged)
+        yield from [datagram] * 3
+
+
+def send_streams(connect, streams):
+    """Sends each over a connection of its own, eight at once, and waits a moment for the other end to hang up."""
+    def send(data):
+        try:
+            with connect() as connected:
+                connected.settimeout(0.2)
+                connected.sendall(data)
+                while connected.recv(4096):
+                    pass
+        except OSError:
+            pass  # refused, cut, or still waiting for more
+    with concurrent.futures.ThreadPoolExecutor(8) as senders:
+        list(senders.map(send, streams))
+
+
+# ---- callers ----
+
+
+def caller(endpoint, kind=zmq.DEALER):
+    made = zmq.Context.instance().socket(kind)
+    made.linger = 500
+    made.sndhwm = made.rcvhwm = 0
+    if endpoint:
+        made.connect(endpoint)
+    return made
+
+
+def send_all(target, messages):
+    for frames in messages:
+        target.send_multipart(frames)
+
+
+def ask_all(target, requests, wait_s=30):
+    """Sends requests, each under a number of its own; returns (request, answer's status or None) pairs."""
+    pending, answered = {}, []
+    deadline = time.monotonic() + wait_s
+    for number, (header, body) in enumerate(requests, start=1):
+        pending[number] = msgpack.unpackb(header)["n"], body
+        target.send_multipart([msgpack.packb({**msgpack.unpackb(header), "i": number}), body])
+        take_answers(target, pending, answered, 20000 if len(pending) > 200 else 0, 100)
+    while pending and time.monotonic() < deadline and take_answers(target, pending, answered, 5000, 0):
+        pass
+    return answered + [(asked, None) for asked in pending.values()]
+
+
+def take_answers(target, pending, answered, wait_ms, down_to):
+    """False when nothing came in time."""
+    while pending and target.poll(wait_ms):
+        header = msgpack.unpackb(target.recv_multipart()[0])
+        if not header.get("m"):
+            answered.append((pending.pop(header["i"]), header.get("s", 0)))
+        if len(pending) <= down_to:
+            wait_ms = 0
+        if not wait_ms and not target.poll(0):
+            return True
+    return not pending
+
+
+# ---- inside a node ----
+
+
+def capture(address, port, count):
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as wire:
+        wire.settimeout(20)
+        seen = set()
+        while len(seen) < count:
+            frame = wire.recv(2048)
+            if frame[23] == 17 and frame[30:34] == socket.inet_aton(address) and struct.unpack("!H", frame[36:38])[0] == port:
+                datagram = frame[42:14 + struct.unpack("!H", frame[16:18])[0]]
+                if datagram not in seen:
+                    seen.add(datagram)
+                    print(datagram.hex(), flush=True)
+
+
+def flood_udp(address, port, seed):
+    captured = [bytes.fromhex(line) for line in sys.stdin.read().split()]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for number, datagram in enumerate(bad_datagrams(random.Random(seed), captured)):
+            sender.sendto(datagram, (address, port))
+            if number % 50 == 0:
+                time.sleep(0.005)
+
+
+def flood_tcp(address, port, seed):
+    dice = random.Random(seed)
+    silent = [socket.create_connection((address, port), 5) for _ in range(20)]
+    send_streams(lambda: socket.create_connection((address, port), 5), bad_streams(dice))
+    for idle in silent:
+        idle.close()
+
+
+def flood_curve(address, port, server_key, secret=None):
+    """Prints how many requests were answered, and with what."""
+    target = caller(None)
+    public, own = zmq.curve_keypair()
+    if secret:
+        own = z85.encode(bytes.fromhex(secret))
+        public = zmq.curve_public(own)
+    target.curve_publickey, target.curve_secretkey = public, own
+    target.curve_serverkey = z85.encode(bytes.fromhex(server_key))
+    target.connect(f"tcp://{address}:{port}")
+    dice = random.Random(port)
+    if not secret:
+        send_all(target, [request("common.hello", b"\x80")] * 20)
+        print(json.dumps({"answered": int(bool(target.poll(1500)))}))
+        return
+    send_all(target, unreadable_messages(dice))
+    statuses = [status for _, status in ask_all(target, invalid_requests(dice))]
+    print(json.dumps({"answered": len(statuses) - statuses.count(None), "accepted": statuses.count(0), "lost": statuses.count(None)}))
+
+
+def main():
+    verb, address, port, *rest = sys.argv[1:]
+    if verb == "curve":
+        flood_curve(address, int(port), *rest)
+    else:
+        {"capture": capture, "udp": flood_udp, "tcp": flood_tcp}[verb](address, int(port), int(rest[0]))
+
+
+if __name__ == "__main__":
+    main()
