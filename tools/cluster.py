@@ -305,12 +305,13 @@ class Cluster:
             if name != "client" and program in SERVICES:
                 service_directory(os.path.join(directory, "service"), program)
 
-    def _cgroups(self, name):
+    def groups(self, name):
+        """The control groups of a node: whatever runs in it is in these, or below them."""
         return [os.path.join(root, self.prefix, name) for root in hierarchies()]
 
     def _spawn(self, name, command, **popen):
         """Starts a command in the control groups PREFIX/NAME, in a session of its own."""
-        groups = self._cgroups(name)
+        groups = self.groups(name)
         for group in groups:
             os.makedirs(group, exist_ok=True)
         return subprocess.Popen(["sh", "-c", JOIN, "join", *groups, "--", *command], start_new_session=True,
@@ -433,7 +434,7 @@ class Cluster:
         pid = self.pid(name)
         if not pid:
             raise ClusterError(f"{name} is down")
-        groups = [self._cgroups(name)[0] + "/daemons"] + self._cgroups(name)[1:]
+        groups = [self.groups(name)[0] + "/daemons"] + self.groups(name)[1:]
         inside = ["nsenter", "--target", str(pid), "--net", "--mount", "--pid", "--uts", "--ipc", "--cgroup"]
         settings = [f"{key}={value}" for key, value in self._environment().items()]
         return ["sh", "-c", JOIN, "join", *groups, "--", *inside, "env", "-i", *settings, *command]
@@ -445,6 +446,16 @@ class Cluster:
 
     def popen(self, name, command, **options):
         return subprocess.Popen(self.command(name, command), **options)
+
+    def log_lines(self, text):
+        """Lines with a text in what the daemons of all nodes said."""
+        found = []
+        for name in self.nodes:
+            for path in glob.glob(os.path.join(self.node_directory(name), "log", "**"), recursive=True):
+                if os.path.isfile(path):
+                    with open(path, encoding="utf-8", errors="replace") as file:
+                        found += [line for line in file if text in line]
+        return found
 
     # -- down --
 

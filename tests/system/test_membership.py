@@ -80,19 +80,10 @@ class Membership(unittest.TestCase):
     def tearDown(self):
         for watcher in self.watchers.values():
             watcher.caller.close()
-        bugs = self.log_lines("gossipd: BUG")
+        bugs = self.cluster.log_lines("gossipd: BUG")
         self.cluster.down()
         shutil.rmtree(self.directory, ignore_errors=True)
         self.assertEqual(bugs, [])
-
-    def log_lines(self, text):
-        """Lines with a text in the logs of all nodes."""
-        found = []
-        for directory, _, names in os.walk(self.directory):
-            for name in names if "/log" in directory else []:
-                with open(os.path.join(directory, name), encoding="utf-8", errors="replace") as file:
-                    found += [line for line in file if text in line]
-        return found
 
     def up(self, nodes):
         self.cluster.up(BUILD, nodes=nodes, config_extra=CONFIG, services=SERVICES)
@@ -164,7 +155,7 @@ class Membership(unittest.TestCase):
             back.append(self.wait("all are alive again", self.all_alive, 10))
         print("kill to verdict known by all, ms:", *(f"{1000 * t:.0f}" for t in times))
         print("boot to alive everywhere, ms:", *(f"{1000 * t:.0f}" for t in back))
-        self.assertGreater(len(self.log_lines("n3 is dead was=suspect")), 1)
+        self.assertGreater(len(self.cluster.log_lines("n3 is dead was=suspect")), 1)
 
     def test_20_a_killed_coordinator_is_followed_by_another_one_under_a_higher_epoch(self):
         self.up(3)

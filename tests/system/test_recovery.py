@@ -21,6 +21,7 @@ TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 sys.path.insert(0, os.path.join(TREE, "tools"))
 sys.dont_write_bytecode = True
 import cluster as clusters  # noqa: E402
+from scenario import Record  # noqa: E402
 
 BUILD = sys.argv.pop(1) if len(sys.argv) > 1 else os.path.join(TREE, "build")
 BASE = "dst-recovery"
@@ -46,13 +47,12 @@ class Counting:
     """tools/demo-client in the client's node: one line for each acknowledged value, with the monotonic time."""
 
     def __init__(self, cluster, path, address=ADDRESS):
-        self.path = path
+        self.path, self.record = path, Record(path)
         self.process = cluster.popen("client", [os.path.join(TREE, "tools", "demo-client"), address, "6379", path],
                                      stdin=subprocess.DEVNULL)
 
     def lines(self):
-        with open(self.path, encoding="ascii") as file:
-            return [tuple(map(int, line.split())) for line in file if line.endswith("\n")]
+        return self.record.lines()
 
     def since(self, ns):
         return [line for line in self.lines() if line[0] > ns]
