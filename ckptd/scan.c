@@ -242,29 +242,47 @@ struct suspect {
 	uint64_t id;
 };
 
-/* facts: the cell of its round, the catalogue of its VE. */
-static void judge_image(struct reading *reading)
+static void judge_by_catalogue(struct reading *reading)
 {
 	struct suspect *suspect = reading->userdata;
-	struct msg_ckptd_decision decision = {.outcome = MSG_CKPTD_OUTCOME_ABORT};
 	struct msg_ckptd_catalogue catalogue = {0};
-	const struct fact *facts = reading->facts;
+	const struct fact *fact = &reading->facts[0];
 	struct mpr_error error;
-	bool read =
-	    !reading->failed &&
-	    (!facts[0].version || msg_ckptd_decision_unpack(&decision, facts[0].value.data,
-				      facts[0].value.size, &error) == 0) &&
-	    (!facts[1].version || msg_ckptd_catalogue_unpack(&catalogue, facts[1].value.data,
-				      facts[1].value.size, &error) == 0);
+	bool read = !reading->failed &&
+		    (!fact->version || msg_ckptd_catalogue_unpack(&catalogue, fact->value.data,
+					   fact->value.size, &error) == 0);
 
-	if (read && decision.outcome != MSG_CKPTD_OUTCOME_UNDECIDED &&
-	    !catalogue_has(&catalogue, suspect->id)) {
+	if (read && !catalogue_has(&catalogue, suspect->id)) {
 		log_info(
 		    "image of no catalogue removed ve=%s id=%016" PRIx64, suspect->ve, suspect->id);
 		reading->shell->swept++;
 		local_remove(reading->shell, suspect->oid, suspect->ve, suspect->id, true);
 	}
 	free(suspect);
+}
+
+/*
+ * The cell first, and the catalogue only after it: a round that commits between the two is still
+ * open in the cell that was read, or already in the catalogue.  Asked together they could tell of
+ * a committed round and of the catalogue before it.
+ */
+static void judge_by_cell(struct reading *reading)
+{
+	struct suspect *suspect = reading->userdata;
+	struct msg_ckptd_decision decision = {.outcome = MSG_CKPTD_OUTCOME_ABORT};
+	const struct fact *fact = &reading->facts[0];
+	struct mpr_error error;
+
+	if (reading->failed ||
+	    (fact->version && msg_ckptd_decision_unpack(
+				  &decision, fact->value.data, fact->value.size, &error) < 0) ||
+	    decision.outcome == MSG_CKPTD_OUTCOME_UNDECIDED) {
+		free(suspect);
+		return;
+	}
+	reading = reading_new(reading->shell, judge_by_catalogue, suspect);
+	reading_add(reading, "cat/%s", suspect->ve);
+	reading_go(reading);
 }
 
 static void suspect_tag(
@@ -279,17 +297,19 @@ static void suspect_tag(
 		return;
 	}
 	memcpy(suspect->oid, object->oid, sizeof(suspect->oid));
-	reading = reading_new(shell, judge_image, suspect);
+	reading = reading_new(shell, judge_by_cell, suspect);
 	reading_add(reading, "ckpt/%016" PRIx64, suspect->id);
-	reading_add(reading, "cat/%s", suspect->ve);
 	reading_go(reading);
 }
+
+static void ask_objects(struct shell *shell);
 
 static void on_objects(void *userdata, const struct rpc_answer *answer)
 {
 	struct shell *shell = userdata;
 	struct msg_gosd_ls_reply *reply = calloc(1, sizeof(*reply));
 	struct mpr_error error;
+	bool more = false;
 
 	if (reply && answer->status == RPC_OK &&
 	    msg_gosd_ls_reply_unpack(reply, answer->body, answer->size, &error) == 0) {
@@ -299,22 +319,33 @@ static void on_objects(void *userdata, const struct rpc_answer *answer)
 			for (size_t k = 0; k < object->tags.count; k++)
 				suspect_tag(shell, object, &object->tags.item[k]);
 		}
+		shell->objects_seen += (uint32_t)reply->objects.count;
+		more = reply->more && reply->objects.count;
 	}
 	free(reply);
+	if (more)
+		ask_objects(shell);
+	else
+		shell->listing = false;
 }
 
-static void ask_objects(struct shell *shell, uint32_t skip)
+static void ask_objects(struct shell *shell)
 {
-	struct msg_gosd_ls message = {.skip = skip};
+	struct msg_gosd_ls message = {.skip = shell->objects_seen};
 	_cleanup_buf_ struct buf body = {0};
 
-	if (msg_gosd_ls_pack(&message, &body) == 0)
-		rpc_request(shell->gosd, MSG_GOSD_LS, body.data, body.size, META_TIMEOUT_MS,
-		    on_objects, shell);
+	if (msg_gosd_ls_pack(&message, &body) < 0 ||
+	    rpc_request(shell->gosd, MSG_GOSD_LS, body.data, body.size, META_TIMEOUT_MS, on_objects,
+		shell) < 0)
+		shell->listing = false;
 }
 
-/* The oldest page is enough: what is left over grows old. */
+/* Objects removed meanwhile shift the pages: what is passed over is seen by the next sweep. */
 void scan_images(struct shell *shell)
 {
-	ask_objects(shell, 0);
+	if (shell->listing)
+		return;
+	shell->listing = true;
+	shell->objects_seen = 0;
+	ask_objects(shell);
 }

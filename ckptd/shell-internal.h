@@ -76,8 +76,9 @@ struct shell {
 	struct node_status nodes[PEERS_MAX];
 
 	struct schedule schedule;
-	bool scanning, sweeping;
-	uint64_t begun; /* the answer to the last BEGIN: id, or 0 and the reason */
+	bool scanning, sweeping, listing;
+	uint32_t objects_seen; /* of the listing */
+	uint64_t begun;        /* the answer to the last BEGIN: id, or 0 and the reason */
 	enum ckptd_reason begun_reason;
 	struct round_info rounds[SHELL_ROUNDS_MAX];
 	struct freeze_info freezes[SHELL_SEATS_MAX];
