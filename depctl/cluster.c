@@ -32,8 +32,19 @@ int command_node_ls(struct session *session, const struct arguments *arguments)
 	    {"OBSERVERS", "observers", NULL}, {"WATCHED HERE", "watched", NULL},
 	    {"HEARD", "heard_ms", format_ms}, {0}};
 
+	int status;
+	json_t *reply = session_ask(session, "gossipd", MSG_GOSSIPD_MEMBERS, NULL, &status);
+
 	(void)arguments;
-	return show_list(session, "gossipd", MSG_GOSSIPD_MEMBERS, "members", columns, "no members");
+	if (!reply)
+		return status;
+	output_rows(session->form, json_object_get(reply, "members"), columns, "no members");
+	fflush(stdout);
+	if (json_is_true(json_object_get(reply, "isolated")))
+		fprintf(stderr, "depctl: this node is cut off from the majority; "
+				"states and coordinator are what it knew before\n");
+	json_decref(reply);
+	return 0;
 }
 
 int command_fd_ls(struct session *session, const struct arguments *arguments)
@@ -85,6 +96,7 @@ int command_meta_ls(struct session *session, const struct arguments *arguments)
 	struct rpc_client *client = session_client(session, "metad");
 	json_t *rows = json_array();
 	char error[512] = "";
+	struct mono asked = mono_now();
 	enum rpc_status status;
 	bool more;
 
@@ -106,5 +118,7 @@ int command_meta_ls(struct session *session, const struct arguments *arguments)
 	if (status == RPC_OK)
 		output_rows(session->form, rows, columns, "no facts");
 	json_decref(rows);
-	return status == RPC_OK ? 0 : session_explain(session, "metad", status, error);
+	return status == RPC_OK ? 0
+				: session_explain(session, "metad",
+				      session_verdict(session, status, asked), error);
 }

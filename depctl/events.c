@@ -187,6 +187,8 @@ int command_events(struct session *session, const struct arguments *arguments)
 			break;
 	}
 	r = !follow && !bus_subscriber_caught_up(subscriber) && listening.shown != listening.count;
+	if (!r && listening.shown == 0)
+		fprintf(stderr, "no such event on this node; each node tells of its own daemons\n");
 	bus_subscriber_free(subscriber);
 	json_decref(listening.tail);
 	return r ? session_explain(session, "busd", RPC_TIMEOUT, "the log was not read in time")

@@ -52,6 +52,14 @@ enum rpc_status session_reach(const struct session *session, const char *daemon)
 	return r == 0 || r == EAGAIN ? RPC_OK : r == EACCES ? RPC_DENIED : RPC_UNREACHABLE;
 }
 
+enum rpc_status session_verdict(
+    const struct session *session, enum rpc_status status, struct mono asked)
+{
+	bool late = mono_due(mono_add_ms(asked, session->timeout_ms), mono_now());
+
+	return status == RPC_UNREACHABLE && late ? RPC_TIMEOUT : status;
+}
+
 struct rpc_client *session_client(struct session *session, const char *daemon)
 {
 	struct rpc_client *client;
@@ -125,6 +133,7 @@ json_t *session_gather(struct session *session, const char *daemon, const char *
 	struct gathering gathering = {
 	    .status = session_reach(session, daemon), .notices = json_array()};
 	struct rpc_client *client = session_client(session, daemon);
+	struct mono asked = mono_now();
 
 	/* Nobody listens: say so now, not after the deadline. */
 	if (gathering.status != RPC_OK) {
@@ -138,6 +147,7 @@ json_t *session_gather(struct session *session, const char *daemon, const char *
 	while (!gathering.ended && sd_event_run(session->loop, UINT64_MAX) >= 0)
 		;
 	if (gathering.status != RPC_OK) {
+		gathering.status = session_verdict(session, gathering.status, asked);
 		*status = session_explain(session, daemon, gathering.status, gathering.error);
 		json_decref(gathering.notices);
 		return NULL;

@@ -18,6 +18,8 @@ static const char *const daemons[] = {
 #define DAEMONS (sizeof(daemons) / sizeof(daemons[0]))
 
 struct asked {
+	const struct session *session;
+	struct mono asked;
 	json_t *row;
 	int *open;
 };
@@ -33,8 +35,9 @@ static void on_hello(void *userdata, const struct rpc_answer *answer)
 		json_object_set_new(asked->row, "state", json_string("up"));
 		json_decref(hello);
 	} else {
-		json_object_set_new(
-		    asked->row, "state", json_string(rpc_status_name(answer->status)));
+		json_object_set_new(asked->row, "state",
+		    json_string(rpc_status_name(
+			session_verdict(asked->session, answer->status, asked->asked))));
 	}
 }
 
@@ -50,8 +53,9 @@ static json_t *ask_daemons(struct session *session)
 		struct rpc_client *client =
 		    reach == RPC_OK ? session_client(session, daemons[i]) : NULL;
 
-		asked[i] = (struct asked){json_pack("{s:s, s:s}", "daemon", daemons[i], "state",
-					      reach == RPC_DENIED ? "denied" : "down"),
+		asked[i] = (struct asked){session, mono_now(),
+		    json_pack("{s:s, s:s}", "daemon", daemons[i], "state",
+			reach == RPC_DENIED ? "denied" : "down"),
 		    &open};
 		json_array_append_new(rows, asked[i].row);
 		if (client && rpc_request(client, MSG_COMMON_HELLO, NULL, 0, session->timeout_ms,
@@ -124,8 +128,10 @@ static json_t *ask_cluster(struct session *session, const json_t *rows)
 		if (json_is_true(json_object_get(one, "coordinator")))
 			json_object_set(cluster, "coordinator", json_object_get(one, "node"));
 	}
-	if (reply)
+	if (reply) {
 		json_object_set_new(cluster, "alive", json_integer(alive));
+		json_object_set(cluster, "isolated", json_object_get(reply, "isolated"));
+	}
 	json_decref(reply);
 	reply = is_up(rows, "migrated")
 		    ? session_ask(session, "migrated", MSG_MIGRATED_LS, NULL, &status)
@@ -180,6 +186,8 @@ static void print_cluster(const struct session *session, const json_t *cluster)
 		    coordinator ? json_string_value(coordinator) : "none");
 	else
 		printf("%zu nodes", session->node.peers.count);
+	if (json_is_true(json_object_get(cluster, "isolated")))
+		printf(" (cut off from the majority: as it was known before)");
 	if (ves)
 		printf(", VEs to run: %lld", (long long)json_integer_value(ves));
 	printf("\n\n");

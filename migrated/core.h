@@ -38,6 +38,8 @@ struct pending {
 	unsigned tries;
 	bool writing;
 	struct msg_migrated_ve_fact wanted;
+	/* Reads of the facts to wait for: what the client knows may be newer than the last one. */
+	unsigned reads_left;
 };
 
 struct migrated {
@@ -75,6 +77,7 @@ bool place_is_writing(struct migrated *migrated, const char *name);
 bool ask_is_pending(const struct migrated *migrated, const char *name);
 void ask_take(struct migrated *migrated, const struct migrated_request *request,
     struct migrated_actions *actions);
+void ask_read(struct migrated *migrated, bool ok, struct migrated_actions *actions);
 void ask_all(struct migrated *migrated, struct migrated_actions *actions);
 bool ask_written(struct migrated *migrated, const struct migrated_event *event,
     struct migrated_actions *actions);

@@ -103,6 +103,7 @@ static void take_facts(
     struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
 	migrated->reading = false;
+	ask_read(migrated, event->ok, actions);
 	if (event->ok && event->revision >= migrated->revision) {
 		migrated->have_facts = true;
 		migrated->revision = event->revision;

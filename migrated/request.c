@@ -50,7 +50,7 @@ static enum rpc_status want_new(const struct migrated *migrated,
 	for (size_t i = 0; i < migrated->n_ves && *request->fact.address; i++)
 		if (is_same_host(migrated->ves[i].fact.address, request->fact.address)) {
 			snprintf(why, size, "VE %s has the address %s", migrated->ves[i].fact.name,
-			    request->fact.address);
+			    migrated->ves[i].fact.address);
 			return RPC_FAILED;
 		}
 	if (*request->fact.node && (!node || !node->alive)) {
@@ -89,8 +89,8 @@ static enum rpc_status want_restored(const struct migrated *migrated, const stru
 	const struct migrated_node *node = find_node(migrated, fact->node);
 
 	if (request->ckpt && !ckpt) {
-		snprintf(why, size, "%s has no checkpoint %llu", request->name,
-		    (unsigned long long)request->ckpt);
+		snprintf(why, size, "%s has no checkpoint %u.%u", request->name,
+		    (unsigned)(request->ckpt >> 32), (unsigned)request->ckpt);
 		return RPC_NOT_FOUND;
 	}
 	fact->want = MSG_MIGRATED_WANT_RUN;
@@ -172,7 +172,8 @@ void ask_all(struct migrated *migrated, struct migrated_actions *actions)
 		char why[MIGRATED_REASON] = "";
 		enum rpc_status status;
 
-		if (pending->writing || place_is_writing(migrated, pending->request.name) ||
+		if (pending->reads_left || pending->writing ||
+		    place_is_writing(migrated, pending->request.name) ||
 		    actions->count + 2 > MIGRATED_ACTIONS_MAX)
 			continue;
 		if (is_done(migrated, pending)) {
@@ -221,6 +222,23 @@ void ask_take(struct migrated *migrated, const struct migrated_request *request,
 	pending = &migrated->pending[migrated->n_pending++];
 	memset(pending, 0, sizeof(*pending));
 	pending->request = *request;
+	pending->reads_left = migrated->reading ? 2 : 1; /* one under way may be too old */
+	read_facts(migrated, actions);
+}
+
+void ask_read(struct migrated *migrated, bool ok, struct migrated_actions *actions)
+{
+	for (size_t i = migrated->n_pending; i-- > 0;) {
+		struct pending *pending = &migrated->pending[i];
+
+		if (pending->reads_left && ok) {
+			pending->reads_left--;
+		} else if (pending->reads_left && actions->count + 2 <= MIGRATED_ACTIONS_MAX) {
+			answer(&pending->request, RPC_UNREACHABLE, "metad does not answer", NULL,
+			    actions);
+			drop(migrated, i);
+		}
+	}
 }
 
 bool ask_written(
