@@ -10,6 +10,7 @@
 #include "ckptd/schedule.h"
 #include "ckptd/shell.h"
 #include "common/buf.h"
+#include "common/rpc-stream.h"
 
 #define SHELL_ROUNDS_MAX 16
 #define SHELL_MEMBERS_MAX 15 /* of a round: its transaction has 2 + 2 n operations, of 32 */
@@ -67,6 +68,7 @@ struct shell {
 	bool pumping;
 	sd_event_source *timer, *scan_timer, *sweep_timer;
 	struct rpc_client *ved, *gosd, *metad, *gossipd;
+	struct rpc_stream *watch;
 	struct rpc_client *peers[PEERS_MAX]; /* made when first needed */
 
 	/* as gossipd says */
@@ -149,7 +151,7 @@ void scan_cells(struct shell *shell);
 void scan_images(struct shell *shell);
 
 /* watch.c: gossipd */
-void watch_start(struct shell *shell);
+int watch_open(struct shell *shell);
 
 /* requests.c */
 extern const struct rpc_method requests_methods[];

@@ -14,6 +14,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "common/deadline.h"
+
 #define SCAN_MS 1000
 #define SWEEP_MS 30000
 
@@ -217,15 +219,8 @@ static int carry_out(struct shell *shell, const struct ckptd_action *action)
 
 static void set_timer(struct shell *shell)
 {
-	struct mono deadline =
-	    mono_min(ckptd_deadline(shell->core), schedule_deadline(&shell->schedule));
-	uint64_t usec = mono_is_never(deadline) ? UINT64_MAX : (uint64_t)deadline.ns / 1000 + 1;
-	int r = sd_event_source_set_time(shell->timer, usec);
-
-	if (r >= 0)
-		r = sd_event_source_set_enabled(shell->timer, SD_EVENT_ONESHOT);
-	if (r < 0)
-		log_bug("set the timer: %s", strerror(-r));
+	deadline_set(shell->timer,
+	    mono_min(ckptd_deadline(shell->core), schedule_deadline(&shell->schedule)));
 }
 
 static void step(struct shell *shell, struct ckptd_event *event)
@@ -470,6 +465,8 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct ckptd_sett
 	if (r >= 0)
 		r = open_clients(shell);
 	if (r >= 0)
+		r = watch_open(shell);
+	if (r >= 0)
 		r = open_timers(shell);
 	if (r >= 0)
 		r = start_core(shell);
@@ -482,7 +479,7 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct ckptd_sett
 		return r;
 	}
 	list_stats(shell);
-	watch_start(shell);
+	rpc_stream_ask(shell->watch);
 	return 0;
 }
 
@@ -496,6 +493,7 @@ struct shell *shell_free(struct shell *shell)
 	rpc_client_free(shell->ved);
 	rpc_client_free(shell->gosd);
 	rpc_client_free(shell->metad);
+	rpc_stream_free(shell->watch);
 	rpc_client_free(shell->gossipd);
 	for (size_t i = 0; i < PEERS_MAX; i++)
 		rpc_client_free(shell->peers[i]);

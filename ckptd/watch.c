@@ -9,25 +9,7 @@
 
 #include "proto/gossipd.h"
 
-#define RETRY_MS 200
-
-static int on_retry(sd_event_source *source, uint64_t usec, void *userdata)
-{
-	(void)usec;
-	sd_event_source_unref(source);
-	watch_start(userdata);
-	return 0;
-}
-
-static void retry(struct shell *shell)
-{
-	sd_event_source *timer = NULL;
-	uint64_t at = (uint64_t)mono_add_ms(mono_now(), RETRY_MS).ns / 1000;
-
-	if (sd_event_add_time(
-		shell->daemon->loop, &timer, CLOCK_MONOTONIC, at, 1000, on_retry, shell) < 0)
-		log_error("no timer to ask gossipd again");
-}
+#define AGAIN_MS 200
 
 static enum ckptd_status status_of(enum msg_gossipd_state state)
 {
@@ -81,11 +63,8 @@ static void on_notice(void *userdata, const struct rpc_answer *answer)
 	struct mpr_error error = {0};
 	int r = 0;
 
-	if (!answer->more) {
-		if (!shell->pumping)
-			retry(shell); /* what it last said is kept: every commit checks the facts */
-		return;
-	}
+	if (!answer->more)
+		return; /* what it last said is kept: every commit checks the facts */
 	if (!strcmp(answer->name, MSG_GOSSIPD_MEMBER)) {
 		r = msg_gossipd_member_unpack(&member, answer->body, answer->size, &error);
 		if (r == 0)
@@ -99,8 +78,12 @@ static void on_notice(void *userdata, const struct rpc_answer *answer)
 		log_warning("notice of gossipd refused: %s", error.text);
 }
 
-void watch_start(struct shell *shell)
+int watch_open(struct shell *shell)
 {
-	if (rpc_request(shell->gossipd, MSG_GOSSIPD_WATCH, "\x80", 1, 0, on_notice, shell) < 0)
-		retry(shell);
+	const struct rpc_stream_options options = {.request = MSG_GOSSIPD_WATCH,
+	    .again_ms = AGAIN_MS,
+	    .done = on_notice,
+	    .userdata = shell};
+
+	return rpc_stream_new(&shell->watch, shell->gossipd, shell->daemon->loop, &options);
 }

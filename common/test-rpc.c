@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/buf.h"
+#include "common/rpc-stream.h"
 #include "common/test.h"
 #include "proto/common.h"
 
@@ -162,6 +163,29 @@ static void a_stream_ends_at_once_when_its_server_dies(void)
 	rpc_server_free(server);
 }
 
+static void a_stream_is_asked_again_when_its_server_is_back(void)
+{
+	struct rpc_server *server = server_new();
+	struct rpc_client *client = client_new();
+	struct seen seen = {0};
+	const struct rpc_stream_options options = {
+	    .request = "test.stream", .again_ms = 10, .done = on_answer, .userdata = &seen};
+	struct rpc_stream *stream = NULL;
+
+	check_int(rpc_stream_new(&stream, client, loop, &options), 0);
+	rpc_stream_ask(stream);
+	rpc_stream_ask(stream); /* it stands: nothing is asked twice */
+	run_until(&seen.notices, 3);
+	rpc_server_free(server);
+	run_until(&seen.ends, 1);
+	server = server_new();
+	run_until(&seen.notices, 6);
+	rpc_stream_free(stream);
+	rpc_client_free(client);
+	check_int(seen.ends, 1);
+	rpc_server_free(server);
+}
+
 static void a_notice_to_a_caller_that_left_says_so(void)
 {
 	struct rpc_server *server = server_new();
@@ -282,6 +306,7 @@ int main(void)
 	    TEST(a_caller_is_told_when_nobody_answers_in_time),
 	    TEST(a_request_waits_for_a_server_that_comes_later),
 	    TEST(a_stream_ends_at_once_when_its_server_dies),
+	    TEST(a_stream_is_asked_again_when_its_server_is_back),
 	    TEST(a_notice_to_a_caller_that_left_says_so),
 	    TEST(junk_is_counted_and_harmless),
 	    TEST(a_request_from_another_node_bears_its_name),

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/deadline.h"
 #include "common/number-file.h"
 
 #define SWEEP_MS 10000
@@ -131,18 +132,6 @@ static int take_heartbeat(
 
 /* --- the loop --- */
 
-static void set_timer(struct shell *shell)
-{
-	struct mono deadline = fdd_deadline(shell->fdd);
-	uint64_t usec = mono_is_never(deadline) ? UINT64_MAX : (uint64_t)deadline.ns / 1000 + 1;
-	int r = sd_event_source_set_time(shell->timer, usec);
-
-	if (r >= 0)
-		r = sd_event_source_set_enabled(shell->timer, SD_EVENT_ONESHOT);
-	if (r < 0)
-		log_bug("set the timer: %s", strerror(-r));
-}
-
 void shell_wake(struct shell *shell)
 {
 	do {
@@ -154,7 +143,7 @@ void shell_wake(struct shell *shell)
 		while (!shell->drain && mono_due(fdd_deadline(shell->fdd), mono_now()))
 			shell_step(shell, &(struct fdd_event){.type = FDD_TIMEOUT});
 	} while (shell->drain);
-	set_timer(shell);
+	deadline_set(shell->timer, fdd_deadline(shell->fdd));
 }
 
 static void on_datagrams(void *userdata)

@@ -63,7 +63,6 @@ static void take_level(struct shell *shell, const struct rpc_answer *answer)
 
 static void fdd_lost(struct shell *shell, const struct rpc_answer *answer)
 {
-	shell->registered = 0;
 	if (!shell->fdd_up)
 		return;
 	shell->fdd_up = false;
@@ -88,20 +87,21 @@ static void on_fdd(void *userdata, const struct rpc_answer *answer)
 }
 
 /* An alarm ends with the first heartbeat: gossip does the rest. */
-static void register_at_fdd(struct shell *shell)
+static int open_levels(struct shell *shell)
 {
 	struct msg_fdd_register request = {.application = "gossipd",
 	    .raise = {.count = 1, .item = {shell->suspect}},
 	    .clear = 0,
 	    .beats = 0};
+	struct rpc_stream_options options = {
+	    .request = MSG_FDD_REGISTER, .done = on_fdd, .userdata = shell};
 	_cleanup_buf_ struct buf body = {0};
+	int r = msg_fdd_register_pack(&request, &body);
 
-	if (msg_fdd_register_pack(&request, &body) < 0)
-		return;
-	shell->registered =
-	    rpc_request(shell->fdd, MSG_FDD_REGISTER, body.data, body.size, 0, on_fdd, shell);
-	if (shell->registered < 0)
-		shell->registered = 0;
+	options.body = body.data;
+	options.size = body.size;
+	return r < 0 ? r
+		     : rpc_stream_new(&shell->levels, shell->fdd, shell->daemon->loop, &options);
 }
 
 /* --- metad --- */
@@ -231,25 +231,25 @@ static void on_hint(void *userdata, const struct rpc_answer *answer)
 {
 	struct shell *shell = userdata;
 
-	if (!answer->more)
-		shell->hints = 0;
-	else
+	if (answer->more)
 		shell_step(shell, &(struct gossipd_event){.type = GOSSIPD_META_HINT});
 	shell_wake(shell);
 }
 
-static void watch_fact(struct shell *shell)
+static int open_hints(struct shell *shell)
 {
+	struct rpc_stream_options options = {
+	    .request = MSG_METAD_WATCH, .done = on_hint, .userdata = shell};
 	struct msg_metad_watch request = {0};
 	_cleanup_buf_ struct buf body = {0};
+	int r;
 
 	snprintf(request.prefix, sizeof(request.prefix), "%s", shell->key);
-	if (msg_metad_watch_pack(&request, &body) < 0)
-		return;
-	shell->hints =
-	    rpc_request(shell->metad, MSG_METAD_WATCH, body.data, body.size, 0, on_hint, shell);
-	if (shell->hints < 0)
-		shell->hints = 0;
+	r = msg_metad_watch_pack(&request, &body);
+	options.body = body.data;
+	options.size = body.size;
+	return r < 0 ? r
+		     : rpc_stream_new(&shell->hints, shell->metad, shell->daemon->loop, &options);
 }
 
 /* --- other nodes --- */
@@ -321,12 +321,10 @@ void links_pull(struct shell *shell, uint64_t peer)
 
 void links_second(struct shell *shell)
 {
-	if (!shell->registered)
-		register_at_fdd(shell);
+	rpc_stream_ask(shell->levels);
 	if (shell->roles_due && shell->fdd_up)
 		send_roles(shell);
-	if (!shell->hints)
-		watch_fact(shell);
+	rpc_stream_ask(shell->hints);
 }
 
 int links_open(struct shell *shell)
@@ -339,6 +337,10 @@ int links_open(struct shell *shell)
 		r = rpc_client_new_local(
 		    &shell->metad, daemon->zmq, daemon->loop, daemon->node.run_dir, "metad");
 	if (r == 0)
+		r = open_levels(shell);
+	if (r == 0)
+		r = open_hints(shell);
+	if (r == 0)
 		links_second(shell);
 	return r;
 }
@@ -347,6 +349,8 @@ void links_close(struct shell *shell)
 {
 	rpc_client_free(shell->fdd);
 	rpc_client_free(shell->metad);
+	rpc_stream_free(shell->levels);
+	rpc_stream_free(shell->hints);
 	for (size_t i = 0; i < PEERS_MAX; i++)
 		rpc_client_free(shell->neighbours[i].client);
 }

@@ -9,6 +9,7 @@
 
 #include <limits.h>
 
+#include "common/rpc-stream.h"
 #include "common/sealed-udp.h"
 #include "gossipd/gossipd.h"
 #include "gossipd/shell.h"
@@ -34,8 +35,7 @@ struct shell {
 	/* links.c */
 	struct rpc_client *fdd, *metad;
 	struct neighbour neighbours[PEERS_MAX]; /* as the peers are numbered */
-	int64_t registered;                     /* the stream of fdd.register, 0: none */
-	int64_t hints;                          /* the stream of metad.watch, 0: none */
+	struct rpc_stream *levels, *hints;      /* of fdd.register, of metad.watch */
 	bool fdd_up, metad_up;
 	size_t role_count;
 	struct gossipd_role roles[GOSSIPD_MEMBERS_MAX];

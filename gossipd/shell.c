@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/deadline.h"
 #include "common/number-file.h"
 
 #define TIMEOUTS_A_WAKE 64
@@ -159,18 +160,6 @@ static int take_gram(void *userdata, const struct sealed_payload *payload, struc
 
 /* --- the loop --- */
 
-static void set_timer(struct shell *shell)
-{
-	struct mono deadline = gossipd_deadline(shell->core);
-	uint64_t usec = mono_is_never(deadline) ? UINT64_MAX : (uint64_t)deadline.ns / 1000 + 1;
-	int r = sd_event_source_set_time(shell->timer, usec);
-
-	if (r >= 0)
-		r = sd_event_source_set_enabled(shell->timer, SD_EVENT_ONESHOT);
-	if (r < 0)
-		log_bug("set the timer: %s", strerror(-r));
-}
-
 void shell_wake(struct shell *shell)
 {
 	if (shell->closing)
@@ -181,7 +170,7 @@ void shell_wake(struct shell *shell)
 			break;
 		shell_step(shell, &(struct gossipd_event){.type = GOSSIPD_TIMEOUT});
 	}
-	set_timer(shell);
+	deadline_set(shell->timer, gossipd_deadline(shell->core));
 }
 
 static void on_datagrams(void *userdata)

@@ -7,77 +7,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/buf.h"
+#include "common/rpc-stream.h"
 #include "migrated/shell.h"
 #include "proto/gossipd.h"
 #include "proto/metad.h"
 
-#define AGAIN_US 200000
-
-struct stream {
-	struct cluster *cluster;
-	struct rpc_client *client;
-	const char *request;
-	struct buf body;
-	rpc_done done;
-	sd_event_source *again;
-};
+#define AGAIN_MS 200
 
 struct cluster {
 	struct daemon *daemon;
 	struct shell *shell;
-	struct stream members, hints;
+	struct rpc_client *gossipd, *metad;
+	struct rpc_stream *members, *hints;
 	struct migrated_node nodes[PEERS_MAX];
 	size_t count;
 	char coordinator[NODE_NAME_MAX + 1];
 	uint64_t epoch;
 	bool held;
 };
-
-/* --- streams that are asked for again when they end --- */
-
-static void ask(struct stream *stream)
-{
-	if (rpc_request(stream->client, stream->request, stream->body.data, stream->body.size, 0,
-		stream->done, stream) < 0)
-		sd_event_source_set_enabled(stream->again, SD_EVENT_ONESHOT);
-}
-
-static int on_again(sd_event_source *source, uint64_t usec, void *userdata)
-{
-	(void)source;
-	(void)usec;
-	ask(userdata);
-	return 0;
-}
-
-static void ask_later(struct stream *stream)
-{
-	sd_event_source_set_time_relative(stream->again, AGAIN_US);
-	sd_event_source_set_enabled(stream->again, SD_EVENT_ONESHOT);
-}
-
-static int stream_open(struct stream *stream, struct cluster *cluster, const char *daemon,
-    const char *request, rpc_done done)
-{
-	struct daemon *own = cluster->daemon;
-	int r =
-	    rpc_client_new_local(&stream->client, own->zmq, own->loop, own->node.run_dir, daemon);
-
-	stream->cluster = cluster;
-	stream->request = request;
-	stream->done = done;
-	if (r == 0)
-		r = sd_event_add_time_relative(
-		    own->loop, &stream->again, CLOCK_MONOTONIC, AGAIN_US, 1000, on_again, stream);
-	return r < 0 ? r : sd_event_source_set_enabled(stream->again, SD_EVENT_OFF);
-}
-
-static void stream_close(struct stream *stream)
-{
-	rpc_client_free(stream->client);
-	sd_event_source_disable_unref(stream->again);
-	buf_fini(&stream->body);
-}
 
 /* --- members and coordinator --- */
 
@@ -133,32 +81,56 @@ static void take_coord(struct cluster *cluster, const struct rpc_answer *answer)
 
 static void on_members(void *userdata, const struct rpc_answer *answer)
 {
-	struct stream *stream = userdata;
+	struct cluster *cluster = userdata;
 
 	if (!answer->more)
-		ask_later(stream);
-	else if (strcmp(answer->name, MSG_GOSSIPD_MEMBER) == 0)
-		take_member(stream->cluster, answer);
+		return;
+	if (strcmp(answer->name, MSG_GOSSIPD_MEMBER) == 0)
+		take_member(cluster, answer);
 	else if (strcmp(answer->name, MSG_GOSSIPD_COORD) == 0)
-		take_coord(stream->cluster, answer);
+		take_coord(cluster, answer);
 }
 
 /* --- hints --- */
 
 static void on_hint(void *userdata, const struct rpc_answer *answer)
 {
-	struct stream *stream = userdata;
 	struct migrated_event event = {.kind = MIGRATED_HINT};
+	struct cluster *cluster = userdata;
 
 	if (answer->more)
-		shell_step(stream->cluster->shell, &event);
-	else
-		ask_later(stream);
+		shell_step(cluster->shell, &event);
+}
+
+/* --- making and unmaking --- */
+
+static int open_members(struct cluster *cluster)
+{
+	const struct rpc_stream_options options = {.request = MSG_GOSSIPD_WATCH,
+	    .again_ms = AGAIN_MS,
+	    .done = on_members,
+	    .userdata = cluster};
+
+	return rpc_stream_new(&cluster->members, cluster->gossipd, cluster->daemon->loop, &options);
+}
+
+static int open_hints(struct cluster *cluster)
+{
+	struct msg_metad_watch watch = {.prefix = "ve/"};
+	struct rpc_stream_options options = {
+	    .request = MSG_METAD_WATCH, .again_ms = AGAIN_MS, .done = on_hint, .userdata = cluster};
+	_cleanup_buf_ struct buf body = {0};
+	int r = msg_metad_watch_pack(&watch, &body);
+
+	options.body = body.data;
+	options.size = body.size;
+	return r < 0 ? r
+		     : rpc_stream_new(
+			   &cluster->hints, cluster->metad, cluster->daemon->loop, &options);
 }
 
 int cluster_new(struct cluster **out, struct daemon *daemon, struct shell *shell)
 {
-	struct msg_metad_watch watch = {.prefix = "ve/"};
 	struct cluster *cluster = calloc(1, sizeof(*cluster));
 	int r;
 
@@ -166,11 +138,15 @@ int cluster_new(struct cluster **out, struct daemon *daemon, struct shell *shell
 		return -ENOMEM;
 	cluster->daemon = daemon;
 	cluster->shell = shell;
-	r = stream_open(&cluster->members, cluster, "gossipd", MSG_GOSSIPD_WATCH, on_members);
-	if (r >= 0)
-		r = stream_open(&cluster->hints, cluster, "metad", MSG_METAD_WATCH, on_hint);
-	if (r >= 0)
-		r = msg_metad_watch_pack(&watch, &cluster->hints.body);
+	r = rpc_client_new_local(
+	    &cluster->gossipd, daemon->zmq, daemon->loop, daemon->node.run_dir, "gossipd");
+	if (r == 0)
+		r = rpc_client_new_local(
+		    &cluster->metad, daemon->zmq, daemon->loop, daemon->node.run_dir, "metad");
+	if (r == 0)
+		r = open_members(cluster);
+	if (r == 0)
+		r = open_hints(cluster);
 	if (r < 0) {
 		cluster_free(cluster);
 		return r;
@@ -181,16 +157,18 @@ int cluster_new(struct cluster **out, struct daemon *daemon, struct shell *shell
 
 void cluster_start(struct cluster *cluster)
 {
-	ask(&cluster->members);
-	ask(&cluster->hints);
+	rpc_stream_ask(cluster->members);
+	rpc_stream_ask(cluster->hints);
 }
 
 struct cluster *cluster_free(struct cluster *cluster)
 {
 	if (!cluster)
 		return NULL;
-	stream_close(&cluster->members);
-	stream_close(&cluster->hints);
+	rpc_stream_free(cluster->members);
+	rpc_stream_free(cluster->hints);
+	rpc_client_free(cluster->gossipd);
+	rpc_client_free(cluster->metad);
 	free(cluster);
 	return NULL;
 }

@@ -8,6 +8,7 @@
 #include <sys/queue.h>
 #include <time.h>
 
+#include "common/deadline.h"
 #include "migrated/address.h"
 #include "proto/common.h"
 #include "proto/migrated.h"
@@ -210,16 +211,6 @@ static void carry_out(struct shell *shell, const struct migrated_action *action)
 	}
 }
 
-static void set_timer(struct shell *shell)
-{
-	struct mono deadline = migrated_deadline(shell->core);
-
-	if (mono_is_never(deadline))
-		return;
-	sd_event_source_set_time(shell->timer, (uint64_t)(deadline.ns / 1000 + 1));
-	sd_event_source_set_enabled(shell->timer, SD_EVENT_ONESHOT);
-}
-
 void shell_step(struct shell *shell, struct migrated_event *event)
 {
 	/* On the heap: an action may lead to another step. */
@@ -237,7 +228,7 @@ void shell_step(struct shell *shell, struct migrated_event *event)
 	for (size_t i = 0; i < actions->count && !shell->closing; i++)
 		carry_out(shell, &actions->list[i]);
 	free(actions);
-	set_timer(shell);
+	deadline_set(shell->timer, migrated_deadline(shell->core));
 }
 
 void shell_written(struct shell *shell, const struct migrated_action *action)

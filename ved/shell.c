@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "common/deadline.h"
 #include "proto/ved.h"
 #include "ved/engine.h"
 #include "ved/files.h"
@@ -463,19 +464,6 @@ static void do_action(struct shell *shell, const struct ve_action *action)
 	}
 }
 
-static void set_timer(struct shell *shell)
-{
-	struct mono deadline = ve_table_deadline(shell->table);
-
-	if (mono_is_never(deadline)) {
-		sd_event_source_set_enabled(shell->timer, SD_EVENT_OFF);
-		return;
-	}
-	sd_event_source_set_time(
-	    shell->timer, (uint64_t)(deadline.ns > 0 ? deadline.ns : 0) / 1000 + 1);
-	sd_event_source_set_enabled(shell->timer, SD_EVENT_ONESHOT);
-}
-
 /* Actions are carried out in order; one may lead to a step of its own, so they are not shared. */
 static void step(struct shell *shell, struct ve_event *event)
 {
@@ -485,7 +473,7 @@ static void step(struct shell *shell, struct ve_event *event)
 	ve_table_step(shell->table, event, &actions);
 	for (unsigned i = 0; i < actions.count; i++)
 		do_action(shell, &actions.item[i]);
-	set_timer(shell);
+	deadline_set(shell->timer, ve_table_deadline(shell->table));
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
