@@ -150,8 +150,9 @@ def start_service(cluster, bundle, interval_s):
 
 def start_client(cluster, path, *options):
     """A process that counts and records; options: of tools/demo-client."""
-    return cluster.popen("client", [os.path.join(TREE, "tools", "demo-client"), *options, ADDRESS, "6379", path],
-                         stdin=subprocess.DEVNULL)
+    with open(f"{path}.errors", "ab") as errors:  # not ours: the client of a kept cluster outlives us
+        return cluster.popen("client", [os.path.join(TREE, "tools", "demo-client"), *options, ADDRESS, "6379", path],
+                             stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
 
 
 def keep_logs(directory, name):
