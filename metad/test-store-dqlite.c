@@ -1,14 +1,18 @@
 /*
  * The conformance suite on the store on dqlite: one voter in a directory of its own.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <ftw.h>
+#include <raft.h>
+#include <raft/uv.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "common/log.h"
 #include "common/test.h"
@@ -227,6 +231,31 @@ static void the_deadline_ends_what_no_voter_answers(void)
 	store_close(store);
 }
 
+/* The io is made as dqlite makes it: what is called is whatever the linker gave libdqlite too. */
+static void a_message_to_no_leader_is_dropped(void)
+{
+	const struct raft_message message = {.type = RAFT_IO_APPEND_ENTRIES_RESULT};
+	struct raft_uv_transport transport = {0};
+	struct raft_io io = {0};
+	struct raft_io_send request;
+	uv_loop_t uv;
+
+	check_int(uv_loop_init(&uv), 0);
+	check_int(raft_uv_tcp_init(&transport, &uv), 0);
+	check_int(raft_uv_init(&io, &uv, dir, &transport), 0);
+	check_int(io.send(&io, &request, &message, NULL), RAFT_NOCONNECTION);
+	raft_uv_close(&io);
+	raft_uv_tcp_close(&transport);
+	check_int(uv_loop_close(&uv), 0);
+}
+
+/* libdqlite finds it by the same look-up in the program first, libraft second. */
+static void the_guard_stands_before_libraft(void)
+{
+	check((uintptr_t)dlsym(RTLD_DEFAULT, "raft_uv_init") == (uintptr_t)raft_uv_init);
+	check((uintptr_t)dlsym(RTLD_NEXT, "raft_uv_init") != (uintptr_t)raft_uv_init);
+}
+
 int main(void)
 {
 	static const struct test own[] = {
@@ -235,6 +264,8 @@ int main(void)
 	    TEST(other_voters_are_refused),
 	    TEST(a_full_or_forbidden_disk_is_told),
 	    TEST(the_deadline_ends_what_no_voter_answers),
+	    TEST(a_message_to_no_leader_is_dropped),
+	    TEST(the_guard_stands_before_libraft),
 	};
 	int n = 0;
 

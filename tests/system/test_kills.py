@@ -103,6 +103,7 @@ class Kills:
         self.events, self.client, self.before = [], None, None
         self.record = Record(os.path.join(directory, "record"))
         self.frozen_s, self.checked = 0.0, 0
+        self.boots = set()  # of the processes that came after a kill
         self.pace = Pace()
 
     # -- the steady state --
@@ -196,6 +197,7 @@ class Kills:
             return new and new["boot"] != old["boot"] and new
         new = self.pace.wait(f"{daemon} on {node} to be back", back, BACK_S)
         back_s = time.monotonic() - killed_mono
+        self.boots.add(new["boot"])
         self.look(node, daemon, new["boot"], killed_ns)
         return back_s, time.monotonic() - killed_mono
 
@@ -239,6 +241,9 @@ class Kills:
             event = first(self.events, topic, self.began_ns)
             if event:
                 raise Failed(f"{event['node']} told {topic}: {event['body']}")
+        for event in (e for stream in self.events for e in stream.all("daemon.started")):
+            if event["time_ns"] >= self.began_ns and event["body"]["boot"] not in self.boots:
+                raise Failed(f"{event['body']['daemon']} on {event['node']} was started again, and nobody had killed it")
         epochs = {event["body"]["epoch"] for stream in self.events for event in stream.all("coord.elected")}
         if len(epochs) > 1:
             raise Failed(f"another coordinator was elected: epochs {sorted(epochs)}")
