@@ -35,6 +35,9 @@ struct gossipd {
 	struct member members[GOSSIPD_MEMBERS_MAX];
 	size_t count;
 	size_t self;
+	/* Sets of members that would else be looked for in every step. */
+	uint64_t in[GOSSIPD_STATES]; /* by state */
+	uint64_t voters;             /* others whose last datagram held ballots */
 	bool started, fdd_lost, leaving, gone;
 	struct mono now;
 	struct mono started_at;
@@ -45,13 +48,18 @@ struct gossipd {
 	/* roles that fdd was last told of */
 	bool roles_told;
 	uint64_t watch, receivers;
+	uint64_t observed;   /* those for whom we were chosen */
+	uint64_t wish;       /* those with a receiver_until */
 	uint64_t candidates; /* for observers, when they were last chosen */
+	uint64_t ranked;     /* candidates for coordinator, when we were last ranked */
+	unsigned rank;       /* among them */
 	/* own contact with the cluster */
 	bool isolated;
 	struct mono doubt_at;
 	/* timers */
 	struct mono gossip_at, tell_at;
 	struct mono stalled_at; /* the last deadline that was missed by far */
+	struct mono deadline;   /* what gossipd_deadline() says until the next step */
 	unsigned goodbyes;
 	/* gossip's round */
 	uint8_t ring[GOSSIPD_MEMBERS_MAX];
@@ -117,11 +125,18 @@ static inline uint64_t others(const struct gossipd *core, unsigned states)
 {
 	uint64_t set = 0;
 
-	for (size_t i = 0; i < core->count; i++) {
-		if (i != core->self && (states >> core->members[i].state & 1))
-			set |= bit(i);
-	}
-	return set;
+	for (unsigned state = 0; state < GOSSIPD_STATES; state++)
+		set |= states >> state & 1 ? core->in[state] : 0;
+	return set & ~bit(core->self);
+}
+
+/* Takes the lowest index out of a set that is not empty. */
+static inline size_t take(uint64_t *set)
+{
+	size_t i = (size_t)__builtin_ctzll(*set);
+
+	*set &= *set - 1;
+	return i;
 }
 
 #define STATE(state) (1u << GOSSIPD_##state)

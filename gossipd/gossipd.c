@@ -44,14 +44,15 @@ static void take_ballots(struct gossipd *core, struct member *from, const struct
 		}
 		if (round == 0) {
 			from->ballot_count = gram->ballot_count;
-			memcpy(from->ballots, gram->ballots, sizeof(from->ballots));
+			memcpy(from->ballots, gram->ballots,
+			    gram->ballot_count * sizeof(from->ballots[0]));
 			from->ballots_at = core->now;
+			core->voters &= ~bit_of(core, from);
+			core->voters |= gram->ballot_count > 0 ? bit_of(core, from) : 0;
 		}
 	}
-	for (size_t i = 0; i < core->count; i++) {
-		if (concerned & bit(i))
-			judge(core, &core->members[i], actions);
-	}
+	while (concerned != 0)
+		judge(core, &core->members[take(&concerned)], actions);
 }
 
 /* What the sender thinks of us. */
@@ -66,8 +67,10 @@ static void answer_accusation(struct gossipd *core, struct member *from,
 	}
 	for (size_t i = 0; i < gram->ballot_count; i++) {
 		/* It watches us, so it is to hear us, whatever our own view says. */
-		if (gram->ballots[i].id == me->id && !(me->observers & bit_of(core, from)))
+		if (gram->ballots[i].id == me->id && !(me->observers & bit_of(core, from))) {
 			from->receiver_until = mono_add_ms(core->now, RECEIVER_MS);
+			core->wish |= bit_of(core, from);
+		}
 	}
 }
 
@@ -224,18 +227,18 @@ static void on_timeout(struct gossipd *core, struct gossipd_actions *actions)
 
 static void rank_candidate(struct gossipd *core)
 {
-	uint64_t candidates = bit(core->self);
+	const struct member *holder = find(core, core->coord.fact.node);
+	uint64_t candidates = core->in[GOSSIPD_ALIVE];
 
-	for (size_t i = 0; i < core->count; i++) {
-		if (core->members[i].state == GOSSIPD_ALIVE &&
-		    core->ids[i] != core->coord.fact.node)
-			candidates |= bit(i);
-	}
-	core->coord.rank =
-	    observers_rank(core->ids, core->count, core->self, candidates, core->config.cluster);
+	if (holder)
+		candidates &= ~bit_of(core, holder);
+	candidates |= bit(core->self);
+	if (candidates != core->ranked)
+		core->rank = observers_rank(
+		    core->ids, core->count, core->self, candidates, core->config.cluster);
+	core->ranked = candidates;
 	/* Who is cut off is the last to try. */
-	if (core->isolated)
-		core->coord.rank += GOSSIPD_MEMBERS_MAX;
+	core->coord.rank = core->rank + (core->isolated ? GOSSIPD_MEMBERS_MAX : 0);
 }
 
 static enum gossipd_answer dispatch(
@@ -287,6 +290,33 @@ static void conclude(
 	send_all(core, actions);
 }
 
+/* The earlier one, if it is still to come. */
+static struct mono earlier(const struct gossipd *core, struct mono at, struct mono other)
+{
+	return mono_before(core->now, other) ? mono_min(at, other) : at;
+}
+
+static struct mono next_deadline(const struct gossipd *core)
+{
+	struct mono at = coord_deadline(&core->coord);
+	uint64_t concerned = others(core, STATE(ALIVE) | STATE(SUSPECT));
+
+	if (core->gone)
+		return at;
+	at = mono_min(at, core->leaving ? core->tell_at : core->gossip_at);
+	if (unrest(core))
+		at = mono_min(at, core->tell_at);
+	while (concerned != 0) {
+		const struct member *member = &core->members[take(&concerned)];
+
+		/* One that is over waits for a majority to answer, not for the clock. */
+		at = earlier(core, at, mono_add(member->confirm_at, core->config.confirm));
+		if (member->silent && member->state == GOSSIPD_ALIVE)
+			at = earlier(core, at, member->again_at);
+	}
+	return at;
+}
+
 enum gossipd_answer gossipd_step(
     struct gossipd *core, const struct gossipd_event *event, struct gossipd_actions *actions)
 {
@@ -305,36 +335,13 @@ enum gossipd_answer gossipd_step(
 		conclude(core, event, actions);
 	if (calm)
 		core->tell_at = mono_add(core->now, core->config.tell);
+	core->deadline = next_deadline(core);
 	return answer;
-}
-
-/* The earlier one, if it is still to come. */
-static struct mono earlier(const struct gossipd *core, struct mono at, struct mono other)
-{
-	return mono_before(core->now, other) ? mono_min(at, other) : at;
 }
 
 struct mono gossipd_deadline(const struct gossipd *core)
 {
-	struct mono at;
-
-	if (!core->started)
-		return MONO_NEVER;
-	at = coord_deadline(&core->coord);
-	if (core->gone)
-		return at;
-	at = mono_min(at, core->leaving ? core->tell_at : core->gossip_at);
-	if (unrest(core))
-		at = mono_min(at, core->tell_at);
-	for (size_t i = 0; i < core->count; i++) {
-		const struct member *member = &core->members[i];
-
-		/* One that is over waits for a majority to answer, not for the clock. */
-		at = earlier(core, at, mono_add(member->confirm_at, core->config.confirm));
-		if (member->silent && member->state == GOSSIPD_ALIVE)
-			at = earlier(core, at, member->again_at);
-	}
-	return at;
+	return core->deadline;
 }
 
 /* ---- life and looks */
@@ -366,7 +373,6 @@ static void member_init(struct member *member, uint64_t id, const struct gossipd
 	    .ballots_at = MONO_NEVER,
 	    .suspect_at = MONO_NEVER,
 	    .confirm_at = MONO_NEVER,
-	    .receiver_until = MONO_NEVER,
 	};
 }
 
@@ -383,11 +389,12 @@ int gossipd_new(struct gossipd **out, const struct gossipd_config *config, uint6
 	core->config.members = NULL;
 	rng_init(&core->rng, seed);
 	core->count = config->member_count;
-	core->pulled_at = core->doubt_at = MONO_NEVER;
+	core->pulled_at = core->doubt_at = core->deadline = MONO_NEVER;
 	for (size_t i = 0; i < core->count; i++) {
 		core->ids[i] = config->members[i];
 		core->ring[i] = (uint8_t)i;
 		member_init(&core->members[i], config->members[i], config);
+		core->in[GOSSIPD_UNKNOWN] |= bit(i);
 		if (config->members[i] == config->self)
 			core->self = i;
 	}
@@ -461,6 +468,8 @@ const char *gossipd_invariant(const struct gossipd *core)
 	for (size_t i = 0; i < core->count; i++) {
 		const struct member *member = &core->members[i];
 
+		if (!(core->in[member->state] & bit(i)))
+			return "a member stands in the set of another state";
 		if (member->voting && (!member->watch || !member->silent))
 			return "a vote against one that is heard, or not watched";
 		if (member->voting && member->state != GOSSIPD_SUSPECT)

@@ -42,6 +42,7 @@ enum gossipd_state {
 	GOSSIPD_SUSPECT, /* somebody votes against it; it may refute */
 	GOSSIPD_DEAD,    /* a verdict; only a higher incarnation ends it */
 	GOSSIPD_LEFT,    /* said good-bye */
+	GOSSIPD_STATES
 };
 
 /* What is durable about a member, as it travels; SUSPECT never does. */

@@ -21,9 +21,10 @@ static bool votes_against(const struct gossipd *core, const struct member *voter
 /* All who hold one. */
 uint64_t accusers(const struct gossipd *core, const struct member *member, struct mono fresh)
 {
-	uint64_t set = 0;
+	uint64_t set = 0, voters = core->voters | bit(core->self);
 
-	for (size_t i = 0; i < core->count; i++) {
+	while (voters != 0) {
+		size_t i = take(&voters);
 		const struct member *voter = &core->members[i];
 
 		if (voter != member && votes_against(core, voter, member, fresh))
@@ -97,9 +98,8 @@ static void suspect(struct gossipd *core, struct member *member, struct gossipd_
 /* From a majority of votes to the verdict. */
 static void confirm(struct gossipd *core, struct member *member, struct gossipd_actions *actions)
 {
-	unsigned votes = size(accusers(core, member, core->config.fresh) & member->observers);
-
-	if (member->state != GOSSIPD_SUSPECT || !member->voting || votes < quorum(member)) {
+	if (member->state != GOSSIPD_SUSPECT || !member->voting ||
+	    size(accusers(core, member, core->config.fresh) & member->observers) < quorum(member)) {
 		member->confirm_at = MONO_NEVER;
 	} else if (mono_is_never(member->confirm_at)) {
 		member->confirm_at = core->now;
@@ -146,9 +146,11 @@ void doubt_ourselves(struct gossipd *core, struct gossipd_actions *actions)
 	unsigned watched = 0, silent = 0;
 	bool isolated = core->isolated;
 
-	for (size_t i = 0; i < core->count; i++) {
-		watched += core->members[i].watch;
-		silent += core->members[i].watch && core->members[i].silent;
+	for (uint64_t set = core->watch; set != 0;) {
+		const struct member *member = &core->members[take(&set)];
+
+		watched += member->watch;
+		silent += member->watch && member->silent;
 	}
 	if (2 * silent <= watched || core->fdd_lost) {
 		core->doubt_at = MONO_NEVER;

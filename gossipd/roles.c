@@ -17,27 +17,35 @@ static bool may_observe(const struct gossipd *core, const struct member *member)
 
 static void choose_observers(struct gossipd *core)
 {
-	uint64_t candidates = 0;
+	uint64_t candidates = core->in[GOSSIPD_ALIVE];
+	uint64_t doubtful = core->in[GOSSIPD_SUSPECT] | core->in[GOSSIPD_UNKNOWN];
 
-	for (size_t i = 0; i < core->count; i++)
+	while (doubtful != 0) {
+		size_t i = take(&doubtful);
+
 		candidates |= may_observe(core, &core->members[i]) ? bit(i) : 0;
+	}
 	if (candidates == core->candidates && core->roles_told)
 		return;
 	core->candidates = candidates;
-	for (size_t i = 0; i < core->count; i++)
+	core->observed = 0;
+	for (size_t i = 0; i < core->count; i++) {
 		core->members[i].observers =
 		    observers_choose(core->ids, core->count, i, candidates, core->config.observers);
+		core->observed |= core->members[i].observers & bit(core->self) ? bit(i) : 0;
+	}
 }
 
-static uint64_t receivers(const struct gossipd *core)
+static uint64_t receivers(struct gossipd *core)
 {
 	uint64_t set = core->members[core->self].observers;
 
-	for (size_t i = 0; i < core->count; i++) {
-		const struct member *member = &core->members[i];
+	for (uint64_t wish = core->wish; wish != 0;) {
+		size_t i = take(&wish);
 
-		if (i != core->self && !mono_is_never(member->receiver_until) &&
-		    mono_before(core->now, member->receiver_until) && member_counts(member))
+		if (!mono_before(core->now, core->members[i].receiver_until))
+			core->wish &= ~bit(i);
+		else if (member_counts(&core->members[i]))
 			set |= bit(i);
 	}
 	return core->leaving ? 0 : set;
@@ -46,21 +54,18 @@ static uint64_t receivers(const struct gossipd *core)
 /* Sets whom we watch and who hears our heartbeats; tells fdd when that differs from the last. */
 void assign_roles(struct gossipd *core, struct gossipd_actions *actions)
 {
-	uint64_t watch = 0, receive;
+	uint64_t watch, receive;
 
 	choose_observers(core);
 	receive = receivers(core);
-	for (size_t i = 0; i < core->count; i++) {
+	watch = core->leaving ? 0 : core->observed & ~others(core, STATE(DEAD) | STATE(LEFT));
+	for (uint64_t changed = watch ^ core->watch; changed != 0;) {
+		size_t i = take(&changed);
 		struct member *member = &core->members[i];
-		bool wanted = !core->leaving && member_counts(member) &&
-			      (member->observers & bit(core->self));
 
-		if (wanted != member->watch) {
-			member->silent = member->voting = false;
-			member->confirm_at = MONO_NEVER;
-		}
-		member->watch = wanted;
-		watch |= wanted ? bit(i) : 0;
+		member->watch = watch >> i & 1;
+		member->silent = member->voting = false;
+		member->confirm_at = MONO_NEVER;
 	}
 	if (core->roles_told && watch == core->watch && receive == core->receivers)
 		return;

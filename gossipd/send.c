@@ -23,8 +23,10 @@ unsigned rumour_sends(const struct gossipd *core)
 
 static void fill_ballots(const struct gossipd *core, struct gossipd_gram *gram)
 {
-	for (size_t i = 0; i < core->count && gram->ballot_count < GOSSIPD_BALLOTS_MAX; i++) {
-		const struct member *member = &core->members[i];
+	uint64_t suspects = others(core, STATE(SUSPECT));
+
+	while (suspects != 0 && gram->ballot_count < GOSSIPD_BALLOTS_MAX) {
+		const struct member *member = &core->members[take(&suspects)];
 
 		if (member->voting)
 			gram->ballots[gram->ballot_count++] =
@@ -35,21 +37,20 @@ static void fill_ballots(const struct gossipd *core, struct gossipd_gram *gram)
 /* The entries that have been sent least. */
 static void fill_rumours(struct gossipd *core, struct gossipd_gram *gram, unsigned sends)
 {
-	uint64_t used = 0;
+	uint64_t left = 0;
 
-	while (gram->rumour_count < GOSSIPD_RUMOURS_MAX) {
+	for (size_t i = 0; i < core->count; i++)
+		left |= core->members[i].rumour > 0 ? bit(i) : 0;
+	while (left != 0 && gram->rumour_count < GOSSIPD_RUMOURS_MAX) {
 		struct member *best = NULL;
 
-		for (size_t i = 0; i < core->count; i++) {
-			struct member *member = &core->members[i];
+		for (uint64_t set = left; set != 0;) {
+			struct member *member = &core->members[take(&set)];
 
-			if (member->rumour > 0 && !(used & bit(i)) &&
-			    (!best || member->rumour > best->rumour))
+			if (!best || member->rumour > best->rumour)
 				best = member;
 		}
-		if (!best)
-			return;
-		used |= bit_of(core, best);
+		left &= ~bit_of(core, best);
 		best->rumour -= best->rumour < sends ? best->rumour : sends;
 		gram->rumours[gram->rumour_count++] = member_entry(best);
 	}
@@ -81,20 +82,21 @@ void send_all(struct gossipd *core, struct gossipd_actions *actions)
 
 	if (to == 0)
 		return;
-	*gram = (struct gossipd_gram){
-	    .incarnation = self(core)->incarnation,
-	    .number = ++core->number,
-	    .digest = core->digest,
-	};
+	gram->incarnation = self(core)->incarnation;
+	gram->number = ++core->number;
+	gram->digest = core->digest;
+	gram->accused = 0;
+	gram->reply = false;
+	gram->ballot_count = gram->rumour_count = 0;
 	fill_ballots(core, gram);
 	fill_rumours(core, gram, size(to));
-	for (size_t i = 0; i < core->count; i++) {
-		if ((to & bit(i)) && accusation(&core->members[i]))
-			send_to(core, i, actions);
-	}
-	for (size_t i = 0; i < core->count; i++) {
-		if ((to & bit(i)) && !accusation(&core->members[i]))
-			send_to(core, i, actions);
+	for (int accused = 1; accused >= 0; accused--) {
+		for (uint64_t set = to; set != 0;) {
+			size_t i = take(&set);
+
+			if ((accusation(&core->members[i]) != 0) == accused)
+				send_to(core, i, actions);
+		}
 	}
 	core->send = core->ask = 0;
 }

@@ -20,6 +20,8 @@ void view_move(struct gossipd *core, struct member *member, enum gossipd_state t
 		action->member.votes = size(accusers(core, member, core->config.fresh));
 		action->member.observers = size(member->observers);
 	}
+	core->in[from] &= ~bit_of(core, member);
+	core->in[to] |= bit_of(core, member);
 	member->state = to;
 	member->incarnation = incarnation;
 	member->suspect_at = to == GOSSIPD_SUSPECT ? core->now : MONO_NEVER;
