@@ -21,11 +21,9 @@
 #include "common/rng.h"
 #include "fdd/fdd.h"
 #include "fdd/peer.h"
+#include "fdd/roster.h"
 
-struct slot {
-	bool used;
-	struct fdd_registration registration;
-};
+static const unsigned calm_ticks_per_lhm = 20;
 
 struct fdd {
 	struct fdd_config config;
@@ -40,13 +38,14 @@ struct fdd {
 
 	bool held; /* we stood still; no judging until DRAINED */
 	struct mono held_from;
-	struct mono stalled; /* to be told; 0: nothing */
-	bool drain;          /* to be asked for */
+	struct mono stalled;      /* to be told; 0: nothing */
+	bool drain;               /* to be asked for */
+	unsigned lhm, calm_ticks; /* own intervals since the last change of lhm */
 
-	size_t count, slots_end; /* slots from here on are free */
-	struct peer *peers;      /* peers_max */
-	struct slot *slots;      /* registrations_max */
-	struct gauge *gauges;    /* peers_max * registrations_max */
+	size_t count;
+	struct peer *peers; /* peers_max */
+	struct roster roster;
+	struct gauge *gauges; /* peers_max * registrations_max */
 	struct fdd_counters counters;
 };
 
@@ -85,10 +84,10 @@ int fdd_new(struct fdd **out, const struct fdd_config *config, uint64_t seed)
 	fdd->config = *config;
 	rng_init(&fdd->rng, seed);
 	fdd->peers = calloc(config->peers_max, sizeof(*fdd->peers));
-	fdd->slots = calloc(config->registrations_max + 1, sizeof(*fdd->slots));
 	fdd->gauges =
 	    calloc(config->peers_max * config->registrations_max + 1, sizeof(*fdd->gauges));
-	if (!fdd->peers || !fdd->slots || !fdd->gauges) {
+	if (roster_init(&fdd->roster, config->registrations_max) < 0 || !fdd->peers ||
+	    !fdd->gauges) {
 		fdd_free(fdd);
 		return -ENOMEM;
 	}
@@ -102,7 +101,7 @@ struct fdd *fdd_free(struct fdd *fdd)
 {
 	if (fdd) {
 		free(fdd->peers);
-		free(fdd->slots);
+		roster_fini(&fdd->roster);
 		free(fdd->gauges);
 		free(fdd);
 	}
@@ -137,6 +136,15 @@ static enum fdd_answer on_start(struct fdd *fdd, const struct fdd_event *event)
 	return FDD_OK;
 }
 
+/* An own interval went by. */
+static void recover(struct fdd *fdd)
+{
+	if (!fdd->lhm || ++fdd->calm_ticks < calm_ticks_per_lhm)
+		return;
+	fdd->lhm--;
+	fdd->calm_ticks = 0;
+}
+
 /* Own heartbeats are due.  The first comes at once, the second at a random phase, so that nodes
  * started together do not send together for ever. */
 static void tick(struct fdd *fdd)
@@ -152,6 +160,7 @@ static void tick(struct fdd *fdd)
 		fdd->next_tick = mono_add(fdd->now, fdd->config.interval);
 	for (size_t i = 0; i < fdd->count; i++)
 		fdd->peers[i].owed = fdd->peers[i].send;
+	recover(fdd);
 }
 
 static void judge(struct fdd *fdd)
@@ -163,20 +172,38 @@ static void judge(struct fdd *fdd)
 			continue;
 		gauge_judge(&peer->own, &fdd->config.suspect, peer, fdd->now);
 		peer_update(peer);
-		for (size_t s = 0; s < fdd->slots_end; s++) {
-			const struct fdd_registration *r = &fdd->slots[s].registration;
+		for (size_t s = 0; s < fdd->roster.end; s++) {
+			const struct slot *slot = &fdd->roster.slots[s];
 
-			if (fdd->slots[s].used && (!r->peer || r->peer == peer->id))
-				gauge_judge(&peer->gauges[s], &r->thresholds, peer, fdd->now);
+			if (slot_concerns(slot, peer->id))
+				gauge_judge(&peer->gauges[s], &slot->registration.thresholds, peer,
+				    fdd->now);
 		}
+	}
+}
+
+/* Leases that ended, values that are to be told. */
+static void attend(struct fdd *fdd)
+{
+	for (size_t s = 0; s < fdd->roster.end; s++) {
+		struct slot *slot = &fdd->roster.slots[s];
+
+		slot_expire(slot, fdd->now);
+		if (!slot_values_due(slot, fdd->now))
+			continue;
+		for (size_t i = 0; i < fdd->count; i++)
+			fdd->peers[i].gauges[s].value =
+			    fdd->peers[i].watch && slot_concerns(slot, fdd->peers[i].id);
 	}
 }
 
 static enum fdd_answer on_timeout(struct fdd *fdd)
 {
 	tick(fdd);
-	if (!fdd->held)
-		judge(fdd);
+	if (fdd->held)
+		return FDD_OK;
+	judge(fdd);
+	attend(fdd);
 	return FDD_OK;
 }
 
@@ -188,6 +215,7 @@ static enum fdd_answer on_drained(struct fdd *fdd)
 	for (size_t i = 0; i < fdd->count; i++)
 		if (fdd->peers[i].watch)
 			peer_excuse(&fdd->peers[i], fdd->held_from, fdd->now);
+	roster_excuse(&fdd->roster, mono_sub(fdd->now, fdd->held_from));
 	judge(fdd);
 	return FDD_OK;
 }
@@ -196,9 +224,10 @@ static void calm_gauges(struct fdd *fdd, struct peer *peer, double level)
 {
 	gauge_calm(&peer->own, &fdd->config.suspect, level);
 	peer_update(peer);
-	for (size_t s = 0; s < fdd->slots_end; s++)
-		if (fdd->slots[s].used)
-			gauge_calm(&peer->gauges[s], &fdd->slots[s].registration.thresholds, level);
+	for (size_t s = 0; s < fdd->roster.end; s++)
+		if (fdd->roster.slots[s].used)
+			gauge_calm(
+			    &peer->gauges[s], &fdd->roster.slots[s].registration.thresholds, level);
 }
 
 static enum fdd_answer on_heartbeat(struct fdd *fdd, const struct fdd_event *event)
@@ -286,61 +315,48 @@ static enum fdd_answer on_set_peers(struct fdd *fdd, const struct fdd_event *eve
 	return answer;
 }
 
-static struct slot *find_slot(const struct fdd *fdd, uint64_t id)
-{
-	for (size_t s = 0; s < fdd->slots_end; s++)
-		if (fdd->slots[s].used && fdd->slots[s].registration.id == id)
-			return &fdd->slots[s];
-	return NULL;
-}
-
-static struct slot *free_slot(const struct fdd *fdd)
-{
-	for (size_t s = 0; s < fdd->config.registrations_max; s++)
-		if (!fdd->slots[s].used)
-			return &fdd->slots[s];
-	return NULL;
-}
-
 static void reset_gauges(struct fdd *fdd, const struct slot *slot)
 {
 	for (size_t i = 0; i < fdd->config.peers_max; i++)
-		fdd->peers[i].gauges[slot - fdd->slots] = (struct gauge){0};
+		fdd->peers[i].gauges[slot - fdd->roster.slots] = (struct gauge){0};
 }
 
-static void trim_slots(struct fdd *fdd)
+static void forget(struct fdd *fdd, struct slot *slot)
 {
-	fdd->slots_end = fdd->config.registrations_max;
-	while (fdd->slots_end && !fdd->slots[fdd->slots_end - 1].used)
-		fdd->slots_end--;
+	reset_gauges(fdd, slot);
+	roster_remove(&fdd->roster, slot);
 }
 
 static enum fdd_answer on_register(struct fdd *fdd, const struct fdd_event *event)
 {
-	const struct fdd_registration *registration = &event->registration;
-	struct slot *slot = find_slot(fdd, registration->id);
+	struct slot *slot;
 
-	if (!registration->id || !fdd_thresholds_valid(&registration->thresholds))
+	if (!registration_valid(&event->registration))
 		return FDD_REFUSED;
-	if (!slot)
-		slot = free_slot(fdd);
+	slot = roster_put(&fdd->roster, &event->registration, fdd->now);
 	if (!slot)
 		return FDD_REFUSED;
-	*slot = (struct slot){true, *registration};
-	trim_slots(fdd);
 	reset_gauges(fdd, slot);
 	return FDD_OK;
 }
 
 static enum fdd_answer on_unregister(struct fdd *fdd, const struct fdd_event *event)
 {
-	struct slot *slot = find_slot(fdd, event->registration_id);
+	struct slot *slot = roster_find(&fdd->roster, event->registration_id);
 
 	if (!slot)
 		return FDD_REFUSED;
-	reset_gauges(fdd, slot);
-	*slot = (struct slot){0};
-	trim_slots(fdd);
+	forget(fdd, slot);
+	return FDD_OK;
+}
+
+static enum fdd_answer on_renew(struct fdd *fdd, const struct fdd_event *event)
+{
+	struct slot *slot = roster_find(&fdd->roster, event->registration_id);
+
+	if (!slot || slot->expired)
+		return FDD_REFUSED;
+	slot_renew(slot, fdd->now);
 	return FDD_OK;
 }
 
@@ -411,8 +427,23 @@ static void tell_state(struct fdd *fdd, struct fdd_actions *actions, struct peer
 	}
 }
 
+static void tell_value(
+    struct fdd *fdd, struct fdd_actions *actions, const struct peer *peer, size_t s)
+{
+	struct fdd_action *action;
+
+	if (!peer->gauges[s].value)
+		return;
+	action = add_level(fdd, actions, FDD_VALUE, peer);
+	if (!action)
+		return;
+	action->level.registration = fdd->roster.slots[s].registration.id;
+	peer->gauges[s].value = false;
+	fdd->counters.values++;
+}
+
 /* One notice for each threshold that was crossed since the last time. */
-static void tell_gauge(
+static void tell_crossings(
     struct fdd *fdd, struct fdd_actions *actions, const struct peer *peer, size_t s)
 {
 	struct gauge *gauge = &peer->gauges[s];
@@ -423,10 +454,38 @@ static void tell_gauge(
 
 		if (!action)
 			return;
-		action->level.registration = fdd->slots[s].registration.id;
+		action->level.registration = fdd->roster.slots[s].registration.id;
 		action->level.raised = raised;
 		action->level.threshold = raised ? gauge->told++ : --gauge->told;
 		fdd->counters.notices++;
+	}
+}
+
+static void tell_expired(struct fdd *fdd, struct fdd_actions *actions)
+{
+	for (size_t s = 0; s < fdd->roster.end; s++) {
+		struct slot *slot = &fdd->roster.slots[s];
+		struct fdd_action *action;
+
+		if (!slot->expired)
+			continue;
+		action = add(fdd, actions, FDD_EXPIRED);
+		if (!action)
+			return;
+		action->registration = slot->registration.id;
+		forget(fdd, slot);
+		fdd->counters.expired++;
+	}
+}
+
+static void tell_peer(struct fdd *fdd, struct fdd_actions *actions, struct peer *peer)
+{
+	tell_state(fdd, actions, peer);
+	for (size_t s = 0; s < fdd->roster.end; s++) {
+		if (!slot_concerns(&fdd->roster.slots[s], peer->id))
+			continue;
+		tell_crossings(fdd, actions, peer, s);
+		tell_value(fdd, actions, peer, s);
 	}
 }
 
@@ -446,14 +505,10 @@ static void tell(struct fdd *fdd, struct fdd_actions *actions)
 	}
 	if (fdd->drain && add(fdd, actions, FDD_DRAIN))
 		fdd->drain = false;
-	for (size_t i = 0; i < fdd->count; i++) {
-		if (!fdd->peers[i].watch)
-			continue;
-		tell_state(fdd, actions, &fdd->peers[i]);
-		for (size_t s = 0; s < fdd->slots_end; s++)
-			if (fdd->slots[s].used)
-				tell_gauge(fdd, actions, &fdd->peers[i], s);
-	}
+	tell_expired(fdd, actions);
+	for (size_t i = 0; i < fdd->count; i++)
+		if (fdd->peers[i].watch)
+			tell_peer(fdd, actions, &fdd->peers[i]);
 }
 
 /* --- the step --- */
@@ -469,6 +524,9 @@ static void notice_stall(struct fdd *fdd, struct mono now)
 	fdd->next_tick = now; /* others wait for us */
 	fdd->stalled = mono_sub(now, deadline);
 	fdd->counters.stalls++;
+	fdd->calm_ticks = 0;
+	if (fdd->lhm < FDD_LHM_MAX)
+		fdd->lhm++;
 }
 
 enum fdd_answer fdd_step(
@@ -502,6 +560,11 @@ enum fdd_answer fdd_step(
 	case FDD_UNREGISTER:
 		answer = on_unregister(fdd, event);
 		break;
+	case FDD_RENEW:
+		answer = on_renew(fdd, event);
+		break;
+	case FDD_EVENT_TYPES:
+		break;
 	}
 	tell(fdd, actions);
 	return answer;
@@ -511,12 +574,12 @@ static struct mono peer_deadline(const struct fdd *fdd, const struct peer *peer)
 {
 	struct mono deadline = gauge_deadline(&peer->own, &fdd->config.suspect, peer);
 
-	for (size_t s = 0; s < fdd->slots_end; s++) {
-		const struct fdd_registration *r = &fdd->slots[s].registration;
+	for (size_t s = 0; s < fdd->roster.end; s++) {
+		const struct slot *slot = &fdd->roster.slots[s];
 
-		if (fdd->slots[s].used && (!r->peer || r->peer == peer->id))
-			deadline = mono_min(
-			    deadline, gauge_deadline(&peer->gauges[s], &r->thresholds, peer));
+		if (slot_concerns(slot, peer->id))
+			deadline = mono_min(deadline,
+			    gauge_deadline(&peer->gauges[s], &slot->registration.thresholds, peer));
 	}
 	return deadline;
 }
@@ -534,6 +597,8 @@ struct mono fdd_deadline(const struct fdd *fdd)
 	for (size_t i = 0; i < fdd->count && !fdd->held; i++)
 		if (fdd->peers[i].watch)
 			deadline = mono_min(deadline, peer_deadline(fdd, &fdd->peers[i]));
+	for (size_t s = 0; s < fdd->roster.end && !fdd->held; s++)
+		deadline = mono_min(deadline, slot_deadline(&fdd->roster.slots[s]));
 	return mono_before(deadline, fdd->now) ? fdd->now : deadline;
 }
 
@@ -585,11 +650,19 @@ uint64_t fdd_own_incarnation(const struct fdd *fdd)
 	return fdd->incarnation;
 }
 
+unsigned fdd_lhm(const struct fdd *fdd)
+{
+	return fdd->lhm;
+}
+
 static const char *gauges_invariant(const struct fdd *fdd, const struct peer *peer)
 {
 	for (size_t s = 0; s < fdd->config.registrations_max; s++) {
-		size_t limit = fdd->slots[s].used ? fdd->slots[s].registration.thresholds.count : 0;
+		const struct slot *slot = &fdd->roster.slots[s];
+		size_t limit = slot->used ? slot->registration.thresholds.count : 0;
 
+		if (peer->gauges[s].value && !slot->registration.period.ns)
+			return "a value is owed to one who did not ask for it";
 		if (peer->gauges[s].rank > limit || peer->gauges[s].told > limit)
 			return "a gauge stands higher than its registration has thresholds";
 	}

@@ -25,11 +25,17 @@
 enum {
 	FDD_THRESHOLDS_MAX = 4, /* thresholds of one registration */
 	FDD_ACTIONS_MAX = 64,   /* actions of one step */
+	FDD_LHM_MAX = 8,        /* see fdd_lhm() */
 };
 
 /* Intervals that a heartbeat may announce and a configuration may ask for. */
 #define FDD_INTERVAL_MIN (mono_ms(10))
 #define FDD_INTERVAL_MAX (mono_ms(60000))
+/* Limits of what a registration may ask for. */
+#define FDD_PERIOD_MIN (mono_ms(100))
+#define FDD_PERIOD_MAX (mono_ms(3600000))
+#define FDD_LEASE_MIN (mono_ms(100))
+#define FDD_LEASE_MAX (mono_ms(86400000))
 
 /*
  * When a level counts as raised and as calm again.  A heartbeat resets the level to 0, so one
@@ -68,11 +74,16 @@ struct fdd_peer_role {
 	bool send;  /* it observes us */
 };
 
-/* An application's wish to be told.  peer = 0: every watched peer, also later ones. */
+/*
+ * An application's wish to be told: of crossings, of values each period, or of both.  peer = 0: every
+ * watched peer, also later ones.
+ */
 struct fdd_registration {
 	uint64_t id;
 	uint64_t peer;
-	struct fdd_thresholds thresholds;
+	struct fdd_thresholds thresholds; /* count 0: values only */
+	struct mono period;               /* FDD_VALUE of each peer so often; 0: never */
+	struct mono lease;                /* gone so long after the last RENEW; 0: stays */
 };
 
 enum fdd_event_type {
@@ -83,6 +94,8 @@ enum fdd_event_type {
 	FDD_SET_PEERS, /* replaces the list of peers; those that stay keep their history */
 	FDD_REGISTER,  /* replaces a registration of the same id */
 	FDD_UNREGISTER,
+	FDD_RENEW, /* the lease of .registration_id begins anew */
+	FDD_EVENT_TYPES,
 };
 
 struct fdd_event {
@@ -111,6 +124,8 @@ enum fdd_action_type {
 	FDD_PERSIST,        /* store .incarnation durably before any later action */
 	FDD_SEND_HEARTBEAT, /* .send.beat to .send.to */
 	FDD_LEVEL,          /* tell .level.registration of one crossing */
+	FDD_VALUE,          /* tell it the present value; .threshold and .raised mean nothing */
+	FDD_EXPIRED,        /* the lease of .registration ran out; it is gone */
 	FDD_SUSPECT,        /* .level: crossed the daemon's own threshold */
 	FDD_TRUST,
 	FDD_STALLED, /* we stood still for .stalled */
@@ -138,6 +153,7 @@ struct fdd_action {
 			struct fdd_heartbeat beat;
 		} send;
 		struct fdd_level level;
+		uint64_t registration;
 		struct mono stalled;
 	};
 };
@@ -172,7 +188,9 @@ struct fdd_counters {
 	uint64_t unwatched; /* of a peer that is not watched */
 	uint64_t refused;   /* impossible interval, sequence or incarnation */
 	uint64_t stalls;
-	uint64_t notices;
+	uint64_t notices; /* crossings told */
+	uint64_t values;  /* periodic values told */
+	uint64_t expired; /* registrations whose lease ran out */
 };
 
 struct fdd;
@@ -194,6 +212,12 @@ bool fdd_status(const struct fdd *fdd, size_t n, struct mono now, struct fdd_sta
 bool fdd_find(const struct fdd *fdd, uint64_t peer, struct mono now, struct fdd_status *status);
 const struct fdd_counters *fdd_counters(const struct fdd *fdd);
 uint64_t fdd_own_incarnation(const struct fdd *fdd);
+/*
+ * Local health multiplier, after Lifeguard (Dadgar, Phillips, Currey, 2018): 0 while this process is
+ * well, one more for each own stall up to FDD_LHM_MAX, one less for each twenty own intervals without.
+ * Who acts on levels may wait (1 + lhm) times as long.
+ */
+unsigned fdd_lhm(const struct fdd *fdd);
 
 /* The incarnation after `stored`: wall-clock seconds << 24, or stored + 1 where the clock lags. */
 uint64_t fdd_incarnation(uint64_t stored, uint64_t wall_s);

@@ -19,6 +19,7 @@ enum peer_verdict { PEER_FRESH, PEER_REPEATED, PEER_OLD, PEER_REFUSED };
 struct gauge {
 	size_t rank, told;
 	uint32_t calm; /* calm heartbeats in a row */
+	bool value;    /* the present value is owed to the application */
 };
 
 struct peer {

@@ -3,7 +3,8 @@
  *
  * A registration is a request that is never answered until it ends: its notices are the answer.  An
  * application that dies is noticed when a notice cannot be delivered, at the latest by the one that
- * each gets every ten seconds; one that comes back takes the place of its former self by its name.
+ * each gets every ten seconds; one that comes back takes the place of its former self by its name; one
+ * behind a relay, whose end no connection tells, takes a lease and renews it.
  */
 #include <stdio.h>
 #include <string.h>
@@ -11,10 +12,25 @@
 #include "fdd/shell-internal.h"
 #include "proto/common.h"
 
-static void end_subscription(struct shell *shell, struct subscription *subscription)
+static void tell_end(
+    struct shell *shell, const struct subscription *subscription, enum msg_fdd_ending ending)
+{
+	struct msg_fd_unregistered event = {.registration = subscription->id, .ending = ending};
+
+	snprintf(
+	    event.application, sizeof(event.application), "%s", subscription->request.application);
+	log_info("registration ended application=%s registration=%llu why=%s", event.application,
+	    (unsigned long long)event.registration, msg_fdd_ending_name(ending));
+	daemon_tell(shell->daemon, MSG_FD_UNREGISTERED, msg_fd_unregistered_pack, &event);
+}
+
+/* Its call has been answered or dropped.  The core may have forgotten it already. */
+static void end_subscription(
+    struct shell *shell, struct subscription *subscription, enum msg_fdd_ending ending)
 {
 	struct fdd_event event = {.type = FDD_UNREGISTER, .registration_id = subscription->id};
 
+	tell_end(shell, subscription, ending);
 	*subscription = (struct subscription){0};
 	shell_step(shell, &event);
 }
@@ -33,10 +49,8 @@ static bool notice(struct shell *shell, struct subscription *subscription, const
 {
 	if (rpc_notice(subscription->call, name, body->data, body->size))
 		return true;
-	log_info("%s is gone registration=%llu", subscription->request.application,
-	    (unsigned long long)subscription->id);
 	rpc_call_drop(subscription->call);
-	end_subscription(shell, subscription);
+	end_subscription(shell, subscription, MSG_FDD_ENDING_GONE);
 	return false;
 }
 
@@ -61,11 +75,44 @@ void requests_tell_level(struct shell *shell, const struct fdd_level *level)
 		notice(shell, subscription, MSG_FDD_LEVEL, &body);
 }
 
+void requests_tell_value(struct shell *shell, const struct fdd_level *level)
+{
+	struct subscription *subscription = find_subscription(shell, level->registration);
+	struct msg_fdd_value message = {.registration = level->registration,
+	    .peer = level->peer,
+	    .heard = level->heard,
+	    .level = level->level,
+	    .incarnation = level->incarnation,
+	    .elapsed_ms = to_ms(level->elapsed),
+	    .predicted_ms = to_ms(level->predicted)};
+	_cleanup_buf_ struct buf body = {0};
+
+	if (!subscription)
+		return;
+	snprintf(message.name, sizeof(message.name), "%s", shell_name_of(shell, level->peer));
+	if (msg_fdd_value_pack(&message, &body) == 0)
+		notice(shell, subscription, MSG_FDD_VALUE, &body);
+}
+
+void requests_tell_expired(struct shell *shell, uint64_t registration)
+{
+	struct subscription *subscription = find_subscription(shell, registration);
+
+	if (!subscription)
+		return;
+	rpc_fail(subscription->call, RPC_TIMEOUT,
+	    "the lease of registration %llu ran out: no fdd.renew within %u ms",
+	    (unsigned long long)registration, subscription->request.lease_ms);
+	end_subscription(shell, subscription, MSG_FDD_ENDING_EXPIRED);
+}
+
 /* Also how an application that has gone is noticed, and how one learns that we are alive. */
 static bool tell_registered(struct shell *shell, struct subscription *subscription)
 {
-	struct msg_fdd_registered message = {
-	    .registration = subscription->id, .incarnation = fdd_own_incarnation(shell->fdd)};
+	struct msg_fdd_registered message = {.registration = subscription->id,
+	    .incarnation = fdd_own_incarnation(shell->fdd),
+	    .lhm = fdd_lhm(shell->fdd),
+	    .stalls = fdd_counters(shell->fdd)->stalls};
 	_cleanup_buf_ struct buf body = {0};
 
 	return msg_fdd_registered_pack(&message, &body) == 0 &&
@@ -105,23 +152,42 @@ static void replace_application(struct shell *shell, const char *application)
 		    strcmp(subscription->request.application, application) != 0)
 			continue;
 		rpc_fail(subscription->call, RPC_FAILED, "%s has registered anew", application);
-		end_subscription(shell, subscription);
+		end_subscription(shell, subscription, MSG_FDD_ENDING_REPLACED);
 	}
 }
 
-/* The core's form of what an application asked for; false when it makes no sense. */
-static bool make_registration(
-    struct fdd_registration *registration, uint64_t id, const struct msg_fdd_register *request)
+/* The core's form of what an application asked for. */
+static struct fdd_registration make_registration(
+    uint64_t id, const struct msg_fdd_register *request)
 {
-	struct fdd_thresholds *thresholds = &registration->thresholds;
+	struct fdd_registration registration = {.id = id,
+	    .peer = request->peer,
+	    .period = mono_ms(request->period_ms),
+	    .lease = mono_ms(request->lease_ms)};
+	struct fdd_thresholds *thresholds = &registration.thresholds;
 
-	*registration = (struct fdd_registration){.id = id, .peer = request->peer};
 	thresholds->count = request->raise.count;
 	for (size_t i = 0; i < request->raise.count; i++)
 		thresholds->raise[i] = request->raise.item[i];
 	thresholds->clear = request->clear;
 	thresholds->beats = request->beats;
-	return fdd_thresholds_valid(thresholds);
+	return registration;
+}
+
+/* NULL, or what does not hold. */
+static const char *registration_fault(const struct fdd_registration *registration)
+{
+	bool values = registration->period.ns > 0;
+
+	if (values && mono_before(registration->period, FDD_PERIOD_MIN))
+		return "period_ms: 0, or 100 at least";
+	if (registration->lease.ns && mono_before(registration->lease, FDD_LEASE_MIN))
+		return "lease_ms: 0, or 100 at least";
+	if (!(values && registration->thresholds.count == 0) &&
+	    !fdd_thresholds_valid(&registration->thresholds))
+		return "raise: 1 to 4 thresholds, ascending, each above clear and below 1; "
+		       "none only with period_ms";
+	return NULL;
 }
 
 static void on_register(void *userdata, struct rpc_call *call, const void *body, size_t size)
@@ -130,13 +196,14 @@ static void on_register(void *userdata, struct rpc_call *call, const void *body,
 	struct fdd_event event = {.type = FDD_REGISTER};
 	struct subscription *subscription;
 	struct msg_fdd_register request;
+	const char *fault;
 
 	if (rpc_unpack(call, &request, msg_fdd_register_unpack, body, size) < 0)
 		return;
-	if (!make_registration(&event.registration, shell->registrations + 1, &request)) {
-		rpc_fail(call, RPC_INVALID,
-		    "raise: 1 to %d thresholds, ascending, each above clear and below 1",
-		    FDD_THRESHOLDS_MAX);
+	event.registration = make_registration(shell->registrations + 1, &request);
+	fault = registration_fault(&event.registration);
+	if (fault) {
+		rpc_fail(call, RPC_INVALID, "%s", fault);
 		return;
 	}
 	replace_application(shell, request.application);
@@ -154,6 +221,40 @@ static void on_register(void *userdata, struct rpc_call *call, const void *body,
 	shell_wake(shell);
 }
 
+/* NULL after the caller was told that there is none. */
+static struct subscription *wanted_subscription(
+    struct shell *shell, struct rpc_call *call, uint64_t registration)
+{
+	struct subscription *subscription = find_subscription(shell, registration);
+
+	if (!subscription)
+		rpc_fail(
+		    call, RPC_NOT_FOUND, "no registration %llu", (unsigned long long)registration);
+	return subscription;
+}
+
+static void on_renew(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct fdd_event event = {.type = FDD_RENEW};
+	struct subscription *subscription;
+	struct msg_fdd_renewed reply;
+	struct msg_fdd_renew request;
+	_cleanup_buf_ struct buf out = {0};
+
+	if (rpc_unpack(call, &request, msg_fdd_renew_unpack, body, size) < 0)
+		return;
+	subscription = wanted_subscription(shell, call, request.registration);
+	if (!subscription)
+		return;
+	event.registration_id = request.registration;
+	shell_step(shell, &event);
+	reply = (struct msg_fdd_renewed){request.registration, subscription->request.lease_ms};
+	msg_fdd_renewed_pack(&reply, &out);
+	rpc_reply(call, MSG_FDD_RENEWED, out.data, out.size);
+	shell_wake(shell);
+}
+
 static void on_unregister(void *userdata, struct rpc_call *call, const void *body, size_t size)
 {
 	struct shell *shell = userdata;
@@ -162,14 +263,11 @@ static void on_unregister(void *userdata, struct rpc_call *call, const void *bod
 
 	if (rpc_unpack(call, &request, msg_fdd_unregister_unpack, body, size) < 0)
 		return;
-	subscription = find_subscription(shell, request.registration);
-	if (!subscription) {
-		rpc_fail(call, RPC_NOT_FOUND, "no registration %llu",
-		    (unsigned long long)request.registration);
+	subscription = wanted_subscription(shell, call, request.registration);
+	if (!subscription)
 		return;
-	}
 	finish(subscription->call, request.registration);
-	end_subscription(shell, subscription);
+	end_subscription(shell, subscription, MSG_FDD_ENDING_ASKED);
 	finish(call, request.registration);
 	shell_wake(shell);
 }
@@ -271,7 +369,9 @@ static void on_ls(void *userdata, struct rpc_call *call, const void *body, size_
 	struct shell *shell = userdata;
 	struct msg_fdd_ls_reply reply = {.incarnation = fdd_own_incarnation(shell->fdd),
 	    .interval_ms = shell->interval_ms,
-	    .estimator = shell->estimator};
+	    .estimator = shell->estimator,
+	    .lhm = fdd_lhm(shell->fdd),
+	    .stalls = fdd_counters(shell->fdd)->stalls};
 	_cleanup_buf_ struct buf out = {0};
 	struct fdd_status status;
 
@@ -291,6 +391,7 @@ const struct rpc_method requests_methods[] = {
     {MSG_FDD_LS, on_ls, true},
     {MSG_FDD_PEERS, on_peers, true},
     {MSG_FDD_REGISTER, on_register, true},
+    {MSG_FDD_RENEW, on_renew, true},
     {MSG_FDD_UNREGISTER, on_unregister, true},
     {0},
 };

@@ -53,6 +53,10 @@ void shell_set_peers(struct shell *shell, const struct fdd_peer_role *roles, siz
 extern const struct rpc_method requests_methods[];
 /* The core's FDD_LEVEL. */
 void requests_tell_level(struct shell *shell, const struct fdd_level *level);
+/* FDD_VALUE. */
+void requests_tell_value(struct shell *shell, const struct fdd_level *level);
+/* FDD_EXPIRED: ends the stream. */
+void requests_tell_expired(struct shell *shell, uint64_t registration);
 /* Tells each application that its registration stands; ends those whose application is gone. */
 void requests_sweep(struct shell *shell);
 

@@ -65,10 +65,14 @@ static void tell_trust(struct shell *shell, const struct fdd_level *level)
 
 static void tell_stall(struct shell *shell, struct mono stalled)
 {
-	struct msg_fd_stall event = {.stalled_ms = (uint64_t)mono_to_ms(stalled)};
+	struct msg_fd_stall event = {.stalled_ms = (uint64_t)mono_to_ms(stalled),
+	    .lhm = fdd_lhm(shell->fdd),
+	    .stalls = fdd_counters(shell->fdd)->stalls};
 
-	log_notice("stood still stalled_ms=%llu", (unsigned long long)event.stalled_ms);
+	log_notice(
+	    "stood still stalled_ms=%llu lhm=%u", (unsigned long long)event.stalled_ms, event.lhm);
 	daemon_tell(shell->daemon, MSG_FD_STALL, msg_fd_stall_pack, &event);
+	requests_sweep(shell);
 }
 
 static void carry_out(struct shell *shell, const struct fdd_action *action)
@@ -83,6 +87,12 @@ static void carry_out(struct shell *shell, const struct fdd_action *action)
 		break;
 	case FDD_LEVEL:
 		requests_tell_level(shell, &action->level);
+		break;
+	case FDD_VALUE:
+		requests_tell_value(shell, &action->level);
+		break;
+	case FDD_EXPIRED:
+		requests_tell_expired(shell, action->registration);
 		break;
 	case FDD_SUSPECT:
 		tell_suspect(shell, &action->level);
@@ -183,6 +193,8 @@ static void list_stats(struct shell *shell)
 	    {"heartbeats_impossible", &core->refused, "with values that cannot be"},
 	    {"stalls", &core->stalls, "this process stood still"},
 	    {"notices", &core->notices, "crossings told to applications"},
+	    {"values", &core->values, "periodic values told to applications"},
+	    {"expired", &core->expired, "registrations whose lease ran out"},
 	};
 
 	const size_t count = sizeof(stats) / sizeof(stats[0]);

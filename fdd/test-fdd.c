@@ -97,18 +97,23 @@ static const struct fdd_level *level_told(enum fdd_action_type type)
 	return NULL;
 }
 
-static int suspects, trusts, notices, raised;
+static int suspects, trusts, notices, raised, values, expired;
+static double last_value;
 
 /* Lets time pass until `until`, giving each TIMEOUT exactly when it is due, and counts. */
 static void wait_until(struct mono until)
 {
-	suspects = trusts = notices = raised = 0;
+	suspects = trusts = notices = raised = values = expired = 0;
 	while (mono_due(fdd_deadline(fdd), until)) {
 		if (mono_before(now, fdd_deadline(fdd)))
 			now = fdd_deadline(fdd);
 		step(&(struct fdd_event){.type = FDD_TIMEOUT});
 		suspects += count_of(FDD_SUSPECT);
 		trusts += count_of(FDD_TRUST);
+		values += count_of(FDD_VALUE);
+		expired += count_of(FDD_EXPIRED);
+		if (level_told(FDD_VALUE))
+			last_value = level_told(FDD_VALUE)->level;
 		for (size_t i = 0; i < actions.count; i++) {
 			notices += actions.list[i].type == FDD_LEVEL;
 			raised += actions.list[i].type == FDD_LEVEL && actions.list[i].level.raised;
@@ -135,7 +140,8 @@ static uint64_t beats(uint64_t first, int count)
 
 static void add_registration(uint64_t id, uint64_t peer, struct fdd_thresholds thresholds)
 {
-	struct fdd_event event = {.type = FDD_REGISTER, .registration = {id, peer, thresholds}};
+	struct fdd_event event = {.type = FDD_REGISTER,
+	    .registration = {.id = id, .peer = peer, .thresholds = thresholds}};
 
 	check_int(step(&event), FDD_OK);
 }
@@ -337,6 +343,119 @@ static void a_registration_learns_of_alarms_that_stand_already(void)
 	check_int(count_of(FDD_LEVEL), 0);
 }
 
+static enum fdd_answer add_values(uint64_t id, uint64_t peer, int64_t period_ms, int64_t lease_ms)
+{
+	struct fdd_event event = {.type = FDD_REGISTER,
+	    .registration = {
+		id, peer, {.count = 0}, .period = mono_ms(period_ms), .lease = mono_ms(lease_ms)}};
+
+	return step(&event);
+}
+
+static enum fdd_answer renew(uint64_t id)
+{
+	return step(&(struct fdd_event){.type = FDD_RENEW, .registration_id = id});
+}
+
+static void values_come_each_period_for_every_watched_peer(void)
+{
+	struct fdd_peer_role roles[] = {
+	    {PEER, true, false}, {OTHER, true, false}, {OTHER + 1, false, true}};
+
+	setup();
+	set_peers(roles, 3);
+	check_int(add_values(1, 0, 1000, 0), FDD_OK);
+	check_int(add_values(2, OTHER, 300, 0), FDD_OK);
+	wait_ms(0);
+	check_int(values, 2 + 1); /* the first at once */
+	wait_ms(3000);
+	check_int(values, 3 * 2 + 10);
+	check_range(last_value, level_of(mono_ms(3000), mono_ms(1500)) - 1e-9, 0.3334);
+	check_int(notices, 0); /* no thresholds, no crossings */
+	check_int(step(&(struct fdd_event){.type = FDD_UNREGISTER, .registration_id = 1}), FDD_OK);
+	wait_ms(3000);
+	check_int(values, 10);
+}
+
+static void a_registration_may_ask_for_crossings_and_values(void)
+{
+	struct fdd_event event = {.type = FDD_REGISTER,
+	    .registration = {1, 0, {1, {0.5}, 0.2, 1}, .period = mono_ms(1000)}};
+
+	setup();
+	check_int(step(&event), FDD_OK);
+	wait_ms(9500);
+	check_int(values, 10);
+	check_int(raised, 1);
+}
+
+static void values_missed_in_a_stall_are_not_made_up_for(void)
+{
+	setup();
+	check_int(add_values(1, 0, 100, 0), FDD_OK);
+	wait_ms(1000);
+	now = mono_add_ms(now, 60000);
+	step(&(struct fdd_event){.type = FDD_TIMEOUT});
+	check_int(count_of(FDD_VALUE), 0); /* nobody is judged before the socket was read */
+	step(&(struct fdd_event){.type = FDD_DRAINED});
+	wait_ms(0);
+	check_int(values, 1);
+}
+
+static void a_lease_that_is_not_renewed_ends_the_registration(void)
+{
+	setup();
+	check_int(add_values(1, 0, 1000, 2000), FDD_OK);
+	check_int(add_values(2, 0, 1000, 0), FDD_OK);
+	for (int i = 0; i < 5; i++) {
+		wait_ms(1900);
+		check_int(expired, 0);
+		check_int(renew(1), FDD_OK);
+	}
+	wait_ms(1999);
+	check_int(expired, 0);
+	wait_ms(1);
+	check_int(expired, 1);
+	check_int(renew(1), FDD_REFUSED);
+	check_int(renew(2), FDD_OK); /* needless, and no fault */
+	wait_ms(10000);
+	check_int(expired, 0);
+	check_int(values, 10); /* of the other one only */
+	check_int(add_values(1, 0, 1000, 2000), FDD_OK);
+}
+
+/* Row 7 for applications: they could not reach us while we stood still. */
+static void own_stall_is_not_held_against_a_lease(void)
+{
+	setup();
+	check_int(add_values(1, 0, 1000, 2000), FDD_OK);
+	wait_ms(1000);
+	now = mono_add_ms(now, 30000);
+	step(&(struct fdd_event){.type = FDD_TIMEOUT});
+	check_int(count_of(FDD_EXPIRED), 0);
+	step(&(struct fdd_event){.type = FDD_DRAINED});
+	wait_ms(900);
+	check_int(expired, 0);
+	wait_ms(200);
+	check_int(expired, 1);
+}
+
+static void own_stalls_are_told_by_the_local_health_multiplier(void)
+{
+	setup();
+	check_int(fdd_lhm(fdd), 0);
+	for (unsigned i = 1; i <= FDD_LHM_MAX + 2; i++) {
+		now = mono_add_ms(now, 3000);
+		step(&(struct fdd_event){.type = FDD_TIMEOUT});
+		step(&(struct fdd_event){.type = FDD_DRAINED});
+		check_int(fdd_lhm(fdd), i < FDD_LHM_MAX ? i : FDD_LHM_MAX);
+	}
+	wait_ms(500 * 20 * 3 + 100);
+	check_int(fdd_lhm(fdd), FDD_LHM_MAX - 3);
+	wait_ms(500 * 20 * FDD_LHM_MAX);
+	check_int(fdd_lhm(fdd), 0);
+}
+
 static void a_registration_for_one_peer_hears_of_that_peer_only(void)
 {
 	struct fdd_peer_role roles[] = {{PEER, true, false}, {OTHER, true, false}};
@@ -373,6 +492,11 @@ static void nonsense_is_refused(void)
 	event.registration.thresholds =
 	    (struct fdd_thresholds){.count = 1, .raise = {0.5}, .clear = 0.6};
 	check_int(step(&event), FDD_REFUSED);
+	event.registration.thresholds = (struct fdd_thresholds){.count = 0};
+	check_int(step(&event), FDD_REFUSED); /* it would never be told anything */
+	check_int(add_values(1, 0, 99, 0), FDD_REFUSED);
+	check_int(add_values(1, 0, 1000, 99), FDD_REFUSED);
+	check_int(renew(1), FDD_REFUSED);
 	event.registration.thresholds = (struct fdd_thresholds){.count = 1, .raise = {0.5}};
 	for (uint64_t id = 1; id <= 4; id++) {
 		event.registration.id = id;
@@ -628,7 +752,8 @@ static void no_order_of_events_breaks_an_invariant(void)
 		setup();
 		for (int i = 0; i < 2000; i++) {
 			struct fdd_peer_role roles[4];
-			struct fdd_event event = {.type = (enum fdd_event_type)rng_below(&rng, 7)};
+			struct fdd_event event = {
+			    .type = (enum fdd_event_type)rng_below(&rng, FDD_EVENT_TYPES)};
 
 			now = mono_add(
 			    now, mono_ns((int64_t)(rng_u64(&rng) >> (32 + rng_below(&rng, 10)))));
@@ -640,9 +765,10 @@ static void no_order_of_events_breaks_an_invariant(void)
 					    rng_chance(&rng, 0.7), rng_chance(&rng, 0.7)};
 			} else if (event.type == FDD_REGISTER) {
 				event.registration = (struct fdd_registration){rng_below(&rng, 6),
-				    rng_below(&rng, 4),
-				    {1 + rng_below(&rng, 2), {0.4, 0.7}, 0.2, 1}};
-			} else if (event.type == FDD_UNREGISTER) {
+				    rng_below(&rng, 4), {rng_below(&rng, 3), {0.4, 0.7}, 0.2, 1},
+				    .period = mono_ms((int64_t)rng_below(&rng, 3) * 200),
+				    .lease = mono_ms((int64_t)rng_below(&rng, 3) * 700)};
+			} else if (event.type == FDD_UNREGISTER || event.type == FDD_RENEW) {
 				event.registration_id = rng_below(&rng, 6);
 			} else if (event.type == FDD_HEARTBEAT) {
 				event.heartbeat.from = rng_below(&rng, 6);
@@ -670,6 +796,12 @@ int main(void)
 	    TEST(an_alarm_ends_after_calm_heartbeats_not_after_a_lucky_one),
 	    TEST(each_application_has_its_own_thresholds_over_one_estimate),
 	    TEST(a_registration_learns_of_alarms_that_stand_already),
+	    TEST(values_come_each_period_for_every_watched_peer),
+	    TEST(a_registration_may_ask_for_crossings_and_values),
+	    TEST(values_missed_in_a_stall_are_not_made_up_for),
+	    TEST(a_lease_that_is_not_renewed_ends_the_registration),
+	    TEST(own_stall_is_not_held_against_a_lease),
+	    TEST(own_stalls_are_told_by_the_local_health_multiplier),
 	    TEST(a_registration_for_one_peer_hears_of_that_peer_only),
 	    TEST(nonsense_is_refused),
 	    TEST(a_stranger_heartbeat_is_counted_and_forgotten),

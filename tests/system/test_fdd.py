@@ -252,6 +252,74 @@ class Cluster(unittest.TestCase):
             self.assertAlmostEqual(level["threshold"], threshold)
         self.assertEqual(len(n1.suspicions()), 1)
 
+    def register(self, node, **request):
+        caller = node.caller()
+        self.addCleanup(caller.close)
+        caller.send("fdd.register", request)
+        name, registered = caller.receive()
+        self.assertEqual(name, "fdd.registered")
+        return caller, registered["registration"]
+
+    def test_21_two_subscribers_get_their_own_events_from_one_estimate(self):
+        n1, _, n3 = self.nodes
+        self.start_and_settle()
+        hasty, _ = self.register(n1, application="hasty", **{"raise": [1 / 3, 0.5], "clear": 0.1, "beats": 0})
+        slow, _ = self.register(n1, application="slow", **{"raise": [0.7], "clear": 0.1, "beats": 3})
+        n3.end()
+        told = [hasty.receive()[1] for _ in range(2)] + [slow.receive()[1]]
+        self.assertEqual([round(level["threshold"], 2) for level in told], [0.33, 0.5, 0.7])
+        self.assertEqual({(level["name"], level["raised"]) for level in told}, {("n3", True)})
+        self.assertLess(told[0]["elapsed_ms"], told[1]["elapsed_ms"])
+        self.assertLess(told[1]["elapsed_ms"], told[2]["elapsed_ms"])
+        self.assertEqual(len({level["predicted_ms"] for level in told}), 1)  # one estimate
+        n3.start()
+        self.assertEqual([hasty.receive()[1]["raised"] for _ in range(2)], [False, False])
+        # The patient one wants three more calm heartbeats after that first one.
+        self.assertFalse(slow.receive()[1]["raised"])
+        self.assertGreaterEqual(n1.peer(n3)["sequence"], 4)
+
+    def test_22_values_come_each_period_until_the_registration_is_ended(self):
+        n1, n2, n3 = self.nodes
+        self.start_and_settle(beats=5)
+        caller, number = self.register(n1, application="values", **{"raise": []}, period_ms=100)
+        told = [caller.receive() for _ in range(8)]
+        self.assertEqual({name for name, _ in told}, {"fdd.value"})
+        self.assertEqual([value["name"] for _, value in told].count("n2"), 4)
+        n3.end()
+        levels = [value["level"] for _, value in (caller.receive() for _ in range(60)) if value["name"] == "n3"]
+        rising = levels[levels.index(next(level for level in levels if level > 0.2)):]
+        self.assertEqual(rising, sorted(rising))
+        self.assertGreater(rising[-1], 0.5)
+        self.assertEqual(n1.ask("fdd.unregister", {"registration": number}), {"registration": number})
+        name = "fdd.value"
+        while name == "fdd.value":
+            name = caller.receive()[0]
+        self.assertEqual(name, "fdd.unregistered")
+        self.assertEqual(n1.ask("fdd.ls")["registrations"], 0)
+        with self.assertRaisesRegex(RuntimeError, "with period_ms"):
+            n1.ask("fdd.register", {"application": "nothing", "raise": []})
+
+    def test_23_a_lease_that_is_not_renewed_ends_the_stream(self):
+        n1 = self.nodes[0]
+        self.start(n1)
+        caller, number = self.register(n1, application="leased", **{"raise": [0.99]}, lease_ms=1000)
+        for _ in range(4):
+            time.sleep(0.5)
+            self.assertEqual(n1.ask("fdd.renew", {"registration": number}), {"registration": number, "lease_ms": 1000})
+        with self.assertRaisesRegex(RuntimeError, "lease .* ran out"):
+            caller.receive()
+        with self.assertRaisesRegex(RuntimeError, "no registration"):
+            n1.ask("fdd.renew", {"registration": number})
+        self.assertEqual(n1.stats()["expired"], 1)
+
+    def test_24_a_lost_connection_ends_the_registration(self):
+        n1 = self.nodes[0]
+        self.start(n1)
+        caller, _ = self.register(n1, application="lost", **{"raise": []}, period_ms=100)
+        self.register(n1, application="stays", **{"raise": [0.99]})
+        caller.close()
+        self.wait_for("it is gone", lambda: n1.ask("fdd.ls")["registrations"] == 1)
+
     def test_30_a_restarted_fdd_is_not_suspected_and_has_a_higher_incarnation(self):
         n1, n2, n3 = self.nodes
         self.start_and_settle()
@@ -289,6 +357,7 @@ class Cluster(unittest.TestCase):
         self.wait_for("the stall is told", lambda: "stood still" in n1.log())
         time.sleep(1)
         self.assertEqual(n1.suspicions(), [])
+        self.assertEqual([n1.ask("fdd.ls")[key] for key in ("stalls", "lhm")], [1, 1])
         # The stall of 25 intervals is in no prediction; how far below it that is depends on the machine.
         self.assertLess(n1.peer(n2)["predicted_ms"], 10 * INTERVAL_S * 1000)
         self.assertEqual(len(n2.suspicions()), 1)  # the others are right about n1

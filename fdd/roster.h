@@ -1,0 +1,48 @@
+/*
+ * The registrations of the core: who wants to be told, of what, and for how long.  Part of the core;
+ * see fdd.h.
+ */
+#ifndef FDD_ROSTER_H
+#define FDD_ROSTER_H
+
+#include "fdd/fdd.h"
+
+struct slot {
+	bool used;
+	bool expired; /* its lease ran out; FDD_EXPIRED is owed, nothing else is told */
+	struct fdd_registration registration;
+	struct mono next_values; /* MONO_NEVER: only crossings */
+	struct mono lease_end;   /* MONO_NEVER: no lease */
+};
+
+struct roster {
+	size_t max, end;    /* slots from end on are free */
+	struct slot *slots; /* max */
+};
+
+int roster_init(struct roster *roster, size_t max);
+void roster_fini(struct roster *roster);
+
+/* Does it ask for something that can be done? */
+bool registration_valid(const struct fdd_registration *registration);
+
+struct slot *roster_find(const struct roster *roster, uint64_t id);
+/* Takes the place of one with the same id; NULL when all slots are in use. */
+struct slot *roster_put(
+    struct roster *roster, const struct fdd_registration *registration, struct mono now);
+void roster_remove(struct roster *roster, struct slot *slot);
+/* This process saw nothing for so long: no lease ran meanwhile. */
+void roster_excuse(struct roster *roster, struct mono lost);
+
+/* Is this peer to be judged for it? */
+bool slot_concerns(const struct slot *slot, uint64_t peer);
+/* Begins the lease anew. */
+void slot_renew(struct slot *slot, struct mono now);
+/* Marks it when its lease has ended. */
+void slot_expire(struct slot *slot, struct mono now);
+/* Is it time to tell values?  Asked once: the next time is set. */
+bool slot_values_due(struct slot *slot, struct mono now);
+/* When the next of the two is due. */
+struct mono slot_deadline(const struct slot *slot);
+
+#endif
