@@ -14,17 +14,25 @@
 struct rpc_client *links_client(struct shell *shell, uint64_t node)
 {
 	const struct peers *peers = &shell->daemon->node.peers;
+	const struct peer *peer = peers_by_id(peers, node);
+	struct rpc_client **client;
 
-	for (size_t i = 0; i < peers->count; i++) {
-		if (peers->peer[i].id != node)
-			continue;
-		if (!shell->peers[i] &&
-		    rpc_client_new_peer(&shell->peers[i], shell->daemon->zmq, shell->daemon->loop,
-			&peers->peer[i], PORT_CKPTD_RPC) < 0)
-			log_error("no socket to node %s", peers->peer[i].name);
-		return shell->peers[i];
-	}
-	return NULL;
+	if (!peer)
+		return NULL;
+	client = &shell->peers[peers_place(peers, peer)];
+	if (!*client && rpc_client_new_peer(client, shell->daemon->zmq, shell->daemon->loop, peer,
+			    PORT_CKPTD_RPC) < 0)
+		log_error("no socket to node %s", peer->name);
+	return *client;
+}
+
+void links_peer_changed(void *userdata, const struct peer *peer)
+{
+	struct shell *shell = userdata;
+	struct rpc_client **client = &shell->peers[peers_place(&shell->daemon->node.peers, peer)];
+
+	if (peer->gone)
+		*client = rpc_client_free(*client);
 }
 
 /* ---- out */

@@ -69,13 +69,14 @@ struct shell {
 	sd_event_source *timer, *scan_timer, *sweep_timer;
 	struct rpc_client *ved, *gosd, *metad, *gossipd;
 	struct rpc_stream *watch;
-	struct rpc_client *peers[PEERS_MAX]; /* made when first needed */
+	struct rpc_client *peers[PEERS_MAX]; /* by place; made when first needed */
+	struct peers_listener listener;
 
 	/* as gossipd says */
 	bool mine;
 	uint64_t epoch, coordinator; /* node id; 0: not known */
 	size_t n_nodes;
-	struct node_status nodes[PEERS_MAX];
+	struct node_status nodes[CLUSTER_MAX];
 
 	struct schedule schedule;
 	bool scanning, sweeping, listing;
@@ -102,6 +103,8 @@ enum ckptd_status shell_node_status(const struct shell *shell, uint64_t id);
 extern const struct rpc_method links_methods[];
 void links_send(struct shell *shell, const struct ckptd_action *action);
 struct rpc_client *links_client(struct shell *shell, uint64_t node);
+/* For daemon_listen_peers. */
+void links_peer_changed(void *userdata, const struct peer *peer);
 
 /* local.c: ved and gosd of this node */
 void local_freeze(struct shell *shell, const struct ckptd_action *action);

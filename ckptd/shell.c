@@ -456,6 +456,8 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct ckptd_sett
 	if (!shell)
 		return -ENOMEM;
 	shell->daemon = daemon;
+	shell->listener = (struct peers_listener){.changed = links_peer_changed, .userdata = shell};
+	daemon_listen_peers(daemon, &shell->listener);
 	shell->settings = *settings;
 	shell->queue_last = &shell->queue_first;
 	*out = shell;
@@ -490,6 +492,7 @@ struct shell *shell_free(struct shell *shell)
 	if (!shell)
 		return NULL;
 	shell->pumping = true; /* what ends now is for the next process to find */
+	daemon_unlisten_peers(shell->daemon, &shell->listener);
 	rpc_client_free(shell->ved);
 	rpc_client_free(shell->gosd);
 	rpc_client_free(shell->metad);

@@ -33,7 +33,7 @@ static void take_member(struct shell *shell, const struct msg_gossipd_member *me
 
 	while (i < shell->n_nodes && shell->nodes[i].id != member->id)
 		i++;
-	if (i == PEERS_MAX)
+	if (i == CLUSTER_MAX)
 		return;
 	if (i == shell->n_nodes)
 		shell->n_nodes++;

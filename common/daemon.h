@@ -47,6 +47,13 @@ struct daemon_spec {
 	const char *shared_dir;      /* below state_dir, for the whole group; NULL: none */
 };
 
+/* Who wants to hear that a node has come, or that one goes (peer->gone is set, its contents are still there). */
+struct peers_listener {
+	struct peers_listener *next;
+	void (*changed)(void *userdata, const struct peer *peer);
+	void *userdata;
+};
+
 struct daemon {
 	const struct daemon_spec *spec;
 	struct node_config node;
@@ -57,6 +64,7 @@ struct daemon {
 	struct bus_publisher *bus;       /* NULL with no_bus */
 	const struct daemon_stat *stats; /* set by the shell; may stay NULL */
 	uint64_t boot;                   /* a random number of this process */
+	struct peers_listener *listeners;
 	void *private;
 };
 
@@ -70,6 +78,14 @@ int daemon_open(struct daemon *daemon);
  * until SIGTERM, SIGINT or the stop message.  Returns the exit code. */
 int daemon_run(struct daemon *daemon);
 void daemon_fini(struct daemon *daemon);
+
+/* Listeners hear in the order in which they came; the daemon borrows them. */
+void daemon_listen_peers(struct daemon *daemon, struct peers_listener *listener);
+void daemon_unlisten_peers(struct daemon *daemon, struct peers_listener *listener);
+/* A node comes: its key is let in from now on, and all listeners hear of it.  0, -EEXIST (the key), -ENOSPC. */
+int daemon_add_peer(struct daemon *daemon, const struct peer *peer);
+/* A node goes: its key is refused, its connections are cut, and all listeners hear of it. */
+void daemon_remove_peer(struct daemon *daemon, const struct peer *peer);
 
 /* Packs message and publishes it: daemon_tell(d, MSG_VE_STARTED, msg_ve_started_pack, &event). */
 #define daemon_tell(daemon, topic, pack, message)                                                  \

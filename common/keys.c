@@ -99,27 +99,3 @@ int keys_save(const struct node_keys *keys, const char *path)
 		unlink(path);
 	return r;
 }
-
-const struct peer *peers_by_name(const struct peers *peers, const char *name)
-{
-	for (size_t i = 0; i < peers->count; i++)
-		if (strcmp(peers->peer[i].name, name) == 0)
-			return &peers->peer[i];
-	return NULL;
-}
-
-const struct peer *peers_by_id(const struct peers *peers, uint64_t id)
-{
-	for (size_t i = 0; i < peers->count; i++)
-		if (peers->peer[i].id == id)
-			return &peers->peer[i];
-	return NULL;
-}
-
-const struct peer *peers_by_key(const struct peers *peers, const uint8_t public_key[KEY_SIZE])
-{
-	for (size_t i = 0; i < peers->count; i++)
-		if (memcmp(peers->peer[i].public_key, public_key, KEY_SIZE) == 0)
-			return &peers->peer[i];
-	return NULL;
-}

@@ -15,7 +15,7 @@
 
 /* How to reach a node, and what it is owed. */
 struct sealed_peer {
-	const struct peer *peer;
+	const struct peer *peer; /* NULL: a free entry */
 	struct udp_address address;
 	bool put_off; /* payload goes out when the peer can be sent to */
 	size_t size;
@@ -27,7 +27,9 @@ struct sealed_udp {
 	struct udp udp;
 	struct seal *seal;
 	sd_event_source *readable;
-	size_t count;
+	struct daemon *daemon;
+	struct peers_listener listener;
+	size_t count; /* entries used so far */
 	struct sealed_peer peers[PEERS_MAX];
 	uint64_t sends_failed, bodies_refused;
 	struct log_limit send_limit, refuse_limit;
@@ -36,7 +38,7 @@ struct sealed_udp {
 static struct sealed_peer *find(struct sealed_udp *sealed, uint64_t id)
 {
 	for (size_t i = 0; i < sealed->count; i++)
-		if (sealed->peers[i].peer->id == id)
+		if (sealed->peers[i].peer && sealed->peers[i].peer->id == id)
 			return &sealed->peers[i];
 	return NULL;
 }
@@ -184,11 +186,21 @@ void sealed_udp_stats(
 	memcpy(stats, all, sizeof(all));
 }
 
+static struct sealed_peer *free_entry(struct sealed_udp *sealed)
+{
+	for (size_t i = 0; i < sealed->count; i++)
+		if (!sealed->peers[i].peer)
+			return &sealed->peers[i];
+	return &sealed->peers
+		    [sealed->count++]; /* there is one for each place of the table of peers */
+}
+
 static int add_peer(struct sealed_udp *sealed, const struct peer *peer)
 {
-	struct sealed_peer *to = &sealed->peers[sealed->count];
+	struct udp_address address;
+	struct sealed_peer *to;
 	uint16_t port = (uint16_t)(peer->port + sealed->options.port);
-	int r = udp_address(&to->address, peer->address, port);
+	int r = udp_address(&address, peer->address, port);
 
 	if (r == 0)
 		r = seal_add_peer(sealed->seal, peer->public_key);
@@ -196,9 +208,27 @@ static int add_peer(struct sealed_udp *sealed, const struct peer *peer)
 		log_error("[peer %s]: address or key of no use", peer->name);
 		return r;
 	}
-	to->peer = peer;
-	sealed->count++;
+	to = free_entry(sealed);
+	*to = (struct sealed_peer){.peer = peer, .address = address};
 	return 0;
+}
+
+static void remove_peer(struct sealed_udp *sealed, const struct peer *peer)
+{
+	struct sealed_peer *entry = find(sealed, peer->id);
+
+	if (!entry)
+		return;
+	(void)seal_remove_peer(sealed->seal, peer->id);
+	sodium_memzero(entry, sizeof(*entry));
+}
+
+static void on_peer(void *userdata, const struct peer *peer)
+{
+	if (peer->gone)
+		remove_peer(userdata, peer);
+	else
+		(void)add_peer(userdata, peer); /* says what failed */
 }
 
 static int make_seal(struct sealed_udp *sealed, const struct daemon *daemon)
@@ -213,7 +243,7 @@ static int make_seal(struct sealed_udp *sealed, const struct daemon *daemon)
 	r = seal_new(&sealed->seal, &config);
 	sodium_memzero(&config, sizeof(config));
 	for (size_t i = 0; r == 0 && i < peers->count; i++)
-		if (&peers->peer[i] != daemon->node.self)
+		if (&peers->peer[i] != daemon->node.self && !peers->peer[i].gone)
 			r = add_peer(sealed, &peers->peer[i]);
 	return r;
 }
@@ -229,6 +259,9 @@ int sealed_udp_new(struct sealed_udp **out, struct daemon *daemon, struct udp *u
 		return -ENOMEM;
 	}
 	sealed->options = *options;
+	sealed->daemon = daemon;
+	sealed->listener = (struct peers_listener){.changed = on_peer, .userdata = sealed};
+	daemon_listen_peers(daemon, &sealed->listener);
 	sealed->udp = *udp;
 	udp->fd = -1;
 	r = make_seal(sealed, daemon);
@@ -247,6 +280,7 @@ struct sealed_udp *sealed_udp_free(struct sealed_udp *sealed)
 {
 	if (!sealed)
 		return NULL;
+	daemon_unlisten_peers(sealed->daemon, &sealed->listener);
 	sd_event_source_disable_unref(sealed->readable);
 	seal_free(sealed->seal);
 	udp_close(&sealed->udp);

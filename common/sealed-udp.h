@@ -39,8 +39,8 @@ struct sealed_udp_options {
 struct sealed_udp;
 
 /*
- * Takes over the socket (udp->fd is -1 afterwards, also on failure).  The peers are those of the configuration but
- * this node; the daemon's name is the seal's context.  Negative errno, logged when it is a peer's fault.
+ * Takes over the socket (udp->fd is -1 afterwards, also on failure).  The peers are those of the daemon but this node,
+ * also as they come and go; the daemon's name is the seal's context.  Negative errno, logged when it is a peer's fault.
  */
 int sealed_udp_new(struct sealed_udp **out, struct daemon *daemon, struct udp *udp,
     const struct sealed_udp_options *options);

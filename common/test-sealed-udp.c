@@ -1,5 +1,6 @@
 #include "common/sealed-udp.h"
 
+#include <errno.h>
 #include <unistd.h>
 
 #include "common/test.h"
@@ -162,6 +163,34 @@ static void nothing_is_sent_to_who_is_no_peer(void)
 	close_ends();
 }
 
+static void a_peer_that_goes_is_refused_and_one_that_comes_is_heard(void)
+{
+	struct peer back;
+
+	open_ends();
+	send_to(&a, &b, "first");
+	run_loop();
+	check_int(b.taken, 1);
+	back = *peers_by_name(&b.daemon.node.peers, "n1");
+	daemon_remove_peer(&b.daemon, peers_by_name(&b.daemon.node.peers, "n1"));
+	check(!sealed_udp_knows(b.sealed, back.id));
+	send_to(&a, &b, "second");
+	run_loop();
+	check_int(b.taken, 1);
+	check_int(count_of(&b, "refused_unknown_sender"), 1);
+	check_int(daemon_add_peer(&b.daemon, &back), 0);
+	check_int(daemon_add_peer(&b.daemon, &back), -EEXIST);
+	/* The keys agreed before are those of no session any more: a new one begins at both ends. */
+	back = *b.daemon.node.self;
+	daemon_remove_peer(&a.daemon, peers_by_name(&a.daemon.node.peers, "n2"));
+	check_int(daemon_add_peer(&a.daemon, &back), 0);
+	sealed_udp_send(a.sealed, back.id, "third", 5);
+	run_loop();
+	check_int(b.taken, 2);
+	check_str(b.last, "third");
+	close_ends();
+}
+
 int main(void)
 {
 	log_init("test-sealed-udp");
@@ -169,5 +198,6 @@ int main(void)
 	return test_main((struct test[]){TEST(what_was_put_off_goes_out_when_the_peer_answers),
 	    TEST(only_the_latest_is_put_off_and_it_goes_out_once),
 	    TEST(a_body_that_cannot_be_read_is_counted_and_an_impossible_one_is_left_to_the_core),
-	    TEST(nothing_is_sent_to_who_is_no_peer), {0}});
+	    TEST(nothing_is_sent_to_who_is_no_peer),
+	    TEST(a_peer_that_goes_is_refused_and_one_that_comes_is_heard), {0}});
 }

@@ -150,6 +150,28 @@ static void a_revoked_key_is_cut_off_and_stays_out(void)
 	world_close(&world);
 }
 
+static void a_key_given_back_is_let_in_again(void)
+{
+	struct world world;
+
+	world_open(&world, true);
+	check_int(zcontext_revoke(world.server, world.client_keys.public_key), 0);
+	say(&world, "refused");
+	run(&world, 1, 300);
+	check_int(world.received, 0);
+	zcontext_allow(world.server, world.client_keys.public_key);
+	zsock_free(world.dealer); /* one that was told of its revocation does not try again */
+	check_int(zsock_new(&world.dealer, world.client,
+		      &(struct zsock_options){.type = ZMQ_DEALER,
+			  .connect = world.endpoint,
+			  .server_key = world.server_keys.public_key}),
+	    0);
+	say(&world, "hello");
+	run(&world, 1, 3000);
+	check_int(world.received, 1);
+	world_close(&world);
+}
+
 /* A server without ZAP handler, as libzmq makes it; does a client with any key get in? */
 static bool raw_server_lets_in(bool enforce)
 {
@@ -548,6 +570,7 @@ int main(void)
 	    TEST(a_known_key_is_let_in_under_its_name),
 	    TEST(an_unknown_key_gets_nothing_through),
 	    TEST(a_revoked_key_is_cut_off_and_stays_out),
+	    TEST(a_key_given_back_is_let_in_again),
 	    TEST(without_a_zap_handler_nobody_is_let_in),
 	    TEST(tcp_without_keys_is_refused),
 	    TEST(a_stranger_sending_200_mib_is_cut_and_memory_stays_flat),

@@ -168,10 +168,22 @@ int zcontext_revoke(struct zcontext *context, const uint8_t public_key[KEY_SIZE]
 {
 	if (is_revoked(context, public_key))
 		return 0;
+	/* The oldest is forgotten: no peer has it, so it is an unknown key from then on. */
 	if (context->revoked_count == PEERS_MAX)
-		return -ENOSPC;
+		memmove(context->revoked[0], context->revoked[1],
+		    sizeof(context->revoked[0]) * --context->revoked_count);
 	memcpy(context->revoked[context->revoked_count++], public_key, KEY_SIZE);
 	return zsock_cut_connections(context);
+}
+
+void zcontext_allow(struct zcontext *context, const uint8_t public_key[KEY_SIZE])
+{
+	for (size_t i = 0; i < context->revoked_count; i++)
+		if (memcmp(context->revoked[i], public_key, KEY_SIZE) == 0) {
+			memcpy(context->revoked[i], context->revoked[--context->revoked_count],
+			    KEY_SIZE);
+			return;
+		}
 }
 
 void zcontext_counts(const struct zcontext *context, uint64_t *allowed, uint64_t *refused)

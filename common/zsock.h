@@ -24,6 +24,8 @@ struct zcontext *zcontext_free(struct zcontext *context); /* close all sockets f
  * servers of this context are unbound and bound again; those of others reconnect).  0 or negative errno.
  */
 int zcontext_revoke(struct zcontext *context, const uint8_t public_key[KEY_SIZE]);
+/* A key that was taken back is let in again, if it is that of a peer. */
+void zcontext_allow(struct zcontext *context, const uint8_t public_key[KEY_SIZE]);
 /* Counts of the ZAP handler: let in, and refused. */
 void zcontext_counts(const struct zcontext *context, uint64_t *allowed, uint64_t *refused);
 

@@ -297,7 +297,7 @@ static bool peers_changed(
 static void on_peers(void *userdata, struct rpc_call *call, const void *body, size_t size)
 {
 	struct shell *shell = userdata;
-	struct fdd_peer_role roles[PEERS_MAX];
+	struct fdd_peer_role roles[CLUSTER_MAX];
 	struct msg_fdd_peers_reply reply = {0};
 	_cleanup_buf_ struct buf out = {0};
 	struct msg_fdd_peers request;
@@ -305,7 +305,7 @@ static void on_peers(void *userdata, struct rpc_call *call, const void *body, si
 
 	if (rpc_unpack(call, &request, msg_fdd_peers_unpack, body, size) < 0)
 		return;
-	for (size_t i = 0; i < request.peers.count && i < PEERS_MAX; i++) {
+	for (size_t i = 0; i < request.peers.count && i < CLUSTER_MAX; i++) {
 		const struct msg_fdd_role *role = &request.peers.item[i];
 
 		if (!sealed_udp_knows(shell->udp, role->id)) {
@@ -380,7 +380,7 @@ static void on_ls(void *userdata, struct rpc_call *call, const void *body, size_
 	shell_wake(shell); /* what waits in the socket belongs into the answer */
 	for (size_t i = 0; i < REGISTRATIONS_MAX; i++)
 		reply.registrations += shell->subscriptions[i].call != NULL;
-	while (reply.peers.count < PEERS_MAX &&
+	while (reply.peers.count < CLUSTER_MAX &&
 	       fdd_status(shell->fdd, reply.peers.count, mono_now(), &status))
 		describe(shell, &status, &reply.peers.item[reply.peers.count++]);
 	msg_fdd_ls_reply_pack(&reply, &out);

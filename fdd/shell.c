@@ -216,7 +216,7 @@ static int make_core(struct shell *shell, const struct fdd_settings *settings)
 	    .estimator = {(enum estimator_kind)settings->estimator, (unsigned)settings->kama_window,
 		(unsigned)settings->kama_fast, (unsigned)settings->kama_slow},
 	    .suspect = {1, {settings->suspect}, settings->clear, (uint32_t)settings->beats},
-	    .peers_max = PEERS_MAX,
+	    .peers_max = CLUSTER_MAX,
 	    .registrations_max = REGISTRATIONS_MAX,
 	};
 	uint64_t seed;
@@ -259,7 +259,8 @@ static void start(struct shell *shell)
 {
 	const struct peers *peers = &shell->daemon->node.peers;
 	struct fdd_event event = {.type = FDD_START};
-	struct fdd_peer_role roles[PEERS_MAX];
+	struct fdd_peer_role roles[CLUSTER_MAX];
+	const struct peer *peer = NULL;
 	size_t count = 0;
 	int r = number_file_read(shell->store, &event.start.stored_incarnation);
 
@@ -268,9 +269,9 @@ static void start(struct shell *shell)
 		    strerror(-r));
 	event.start.wall_s = (uint64_t)time(NULL);
 	shell_step(shell, &event);
-	for (size_t i = 0; i < peers->count; i++)
-		if (&peers->peer[i] != shell->daemon->node.self)
-			roles[count++] = (struct fdd_peer_role){peers->peer[i].id, true, true};
+	while (count < CLUSTER_MAX && (peer = peers_next(peers, peer)))
+		if (peer != shell->daemon->node.self)
+			roles[count++] = (struct fdd_peer_role){peer->id, true, true};
 	shell_set_peers(shell, roles, count);
 }
 

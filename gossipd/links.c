@@ -290,7 +290,7 @@ static struct neighbour *find_neighbour(struct shell *shell, uint64_t id)
 
 	if (!peer || peer == node->self)
 		return NULL;
-	neighbour = &shell->neighbours[peer - node->peers.peer];
+	neighbour = &shell->neighbours[peers_place(&node->peers, peer)];
 	neighbour->shell = shell;
 	neighbour->peer = peer;
 	return neighbour;
@@ -315,6 +315,16 @@ void links_pull(struct shell *shell, uint64_t peer)
 	if (msg_gossipd_view_pack(&request, &body) == 0)
 		(void)rpc_request(neighbour->client, MSG_GOSSIPD_VIEW, body.data, body.size,
 		    PULL_TIMEOUT_MS, on_view, neighbour);
+}
+
+void links_peer_changed(void *userdata, const struct peer *peer)
+{
+	struct shell *shell = userdata;
+	struct neighbour *neighbour =
+	    &shell->neighbours[peers_place(&shell->daemon->node.peers, peer)];
+
+	if (peer->gone)
+		neighbour->client = rpc_client_free(neighbour->client);
 }
 
 /* --- life --- */

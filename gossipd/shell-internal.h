@@ -34,8 +34,9 @@ struct shell {
 	char store[PATH_MAX];
 	/* links.c */
 	struct rpc_client *fdd, *metad;
-	struct neighbour neighbours[PEERS_MAX]; /* as the peers are numbered */
-	struct rpc_stream *levels, *hints;      /* of fdd.register, of metad.watch */
+	struct neighbour neighbours[PEERS_MAX]; /* by place */
+	struct peers_listener listener;
+	struct rpc_stream *levels, *hints; /* of fdd.register, of metad.watch */
 	bool fdd_up, metad_up;
 	size_t role_count;
 	struct gossipd_role roles[GOSSIPD_MEMBERS_MAX];
@@ -67,6 +68,8 @@ void links_close(struct shell *shell);
 /* Once a second: what was lost is tried again. */
 void links_second(struct shell *shell);
 void links_set_roles(struct shell *shell, const struct gossipd_actions *actions);
+/* For daemon_listen_peers. */
+void links_peer_changed(void *userdata, const struct peer *peer);
 void links_pull(struct shell *shell, uint64_t peer);
 void links_meta(struct shell *shell, const struct gossipd_action *action);
 

@@ -17,7 +17,7 @@
 #define TIMEOUTS_A_WAKE 64
 
 _Static_assert(MSG_GOSSIPD_GRAM_SIZE_MAX <= SEAL_PAYLOAD_MAX, "a datagram must fit");
-_Static_assert(PEERS_MAX <= GOSSIPD_MEMBERS_MAX, "each peer is a member");
+_Static_assert(CLUSTER_MAX <= GOSSIPD_MEMBERS_MAX, "each node of the cluster is a member");
 _Static_assert((int)MSG_GOSSIPD_STATE_LEFT == (int)GOSSIPD_LEFT, "states are sent as they are");
 
 const char *shell_name_of(const struct shell *shell, uint64_t id)
@@ -236,16 +236,23 @@ static uint64_t hash_of(const char *text)
 static int make_core(struct shell *shell, const struct gossipd_settings *settings)
 {
 	const struct node_config *node = &shell->daemon->node;
-	uint64_t ids[PEERS_MAX], seed;
+	const struct peer *peer = NULL;
+	uint64_t ids[CLUSTER_MAX], seed;
 	struct gossipd_config config;
+	size_t count = 0;
 
-	for (size_t i = 0; i < node->peers.count; i++)
-		ids[i] = node->peers.peer[i].id;
+	while ((peer = peers_next(&node->peers, peer))) {
+		if (count == CLUSTER_MAX) {
+			log_error("more than %d nodes in cluster %s", CLUSTER_MAX, node->cluster);
+			return -E2BIG;
+		}
+		ids[count++] = peer->id;
+	}
 	gossipd_config_defaults(&config);
 	config.self = node->self->id;
 	config.cluster = hash_of(node->cluster);
 	config.members = ids;
-	config.member_count = node->peers.count;
+	config.member_count = count;
 	config.observers = (unsigned)settings->observers;
 	config.gossip = mono_ms(settings->gossip_ms);
 	config.tell = mono_ms(settings->tell_ms);
@@ -301,6 +308,8 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct gossipd_se
 	if (!shell)
 		return -ENOMEM;
 	shell->daemon = daemon;
+	shell->listener = (struct peers_listener){.changed = links_peer_changed, .userdata = shell};
+	daemon_listen_peers(daemon, &shell->listener);
 	shell->suspect = settings->suspect;
 	snprintf(
 	    shell->store, sizeof(shell->store), "%s/gossipd/incarnation", daemon->node.state_dir);
@@ -329,6 +338,7 @@ struct shell *shell_free(struct shell *shell)
 		return NULL;
 	shell->daemon->stats = NULL;
 	shell->closing = true;
+	daemon_unlisten_peers(shell->daemon, &shell->listener);
 	requests_fini(shell);
 	links_close(shell);
 	sd_event_source_disable_unref(shell->timer);

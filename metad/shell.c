@@ -34,9 +34,9 @@ struct watcher {
 	bool gone;
 };
 
-/* Another node's metad. */
+/* Another node's metad, by place in the table of peers. */
 struct other {
-	struct rpc_client *client;
+	struct rpc_client *client; /* NULL: nobody */
 	unsigned unanswered;
 };
 
@@ -51,7 +51,7 @@ struct shell {
 	struct dialer *dialer;
 	struct store *store;
 	struct other others[PEERS_MAX];
-	size_t n_others;
+	struct peers_listener listener;
 	LIST_HEAD(, watcher) watchers;
 	sd_event_source *sweep; /* of watchers that are gone */
 	uint64_t leader;
@@ -370,17 +370,17 @@ static void tell_others(void *arg, uint64_t revision, const char *const *keys, s
 	struct msg_metad_changed message = {.revision = revision};
 	_cleanup_buf_ struct buf out = {0};
 
-	if (count == 0 || shell->n_others == 0)
+	if (count == 0)
 		return;
 	for (size_t i = 0; i < count; i++)
 		snprintf(message.keys.item[message.keys.count++], sizeof(message.keys.item[0]),
 		    "%s", keys[i]);
 	if (msg_metad_changed_pack(&message, &out) < 0)
 		return;
-	for (size_t i = 0; i < shell->n_others; i++) {
+	for (size_t i = 0; i < PEERS_MAX; i++) {
 		struct other *other = &shell->others[i];
 
-		if (other->unanswered < TELL_MAX &&
+		if (other->client && other->unanswered < TELL_MAX &&
 		    rpc_request(other->client, MSG_METAD_CHANGED, out.data, out.size,
 			TELL_TIMEOUT_MS, told, other) > 0)
 			other->unanswered++;
@@ -401,28 +401,57 @@ static void on_changed(void *userdata, struct rpc_call *call, const void *body, 
 	rpc_reply(call, MSG_COMMON_DONE, "\x80", 1);
 }
 
-static int connect_others(struct shell *shell)
+static int connect_other(struct shell *shell, const struct peer *peer)
 {
-	const struct node_config *node = &shell->daemon->node;
+	struct daemon *daemon = shell->daemon;
+	struct other *other = &shell->others[peers_place(&daemon->node.peers, peer)];
+	int r;
+
+	if (peer == daemon->node.self || peer->old)
+		return 0;
+	r = rpc_client_new_peer(&other->client, daemon->zmq, daemon->loop, peer, PORT_METAD_RPC);
+	return r < 0 ? r : 0;
+}
+
+static void disconnect_other(struct other *other)
+{
+	other->client = rpc_client_free(other->client); /* answers what is outstanding */
+	other->unanswered = 0;
+}
+
+static void on_peer(void *userdata, const struct peer *peer)
+{
+	struct shell *shell = userdata;
 	int r = 0;
 
-	for (size_t i = 0; r >= 0 && i < node->peers.count; i++) {
-		const struct peer *peer = &node->peers.peer[i];
+	if (peer->gone)
+		tunnel_drop(shell->tunnel, peer);
+	if (peer->gone)
+		disconnect_other(&shell->others[peers_place(&shell->daemon->node.peers, peer)]);
+	else
+		r = connect_other(shell, peer);
+	if (r < 0)
+		log_error("connect to %s: %s", peer->name, strerror(-r));
+}
 
-		if (peer == node->self)
-			continue;
-		r = rpc_client_new_peer(&shell->others[shell->n_others].client, shell->daemon->zmq,
-		    shell->daemon->loop, peer, PORT_METAD_RPC);
-		shell->n_others += r >= 0;
-	}
-	return r < 0 ? r : 0;
+static int connect_others(struct shell *shell)
+{
+	const struct peers *peers = &shell->daemon->node.peers;
+	const struct peer *peer = NULL;
+	int r = 0;
+
+	while (r >= 0 && (peer = peers_next(peers, peer)))
+		r = connect_other(shell, peer);
+	shell->listener = (struct peers_listener){.changed = on_peer, .userdata = shell};
+	daemon_listen_peers(shell->daemon, &shell->listener);
+	return r;
 }
 
 static void disconnect_others(struct shell *shell)
 {
-	for (size_t i = 0; i < shell->n_others; i++)
-		shell->others[i].client = rpc_client_free(shell->others[i].client);
-	shell->n_others = 0;
+	daemon_unlisten_peers(shell->daemon, &shell->listener);
+	for (size_t i = 0; i < PEERS_MAX; i++)
+		disconnect_other(&shell->others[i]);
 }
 
 /* --- who leads --- */
@@ -553,10 +582,11 @@ static int dial_voter(void *arg, const char *voter, int *fd)
 {
 	struct shell *shell = arg;
 	const struct node_config *node = &shell->daemon->node;
+	const struct peer *peer = peers_by_name(&node->peers, voter);
 
 	if (strcmp(voter, node->name) == 0)
 		return engine_connect(shell->engine, fd);
-	return tunnel_dial(shell->tunnel, peers_by_name(&node->peers, voter), NULL, NULL, fd);
+	return peer ? tunnel_dial(shell->tunnel, peer, NULL, NULL, fd) : -ENOENT;
 }
 
 static int start_tunnel(struct shell *shell)

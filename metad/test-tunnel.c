@@ -365,6 +365,32 @@ static void a_node_that_is_not_configured_gets_nothing(void)
 	stop(&n2);
 }
 
+static void the_streams_of_a_node_that_is_taken_out_end_and_it_gets_no_other(void)
+{
+	struct node n1, n2;
+	char byte;
+	int fd, again;
+
+	pair_up(&n1, &n2, 0);
+	start(&n1, "n1");
+	start(&n2, "n2");
+	check_int(dial(&n1, "n2", &fd), 0);
+	while (n2.accepted == 0)
+		turn();
+	check_int(tunnel_counts(n2.tunnel)->open, 1);
+	peers_remove(&n2.peers, &n2.peers.peer[0]);
+	tunnel_drop(n2.tunnel, &n2.peers.peer[0]);
+	check_int(tunnel_counts(n2.tunnel)->open, 0);
+	while (tunnel_counts(n1.tunnel)->open)
+		turn();
+	check_int(read(fd, &byte, 1), 0);
+	check(dial(&n1, "n2", &again) < 0);
+	close(fd);
+	close(again);
+	stop(&n1);
+	stop(&n2);
+}
+
 static void a_server_with_another_key_is_not_believed(void)
 {
 	struct node n1, n2;
@@ -491,6 +517,7 @@ int main(void)
 	    TEST(a_flipped_bit_ends_the_stream),
 	    TEST(a_node_with_another_key_gets_nothing),
 	    TEST(a_node_that_is_not_configured_gets_nothing),
+	    TEST(the_streams_of_a_node_that_is_taken_out_end_and_it_gets_no_other),
 	    TEST(a_server_with_another_key_is_not_believed),
 	    TEST(a_node_is_no_peer_of_itself),
 	    TEST(dqlite_spoken_in_the_clear_is_refused),

@@ -536,6 +536,19 @@ int tunnel_dial(struct tunnel *tunnel, const struct peer *peer, tunnel_establish
 	return 0;
 }
 
+void tunnel_drop(struct tunnel *tunnel, const struct peer *peer)
+{
+	for (struct stream *next, *stream = tunnel->streams; stream; stream = next) {
+		next = stream->next;
+		if (stream->peer != peer)
+			continue;
+		if (stream->handshaking)
+			refuse(stream, -EKEYREVOKED, "it is no longer a peer");
+		else
+			stream_free(stream);
+	}
+}
+
 static void take_stranger(struct tunnel *tunnel, int tcp)
 {
 	struct stream *stream;

@@ -54,6 +54,9 @@ typedef void tunnel_established(void *arg, int result);
 int tunnel_dial(struct tunnel *tunnel, const struct peer *peer, tunnel_established *established,
     void *arg, int *fd);
 
+/* The peer is no longer one: its streams end, also those that are not yet established. */
+void tunnel_drop(struct tunnel *tunnel, const struct peer *peer);
+
 /* The key that two nodes share: 0, or -EKEYREJECTED for a public key that is none. */
 int tunnel_key(uint8_t key[KEY_SIZE], const struct node_keys *own, const uint8_t other[KEY_SIZE]);
 

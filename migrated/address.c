@@ -36,6 +36,7 @@ static bool parse_cidr(const char *cidr, struct host *host)
 
 bool address_is_usable(const char *cidr, const struct peers *peers, char *why, size_t size)
 {
+	const struct peer *peer = NULL;
 	struct host wanted, own;
 
 	if (!*cidr)
@@ -44,11 +45,9 @@ bool address_is_usable(const char *cidr, const struct peers *peers, char *why, s
 		snprintf(why, size, "address: like 10.77.0.100/24, not \"%s\"", cidr);
 		return false;
 	}
-	for (size_t i = 0; i < peers->count; i++)
-		if (parse_host(peers->peer[i].address, &own) &&
-		    memcmp(&own, &wanted, sizeof(own)) == 0) {
-			snprintf(
-			    why, size, "address: %s is that of node %s", cidr, peers->peer[i].name);
+	while ((peer = peers_next(peers, peer)))
+		if (parse_host(peer->address, &own) && memcmp(&own, &wanted, sizeof(own)) == 0) {
+			snprintf(why, size, "address: %s is that of node %s", cidr, peer->name);
 			return false;
 		}
 	return true;

@@ -20,7 +20,7 @@ struct cluster {
 	struct shell *shell;
 	struct rpc_client *gossipd, *metad;
 	struct rpc_stream *members, *hints;
-	struct migrated_node nodes[PEERS_MAX];
+	struct migrated_node nodes[CLUSTER_MAX];
 	size_t count;
 	char coordinator[NODE_NAME_MAX + 1];
 	uint64_t epoch;
@@ -34,7 +34,7 @@ static struct migrated_node *find_node(struct cluster *cluster, const char *name
 	for (size_t i = 0; i < cluster->count; i++)
 		if (strcmp(cluster->nodes[i].name, name) == 0)
 			return &cluster->nodes[i];
-	if (cluster->count == PEERS_MAX)
+	if (cluster->count == CLUSTER_MAX)
 		return NULL;
 	snprintf(cluster->nodes[cluster->count].name, sizeof(cluster->nodes[0].name), "%s", name);
 	return &cluster->nodes[cluster->count++];

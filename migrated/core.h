@@ -4,7 +4,7 @@
 
 #include "migrated/migrated.h"
 
-#define NODES_MAX PEERS_MAX
+#define NODES_MAX CLUSTER_MAX
 #define PENDING_MAX 32
 #define ASK_TRIES_MAX 6
 

@@ -232,16 +232,16 @@ static void on_txn(void *userdata, const struct rpc_answer *answer)
 static int make_keys(const struct peers *peers, struct buf *out)
 {
 	struct msg_migrated_key_fact *fact = calloc(1, sizeof(*fact));
+	const struct peer *peer = NULL;
 	uint8_t key[KEY_SIZE];
 	int r = fact ? 0 : -ENOMEM;
 
 	randombytes_buf(key, sizeof(key));
-	for (size_t i = 0; i < peers->count && r == 0; i++) {
+	while (r == 0 && fact->keys.count < CLUSTER_MAX && (peer = peers_next(peers, peer))) {
 		struct msg_migrated_sealed_key *sealed = &fact->keys.item[fact->keys.count++];
 
-		snprintf(sealed->node, sizeof(sealed->node), "%s", peers->peer[i].name);
-		if (crypto_box_seal(sealed->sealed, key, sizeof(key), peers->peer[i].public_key) !=
-		    0)
+		snprintf(sealed->node, sizeof(sealed->node), "%s", peer->name);
+		if (crypto_box_seal(sealed->sealed, key, sizeof(key), peer->public_key) != 0)
 			r = -EINVAL;
 	}
 	sodium_memzero(key, sizeof(key));

@@ -35,7 +35,7 @@ struct shell {
 	LIST_HEAD(, waiting) waiting;
 	uint64_t next_id;
 	struct rpc_client *coordinator; /* of another node */
-	char coordinator_name[NODE_NAME_MAX + 1];
+	uint64_t coordinator_id;
 	bool closing;
 	struct msg_migrated_ls_reply ls; /* large: kept here */
 };
@@ -83,13 +83,13 @@ static struct rpc_client *coordinator_client(struct shell *shell)
 
 	if (!peer || peer == shell->daemon->node.self)
 		return NULL;
-	if (shell->coordinator && strcmp(shell->coordinator_name, peer->name) == 0)
+	if (shell->coordinator && shell->coordinator_id == peer->id)
 		return shell->coordinator;
 	shell->coordinator = rpc_client_free(shell->coordinator);
 	if (rpc_client_new_peer(&shell->coordinator, shell->daemon->zmq, shell->daemon->loop, peer,
 		PORT_MIGRATED_RPC) < 0)
 		return NULL;
-	memcpy(shell->coordinator_name, peer->name, sizeof(shell->coordinator_name));
+	shell->coordinator_id = peer->id;
 	return shell->coordinator;
 }
 

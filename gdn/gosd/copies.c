@@ -151,7 +151,7 @@ static int too_few(struct request *request, const struct copy_request *copy,
 
 int gosd_copy(struct request *request, const struct copy_request *copy, struct copy_result *result)
 {
-	const struct peer *order[PEERS_MAX];
+	const struct peer *order[CLUSTER_MAX];
 	size_t count = nodes_order(request->gosd->nodes, order);
 	char failures[300] = "";
 	int last = -EHOSTUNREACH;
@@ -272,7 +272,7 @@ static int keep_fetched(struct fetch *fetch, struct fault *fault)
 
 static int fetch_from_all(struct fetch *fetch, struct copy_result *result)
 {
-	const struct peer *order[PEERS_MAX];
+	const struct peer *order[CLUSTER_MAX];
 	struct gosd *gosd = fetch->request->gosd;
 	size_t count = nodes_order(gosd->nodes, order);
 	char failures[300] = "", hex[ID_HEX];

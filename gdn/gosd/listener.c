@@ -116,10 +116,10 @@ static void end_visit(struct job *job)
 
 static bool is_peer_address(const struct gosd *gosd, const char *address)
 {
-	const struct peers *peers = &gosd->daemon->node.peers;
+	const struct peer *peer = NULL;
 
-	for (size_t i = 0; i < peers->count; i++)
-		if (strcmp(peers->peer[i].address, address) == 0)
+	while ((peer = peers_next(&gosd->daemon->node.peers, peer)))
+		if (strcmp(peer->address, address) == 0)
 			return true;
 	return false;
 }

@@ -283,7 +283,7 @@ static int drop_at(struct request *request, const struct peer *peer,
 static void rm_elsewhere(
     struct request *request, const struct msg_gosd_rm *message, struct msg_gosd_rm_done *done)
 {
-	const struct peer *order[PEERS_MAX];
+	const struct peer *order[CLUSTER_MAX];
 	struct nodes *nodes = request->gosd->nodes;
 	size_t count = nodes_order(nodes, order);
 

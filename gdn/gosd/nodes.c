@@ -15,6 +15,7 @@ struct node {
 	struct nodes *nodes;
 	const struct peer *peer;
 	struct rpc_client *client; /* made when first needed */
+	bool there;                /* it is a peer; under the lock, because worker threads ask */
 	bool down;
 	bool greeting; /* a hello is on its way */
 };
@@ -23,9 +24,10 @@ struct nodes {
 	struct daemon *daemon;
 	struct work *work;
 	sd_event_source *timer;
-	pthread_mutex_t lock; /* over down and stopped */
+	struct peers_listener listener;
+	pthread_mutex_t lock; /* over there, down and stopped */
 	bool stopped;
-	struct node node[PEERS_MAX];
+	struct node node[PEERS_MAX]; /* by place */
 };
 
 /* A question on its way through the loop. */
@@ -127,7 +129,9 @@ static void on_answer(void *userdata, const struct rpc_answer *answer)
 static void start_ask(struct job *job)
 {
 	struct ask *ask = (struct ask *)job;
-	int64_t r = ask->node->nodes->stopped ? -ECANCELED : ensure_client(ask->node);
+	int64_t r = ask->node->nodes->stopped ? -ECANCELED
+		    : !ask->node->there       ? -EHOSTUNREACH
+					      : ensure_client(ask->node);
 
 	if (r == 0)
 		r = rpc_request(ask->node->client, ask->name, ask->body->data, ask->body->size,
@@ -190,15 +194,47 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	struct nodes *nodes = userdata;
 
 	for (size_t i = 0; i < nodes->daemon->node.peers.count; i++)
-		if (nodes_is_down(nodes, nodes->node[i].peer))
+		if (nodes->node[i].there && nodes_is_down(nodes, nodes->node[i].peer))
 			greet(&nodes->node[i]);
 	sd_event_source_set_time(source, usec + HELLO_EVERY_US);
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
+static void add_node(struct nodes *nodes, const struct peer *peer)
+{
+	struct node *node = &nodes->node[peers_place(&nodes->daemon->node.peers, peer)];
+
+	if (peer == nodes->daemon->node.self || peer->old)
+		return;
+	pthread_mutex_lock(&nodes->lock);
+	*node = (struct node){.nodes = nodes, .peer = peer, .there = true};
+	pthread_mutex_unlock(&nodes->lock);
+}
+
+/* What is asked of it ends now; whoever still means to ask is told that there is no way. */
+static void remove_node(struct nodes *nodes, const struct peer *peer)
+{
+	struct node *node = &nodes->node[peers_place(&nodes->daemon->node.peers, peer)];
+
+	pthread_mutex_lock(&nodes->lock);
+	node->there = false;
+	pthread_mutex_unlock(&nodes->lock);
+	node->client = rpc_client_free(node->client);
+	node->greeting = false;
+}
+
+static void on_peer(void *userdata, const struct peer *peer)
+{
+	if (peer->gone)
+		remove_node(userdata, peer);
+	else
+		add_node(userdata, peer);
+}
+
 int nodes_new(struct nodes **out, struct daemon *daemon, struct work *work)
 {
 	struct nodes *nodes = calloc(1, sizeof(*nodes));
+	const struct peer *peer = NULL;
 	uint64_t now;
 	int r;
 
@@ -207,8 +243,10 @@ int nodes_new(struct nodes **out, struct daemon *daemon, struct work *work)
 	nodes->daemon = daemon;
 	nodes->work = work;
 	pthread_mutex_init(&nodes->lock, NULL);
-	for (size_t i = 0; i < daemon->node.peers.count; i++)
-		nodes->node[i] = (struct node){.nodes = nodes, .peer = &daemon->node.peers.peer[i]};
+	while ((peer = peers_next(&daemon->node.peers, peer)))
+		add_node(nodes, peer);
+	nodes->listener = (struct peers_listener){.changed = on_peer, .userdata = nodes};
+	daemon_listen_peers(daemon, &nodes->listener);
 	r = sd_event_now(daemon->loop, CLOCK_MONOTONIC, &now);
 	if (r >= 0)
 		r = sd_event_add_time(daemon->loop, &nodes->timer, CLOCK_MONOTONIC,
@@ -234,6 +272,7 @@ struct nodes *nodes_free(struct nodes *nodes)
 {
 	if (!nodes)
 		return NULL;
+	daemon_unlisten_peers(nodes->daemon, &nodes->listener);
 	sd_event_source_unref(nodes->timer);
 	pthread_mutex_destroy(&nodes->lock);
 	free(nodes);
@@ -243,15 +282,16 @@ struct nodes *nodes_free(struct nodes *nodes)
 size_t nodes_order(struct nodes *nodes, const struct peer **order)
 {
 	const struct node_config *config = &nodes->daemon->node;
-	size_t self = (size_t)(config->self - config->peers.peer), count = 0;
+	size_t self = peers_place(&config->peers, config->self), count = 0;
 
+	pthread_mutex_lock(&nodes->lock);
 	for (int down = 0; down < 2; down++)
-		for (size_t i = 1; i < config->peers.count; i++) {
-			const struct peer *peer =
-			    &config->peers.peer[(self + i) % config->peers.count];
+		for (size_t i = 1; i < PEERS_MAX && count < CLUSTER_MAX; i++) {
+			const struct node *node = &nodes->node[(self + i) % PEERS_MAX];
 
-			if (nodes_is_down(nodes, peer) == down && count < PEERS_MAX)
-				order[count++] = peer;
+			if (node->there && node->down == down)
+				order[count++] = node->peer;
 		}
+	pthread_mutex_unlock(&nodes->lock);
 	return count;
 }

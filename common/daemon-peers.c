@@ -1,0 +1,61 @@
+/*
+ * The nodes of a running daemon come and go: the table, the door (ZAP), and who listens, in one place.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "common/daemon.h"
+
+void daemon_listen_peers(struct daemon *daemon, struct peers_listener *listener)
+{
+	struct peers_listener **at = &daemon->listeners;
+
+	while (*at)
+		at = &(*at)->next;
+	listener->next = NULL;
+	*at = listener;
+}
+
+void daemon_unlisten_peers(struct daemon *daemon, struct peers_listener *listener)
+{
+	for (struct peers_listener **at = &daemon->listeners; *at; at = &(*at)->next) {
+		if (*at != listener)
+			continue;
+		*at = listener->next;
+		return;
+	}
+}
+
+static void tell(const struct daemon *daemon, const struct peer *peer)
+{
+	for (struct peers_listener *next, *at = daemon->listeners; at; at = next) {
+		next = at->next;
+		at->changed(at->userdata, peer);
+	}
+}
+
+int daemon_add_peer(struct daemon *daemon, const struct peer *peer)
+{
+	const struct peer *added;
+
+	if (peers_by_key(&daemon->node.peers, peer->public_key))
+		return -EEXIST;
+	added = peers_add(&daemon->node.peers, peer);
+	if (!added)
+		return -ENOSPC;
+	if (daemon->zmq)
+		zcontext_allow(daemon->zmq, added->public_key);
+	tell(daemon, added);
+	return 0;
+}
+
+void daemon_remove_peer(struct daemon *daemon, const struct peer *peer)
+{
+	int r;
+
+	peers_remove(&daemon->node.peers, peer);
+	r = daemon->zmq ? zcontext_revoke(daemon->zmq, peer->public_key) : 0;
+	if (r < 0)
+		log_error("cut the connections of %s: %s", peer->name, strerror(-r));
+	tell(daemon, peer);
+}
