@@ -1,6 +1,7 @@
 /*
  * The inside of gossipd's core, shared by its files:
  *	gossipd.c	step: one event in, actions out
+ *	members.c	who is a member at all: adding, removing, tombstones
  *	view.c		what is durable about members, how it changes, how differences are repaired
  *	judge.c		votes, suspicion, verdict; are we ourselves cut off?
  *	roles.c		who observes whom
@@ -25,7 +26,14 @@ enum {
 	RECEIVER_MS = 30000,  /* a receiver by its own wish */
 	RUMOUR_SENDS = 4,     /* datagrams per binary order of the cluster's size */
 	GOODBYES = 4,
+	TOMBSTONE_MS = 600000,     /* what was said of a removed member is kept */
 	INCARNATION_MAX_BITS = 62, /* one more would leave no room to refute it */
+};
+
+/* The last that was known of a removed member. */
+struct tombstone {
+	struct gossipd_entry entry;
+	struct mono at;
 };
 
 struct gossipd {
@@ -35,6 +43,8 @@ struct gossipd {
 	struct member members[GOSSIPD_MEMBERS_MAX];
 	size_t count;
 	size_t self;
+	struct tombstone tombstones[GOSSIPD_MEMBERS_MAX];
+	size_t tombstone_count;
 	/* Sets of members that would else be looked for in every step. */
 	uint64_t in[GOSSIPD_STATES]; /* by state */
 	uint64_t voters;             /* others whose last datagram held ballots */
@@ -87,6 +97,11 @@ static inline uint64_t bit_of(const struct gossipd *core, const struct member *m
 static inline unsigned size(uint64_t set)
 {
 	return (unsigned)__builtin_popcountll(set);
+}
+
+static inline uint64_t all(const struct gossipd *core)
+{
+	return ~(uint64_t)0 >> (GOSSIPD_MEMBERS_MAX - core->count);
 }
 
 static inline struct member *find(struct gossipd *core, uint64_t id)
@@ -150,6 +165,14 @@ static inline struct gossipd_action *append(
 	*action = (struct gossipd_action){.type = type};
 	return action;
 }
+
+/* ---- members.c */
+
+/* The members of the configuration, none of them heard of. */
+void members_init(struct gossipd *core, const struct gossipd_config *config);
+enum gossipd_answer members_add(struct gossipd *core, uint64_t id);
+enum gossipd_answer members_remove(
+    struct gossipd *core, uint64_t id, struct gossipd_actions *actions);
 
 /* ---- view.c */
 

@@ -80,6 +80,16 @@ static bool gram_valid(const struct gossipd_gram *gram)
 	       gram->rumour_count <= GOSSIPD_RUMOURS_MAX && incarnation_valid(gram->incarnation);
 }
 
+/* Is the sender itself about to leave? */
+static bool says_goodbye(const struct member *from, const struct gossipd_gram *gram)
+{
+	for (size_t i = 0; i < gram->rumour_count; i++) {
+		if (gram->rumours[i].id == from->id && gram->rumours[i].state == GOSSIPD_LEFT)
+			return true;
+	}
+	return false;
+}
+
 static enum gossipd_answer on_gram(
     struct gossipd *core, const struct gossipd_event *event, struct gossipd_actions *actions)
 {
@@ -97,7 +107,8 @@ static enum gossipd_answer on_gram(
 	sender = (struct gossipd_entry){from->id, gram->incarnation, GOSSIPD_ALIVE};
 	view_apply(core, &sender, actions);
 	from->behind = member_epoch(gram->incarnation) < member_epoch(from->incarnation);
-	if (from->behind || from->state == GOSSIPD_DEAD) {
+	if (from->behind || from->state == GOSSIPD_DEAD ||
+	    (from->state == GOSSIPD_LEFT && !says_goodbye(from, gram))) {
 		/* It does not know what we hold of it. */
 		core->send |= bit_of(core, from);
 		from->rumour += from->rumour == 0;
@@ -135,6 +146,8 @@ static enum gossipd_answer on_start(
 		return GOSSIPD_REFUSED;
 	core->started = true;
 	core->started_at = core->now;
+	for (size_t i = 0; i < core->count; i++)
+		core->members[i].added_at = core->now;
 	core->gossip_at = core->now;
 	ask_unheard(core, core->now);
 	append(actions, GOSSIPD_PERSIST)->incarnation = incarnation;
@@ -268,6 +281,10 @@ static enum gossipd_answer dispatch(
 	case GOSSIPD_LEAVE:
 		on_leave(core, actions);
 		return GOSSIPD_OK;
+	case GOSSIPD_ADD_MEMBER:
+		return members_add(core, event->member.id);
+	case GOSSIPD_REMOVE_MEMBER:
+		return members_remove(core, event->member.id, actions);
 	}
 	return GOSSIPD_REFUSED;
 }
@@ -364,18 +381,6 @@ static bool config_valid(const struct gossipd_config *config)
 	return found && config->self != 0;
 }
 
-static void member_init(struct member *member, uint64_t id, const struct gossipd_config *config)
-{
-	*member = (struct member){
-	    .id = id,
-	    .again = config->again,
-	    .heard_at = MONO_NEVER,
-	    .ballots_at = MONO_NEVER,
-	    .suspect_at = MONO_NEVER,
-	    .confirm_at = MONO_NEVER,
-	};
-}
-
 int gossipd_new(struct gossipd **out, const struct gossipd_config *config, uint64_t seed)
 {
 	struct gossipd *core;
@@ -388,16 +393,8 @@ int gossipd_new(struct gossipd **out, const struct gossipd_config *config, uint6
 	core->config = *config;
 	core->config.members = NULL;
 	rng_init(&core->rng, seed);
-	core->count = config->member_count;
 	core->pulled_at = core->doubt_at = core->deadline = MONO_NEVER;
-	for (size_t i = 0; i < core->count; i++) {
-		core->ids[i] = config->members[i];
-		core->ring[i] = (uint8_t)i;
-		member_init(&core->members[i], config->members[i], config);
-		core->in[GOSSIPD_UNKNOWN] |= bit(i);
-		if (config->members[i] == config->self)
-			core->self = i;
-	}
+	members_init(core, config);
 	*out = core;
 	return 0;
 }
@@ -465,9 +462,15 @@ const char *gossipd_invariant(const struct gossipd *core)
 {
 	if (core->digest != member_digest(core->members, core->count) && core->started)
 		return "the digest is not that of the view";
+	for (unsigned state = 0; state < GOSSIPD_STATES; state++) {
+		if (core->in[state] & ~all(core))
+			return "a set of members holds one that is not there";
+	}
 	for (size_t i = 0; i < core->count; i++) {
 		const struct member *member = &core->members[i];
 
+		if (member->observers & ~all(core))
+			return "an observer that is not there";
 		if (!(core->in[member->state] & bit(i)))
 			return "a member stands in the set of another state";
 		if (member->voting && (!member->watch || !member->silent))

@@ -16,6 +16,10 @@
  * needs its own traffic beside fdd's heartbeats; each node judging alone, as one lossy link then
  * kills a node.
  *
+ * Members are added and removed while it runs.  A removed one is LEFT to whoever listens; what is
+ * told of it afterwards is ignored, and for TOMBSTONE_MS its last incarnation is kept, so that one
+ * who is added again is not brought back by old rumours but only by its own later word.
+ *
  * The core reads no clock and no store: each event carries its time; actions are carried out in
  * order.  Node ids are the 64-bit ids of common/keys.h.
  */
@@ -108,6 +112,10 @@ enum gossipd_event_type {
 	GOSSIPD_META_RESULT,
 	GOSSIPD_META_HINT, /* the coordinator's fact may have changed */
 	GOSSIPD_LEAVE,
+	/* The set of members is the shell's to say (configuration, signed membership); both may come
+	 * at any time after START, in any order at different nodes. */
+	GOSSIPD_ADD_MEMBER,    /* refused: already there, 0, or GOSSIPD_MEMBERS_MAX reached */
+	GOSSIPD_REMOVE_MEMBER, /* refused: not there, or ourselves */
 };
 
 enum gossipd_meta_rc {
@@ -137,6 +145,9 @@ struct gossipd_event {
 			const struct gossipd_entry *entries;
 			size_t count;
 		} view;
+		struct {
+			uint64_t id;
+		} member;
 		struct {
 			uint64_t ticket;
 			enum gossipd_meta_rc rc;
@@ -241,7 +252,8 @@ struct mono gossipd_deadline(const struct gossipd *core);
 
 /* Own view, for a peer that pulls; room for GOSSIPD_MEMBERS_MAX entries, returns their number. */
 size_t gossipd_view(const struct gossipd *core, struct gossipd_entry *entries);
-/* The n-th member; false behind the last. */
+/* The n-th member; false behind the last.  A removal moves the last one to the place of the removed:
+ * a member is known by its id, not by n. */
 bool gossipd_status(
     const struct gossipd *core, size_t n, struct mono now, struct gossipd_status *status);
 const struct gossipd_counters *gossipd_counters(const struct gossipd *core);

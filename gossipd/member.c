@@ -70,7 +70,8 @@ struct gossipd_entry member_entry(const struct member *member)
 	};
 }
 
-/* Refutations are left out: two views that differ only in their count need no repair. */
+/* Refutations are left out: two views that differ only in their count need no repair.  So are members
+ * never heard of: one who has just been added need not be known everywhere at once. */
 uint64_t member_digest(const struct member *members, size_t count)
 {
 	uint64_t digest = 0;
@@ -79,7 +80,8 @@ uint64_t member_digest(const struct member *members, size_t count)
 		struct gossipd_entry entry = member_entry(&members[i]);
 		uint64_t what = member_epoch(entry.incarnation) << 3 | entry.state;
 
-		digest ^= rng_mix(entry.id, what);
+		if (entry.state != GOSSIPD_UNKNOWN)
+			digest ^= rng_mix(entry.id, what);
 	}
 	return digest;
 }

@@ -12,6 +12,7 @@ struct member {
 	uint64_t id;
 	enum gossipd_state state;
 	uint64_t incarnation;
+	struct mono added_at;
 	/* what our own fdd says, while we watch it */
 	bool watch, silent;
 	bool voting;          /* our vote stands, against this incarnation */

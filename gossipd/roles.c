@@ -9,7 +9,7 @@ static bool may_observe(const struct gossipd *core, const struct member *member)
 	case GOSSIPD_SUSPECT:
 		return !elapsed(core, member->suspect_at, core->config.linger);
 	case GOSSIPD_UNKNOWN:
-		return !elapsed(core, core->started_at, mono_ms(ABSENT_MS));
+		return !elapsed(core, member->added_at, mono_ms(ABSENT_MS));
 	default:
 		return false;
 	}

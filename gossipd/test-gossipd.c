@@ -4,6 +4,7 @@
  */
 #include "gossipd/gossipd.h"
 
+#include "common/rng.h"
 #include "common/test.h"
 
 enum {
@@ -510,6 +511,191 @@ static void incarnations_rise_with_the_clock_and_without_it(void)
 	check(gossipd_incarnation(0, 2000) > second);
 }
 
+static enum gossipd_answer change_only(unsigned n, enum gossipd_event_type type, uint64_t id)
+{
+	struct gossipd_event event = {.type = type, .now = net.now};
+	enum gossipd_answer answer;
+
+	event.member.id = id;
+	answer = gossipd_step(net.node[n], &event, &actions);
+	check(!gossipd_invariant(net.node[n]));
+	return answer;
+}
+
+static enum gossipd_answer change(unsigned n, enum gossipd_event_type type, uint64_t id)
+{
+	enum gossipd_answer answer = change_only(n, type, id);
+
+	carry_out(n);
+	deliver_all();
+	return answer;
+}
+
+static void change_everywhere(enum gossipd_event_type type, unsigned id)
+{
+	for (unsigned n = 1; n <= net.count; n++) {
+		if (n != id && net.node[n])
+			check_int(change(n, type, id), GOSSIPD_OK);
+	}
+}
+
+/* The members are not in the order of their numbers where some were removed. */
+static bool knows(unsigned at, unsigned of, struct gossipd_status *status)
+{
+	for (size_t i = 0; gossipd_status(net.node[at], i, net.now, status); i++) {
+		if (status->id == of)
+			return true;
+	}
+	return false;
+}
+
+static void an_added_member_is_greeted_and_watched(void)
+{
+	struct gossipd_status status;
+	unsigned watching = 0;
+
+	cluster(4);
+	net.count = 5;
+	boot(5, 1000);
+	pass(50);
+	check(!knows(1, 5, &status));
+	net.log[0] = '\0';
+	for (unsigned n = 1; n <= 4; n++)
+		check_int(change(n, GOSSIPD_ADD_MEMBER, 5), GOSSIPD_OK);
+	pass(10);
+	for (unsigned n = 1; n <= 4; n++) {
+		check(knows(n, 5, &status));
+		check_int(status.state, GOSSIPD_ALIVE);
+		watching += net.watch[n][5];
+	}
+	check_int(watching, 3);
+	check(!logged("suspect"));
+}
+
+static void a_removed_member_has_left_and_is_not_heard_any_more(void)
+{
+	struct gossipd_gram gram = {.number = UINT32_MAX};
+	struct gossipd_event event = {.type = GOSSIPD_GRAM};
+	struct gossipd_status status;
+
+	cluster(4);
+	change_everywhere(GOSSIPD_REMOVE_MEMBER, 2);
+	check(logged("1:2 left;") && logged("3:2 left;") && logged("4:2 left;"));
+	check(!knows(1, 2, &status));
+	event.gram.from = 2;
+	event.gram.gram = &gram;
+	gram.incarnation = incarnation(2, 2);
+	check_int(gossipd_step(net.node[1], &event, &actions), GOSSIPD_REFUSED);
+	kill_node(2);
+	net.log[0] = '\0';
+	pass(5000);
+	check_str(net.log, "");
+	/* The others still judge. */
+	kill_node(4);
+	silence(1, 4, true);
+	silence(3, 4, true);
+	pass(500);
+	check(logged("1:4 dead;") && logged("3:4 dead;"));
+}
+
+static void one_that_is_added_again_comes_back_by_its_own_word_only(void)
+{
+	struct gossipd_entry old = {3, 0, GOSSIPD_ALIVE};
+	struct gossipd_event view = {.type = GOSSIPD_VIEW};
+	struct gossipd_status status;
+
+	cluster(4);
+	old.incarnation = incarnation(1, 3);
+	cut_off(3, true);
+	change_everywhere(GOSSIPD_REMOVE_MEMBER, 3);
+	change_everywhere(GOSSIPD_ADD_MEMBER, 3);
+	view.view.from = 2;
+	view.view.entries = &old;
+	view.view.count = 1;
+	step(1, view);
+	pass(3000);
+	check(knows(1, 3, &status));
+	check_int(status.state, GOSSIPD_LEFT);
+	cut_off(3, false);
+	pass(3000);
+	check(knows(1, 3, &status));
+	check_int(status.state, GOSSIPD_ALIVE);
+	check(status.incarnation > old.incarnation);
+}
+
+static void a_tombstone_is_not_kept_for_ever(void)
+{
+	struct gossipd_status status;
+
+	cluster(3);
+	kill_node(2);
+	kill_node(3);
+	check_int(change(1, GOSSIPD_REMOVE_MEMBER, 3), GOSSIPD_OK);
+	pass(601 * 1000);
+	check_int(change(1, GOSSIPD_ADD_MEMBER, 3), GOSSIPD_OK);
+	check(knows(1, 3, &status));
+	check_int(status.state, GOSSIPD_UNKNOWN);
+}
+
+static void the_set_of_members_is_bounded_and_has_no_doubles(void)
+{
+	cluster(3);
+	for (uint64_t id = 4; id <= GOSSIPD_MEMBERS_MAX; id++)
+		check_int(change_only(1, GOSSIPD_ADD_MEMBER, id), GOSSIPD_OK);
+	check_int(change_only(1, GOSSIPD_ADD_MEMBER, 1000), GOSSIPD_REFUSED);
+	check_int(change_only(1, GOSSIPD_REMOVE_MEMBER, 1), GOSSIPD_REFUSED);
+	check_int(change_only(1, GOSSIPD_REMOVE_MEMBER, 1000), GOSSIPD_REFUSED);
+	check_int(change_only(1, GOSSIPD_REMOVE_MEMBER, 40), GOSSIPD_OK);
+	check_int(change_only(1, GOSSIPD_ADD_MEMBER, 2), GOSSIPD_REFUSED);
+	check_int(change_only(1, GOSSIPD_ADD_MEMBER, 0), GOSSIPD_REFUSED);
+	check_int(change_only(1, GOSSIPD_ADD_MEMBER, 1000), GOSSIPD_OK);
+}
+
+/* Indices move; what is told of whom must not. */
+static void roles_after_any_changes_are_those_of_a_new_core_with_the_same_members(void)
+{
+	uint64_t ids[GOSSIPD_MEMBERS_MAX] = {1};
+	struct gossipd_event start = {.type = GOSSIPD_START, .now = mono_ms(1)};
+	struct gossipd_event event = {.now = mono_ms(1)};
+	struct gossipd_config config;
+	struct gossipd *changed, *made;
+	bool in[100] = {[1] = true}, watch[100] = {false};
+	struct rng rng;
+
+	gossipd_config_defaults(&config);
+	config.self = 1;
+	config.members = ids;
+	config.member_count = 1;
+	check_int(gossipd_new(&changed, &config, 1), 0);
+	gossipd_step(changed, &start, &actions);
+	rng_init(&rng, 7);
+	for (int i = 0; i < 2000; i++) {
+		uint64_t id = 2 + rng_below(&rng, 98);
+
+		event.type = in[id] ? GOSSIPD_REMOVE_MEMBER : GOSSIPD_ADD_MEMBER;
+		event.member.id = id;
+		if (gossipd_step(changed, &event, &actions) == GOSSIPD_OK)
+			in[id] = !in[id];
+		check(!gossipd_invariant(changed));
+		if (i % 10 != 0)
+			continue;
+		config.member_count = 0;
+		for (unsigned n = 1; n < 100; n++) {
+			if (in[n])
+				ids[config.member_count++] = n;
+		}
+		for (size_t r = 0; r < actions.role_count; r++)
+			watch[actions.roles[r].id] = actions.roles[r].watch;
+		check_int(gossipd_new(&made, &config, 1), 0);
+		gossipd_step(made, &start, &actions);
+		check_int(actions.role_count + 1, config.member_count);
+		for (size_t r = 0; r < actions.role_count; r++)
+			check_int(watch[actions.roles[r].id], actions.roles[r].watch);
+		gossipd_free(made);
+	}
+	gossipd_free(changed);
+}
+
 int main(void)
 {
 	return test_main((struct test[]){
@@ -532,6 +718,12 @@ int main(void)
 	    TEST(overtaken_datagrams_do_not_bring_back_old_votes),
 	    TEST(strangers_and_impossible_values_are_refused),
 	    TEST(incarnations_rise_with_the_clock_and_without_it),
+	    TEST(an_added_member_is_greeted_and_watched),
+	    TEST(a_removed_member_has_left_and_is_not_heard_any_more),
+	    TEST(one_that_is_added_again_comes_back_by_its_own_word_only),
+	    TEST(a_tombstone_is_not_kept_for_ever),
+	    TEST(the_set_of_members_is_bounded_and_has_no_doubles),
+	    TEST(roles_after_any_changes_are_those_of_a_new_core_with_the_same_members),
 	    {0},
 	});
 }
