@@ -215,15 +215,18 @@ static unsigned node_number(const struct cluster_node *node, uint64_t id)
 static void send_roles(struct sim *sim, unsigned process, const struct gossipd_process *gossipd)
 {
 	struct fdd_peer_role roles[GOSSIPD_MEMBERS_MAX];
+	size_t count = 0;
 
 	memset(roles, 0, sizeof(roles));
 	for (size_t i = 0; i < gossipd->role_count; i++) {
-		roles[i].id = gossipd->roles[i].id;
-		roles[i].watch = gossipd->roles[i].watch;
-		roles[i].send = gossipd->roles[i].send;
+		if (!gossipd->roles[i].watch && !gossipd->roles[i].send)
+			continue;
+		roles[count].id = gossipd->roles[i].id;
+		roles[count].watch = gossipd->roles[i].watch;
+		roles[count++].send = gossipd->roles[i].send;
 	}
-	sim_send(sim, process, gossipd->node->fdd, SIM_STREAM, ROLES, roles,
-	    gossipd->role_count * sizeof(roles[0]));
+	sim_send(
+	    sim, process, gossipd->node->fdd, SIM_STREAM, ROLES, roles, count * sizeof(roles[0]));
 }
 
 /* In trace lines: what happened, to whom, and how many of its observers said so. */
@@ -657,9 +660,10 @@ void cluster_links(struct cluster *cluster, const struct sim_link *link)
 
 	links.delay = cluster_lan.delay;
 	links.jitter = cluster_lan.jitter;
-	for (unsigned a = 0; a < cluster->config.nodes; a++) {
-		for (unsigned b = 0; b < cluster->config.nodes; b++)
-			*sim_link(cluster->sim, a, b) = links;
+	sim_link_all(cluster->sim, &links);
+	for (unsigned i = 0; i < cluster->config.nodes; i++) {
+		*sim_link(cluster->sim, i, cluster->config.nodes) = cluster_lan;
+		*sim_link(cluster->sim, cluster->config.nodes, i) = cluster_lan;
 	}
 }
 

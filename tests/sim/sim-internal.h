@@ -5,6 +5,7 @@
 #define TESTS_SIM_SIM_INTERNAL_H
 
 #include "tests/sim/heap.h"
+#include "tests/sim/pairs.h"
 #include "tests/sim/sim.h"
 
 enum {
@@ -14,11 +15,11 @@ enum {
 struct host {
 	int64_t base_true, base_local; /* the clock showed base_local at base_true */
 	double rate;
-	struct sim_link *links; /* to each host */
+	uint64_t island; /* hosts of different islands do not reach each other */
 };
 
 /* Order of a stream between two processes. */
-struct pair {
+struct stream {
 	uint64_t sent, delivered;
 };
 
@@ -37,8 +38,6 @@ struct process {
 	unsigned waiting; /* messages in the buffers of a paused process */
 	int64_t spun_at;
 	unsigned spins;
-	struct pair *pairs;
-	unsigned pair_count;
 };
 
 struct invariant {
@@ -56,20 +55,24 @@ struct sim {
 	unsigned host_count;
 	struct process *processes;
 	unsigned process_count;
+	struct sim_link common; /* all links but those that stand in: */
+	uint64_t partitions;    /* made so far */
+	struct pairs links;     /* of hosts: struct sim_link */
+	struct pairs streams;   /* of processes: struct stream */
 	struct invariant invariants[INVARIANTS_MAX];
 	unsigned invariant_count;
 	const char *broken;
 	uint64_t hash, event_count, byte_count;
 	bool echo;
 	struct sim_line *lines;
-	size_t line_count, line_capacity;
+	size_t line_count, line_capacity, lines_kept;
 	char complaint[512];
 };
 
 void sim_push(struct sim *sim, struct event event);
 void sim_set_timer(struct sim *sim, unsigned process);
+struct stream *sim_stream(struct sim *sim, const struct event *event);
 bool sim_stream_ready(struct sim *sim, struct event *event);
-void sim_stream_done(struct sim *sim, const struct event *event);
 void sim_trace_fini(struct sim *sim);
 
 #endif

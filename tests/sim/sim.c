@@ -35,16 +35,21 @@ static void *need(void *memory)
 
 static struct mono host_clock(const struct host *host, int64_t true_ns)
 {
-	return mono_ns(
-	    host->base_local + (int64_t)((double)(true_ns - host->base_true) * host->rate));
+	int64_t run = true_ns - host->base_true;
+
+	if (host->rate != 1)
+		run = (int64_t)((double)run * host->rate);
+	return mono_ns(host->base_local + run);
 }
 
 /* The first true time at which the host's clock shows at least local. */
 static int64_t host_true(const struct host *host, struct mono local)
 {
-	int64_t ns =
-	    host->base_true + (int64_t)((double)(local.ns - host->base_local) / host->rate);
+	int64_t ns;
 
+	if (host->rate == 1)
+		return host->base_true + (local.ns - host->base_local);
+	ns = host->base_true + (int64_t)((double)(local.ns - host->base_local) / host->rate);
 	while (host_clock(host, ns).ns < local.ns)
 		ns++;
 	return ns;
@@ -78,6 +83,8 @@ struct sim *sim_new(uint64_t seed, unsigned hosts)
 	rng_init(&sim->rng, rng_mix(seed, 1));
 	rng_init(&sim->net, rng_mix(seed, 2));
 	sim->hash = 14695981039346656037u;
+	sim->links.value_size = sizeof(struct sim_link);
+	sim->streams.value_size = sizeof(struct stream);
 	sim->host_count = hosts;
 	sim->hosts = need(calloc(hosts, sizeof(*sim->hosts)));
 	for (unsigned i = 0; i < hosts; i++) {
@@ -85,7 +92,6 @@ struct sim *sim_new(uint64_t seed, unsigned hosts)
 
 		host->rate = 1;
 		host->base_local = (int64_t)rng_below(&sim->rng, 1000000) * 1000000 + 1000000000;
-		host->links = need(calloc(hosts, sizeof(*host->links)));
 	}
 	return sim;
 }
@@ -96,19 +102,20 @@ struct sim *sim_free(struct sim *sim)
 
 	if (!sim)
 		return NULL;
-	while (heap_pop(&sim->heap, &event))
-		free(event.data);
+	while (heap_pop(&sim->heap, &event)) {
+		if (event.kind == EVENT_MESSAGE)
+			free(event.data);
+	}
 	heap_fini(&sim->heap);
 	for (unsigned i = 0; i < sim->process_count; i++) {
 		struct process *process = &sim->processes[i];
 
 		if (process->state)
 			process->program->halt(process->state);
-		free(process->pairs);
 		free(process->who);
 	}
-	for (unsigned i = 0; i < sim->host_count; i++)
-		free(sim->hosts[i].links);
+	pairs_fini(&sim->links);
+	pairs_fini(&sim->streams);
 	sim_trace_fini(sim);
 	free(sim->processes);
 	free(sim->hosts);
@@ -249,20 +256,30 @@ static void deliver(struct sim *sim, const struct event *event)
 
 /* ---- dispatch */
 
-static void hash_bytes(struct sim *sim, const void *data, size_t size)
+/* FNV's step on words, with what it lacks there: high bits come down again. */
+static void hash_word(struct sim *sim, uint64_t word)
 {
-	const uint8_t *bytes = data;
-
-	for (size_t i = 0; i < size; i++)
-		sim->hash = (sim->hash ^ bytes[i]) * 1099511628211u;
+	sim->hash = (sim->hash ^ word) * 1099511628211u;
+	sim->hash ^= sim->hash >> 32;
 }
 
 static void hash_event(struct sim *sim, const struct event *event)
 {
-	uint64_t words[] = {(uint64_t)event->at, event->kind, event->from, event->to, event->tag};
+	const uint8_t *bytes = event->data;
+	uint64_t word;
 
-	hash_bytes(sim, words, sizeof(words));
-	hash_bytes(sim, event->data, event->size);
+	hash_word(sim, (uint64_t)event->at);
+	hash_word(sim, (uint64_t)event->kind << 32 | event->to);
+	if (event->kind != EVENT_MESSAGE)
+		return;
+	hash_word(sim, (uint64_t)event->from << 32 | event->tag);
+	for (size_t at = 0; at < event->size; at += sizeof(word)) {
+		size_t left = event->size - at;
+
+		word = 0;
+		memcpy(&word, bytes + at, left < sizeof(word) ? left : sizeof(word));
+		hash_word(sim, word);
+	}
 }
 
 /* Puts an event of a paused process off until it goes on; false if it is not paused. */
@@ -297,7 +314,8 @@ static void dispatch(struct sim *sim, struct event *event)
 	case EVENT_MESSAGE:
 		if (event->waited && sim->processes[event->to].waiting > 0)
 			sim->processes[event->to].waiting--;
-		sim_stream_done(sim, event);
+		if (event->channel == SIM_STREAM)
+			sim_stream(sim, event)->delivered++;
 		deliver(sim, event);
 		free(event->data);
 		break;
@@ -412,6 +430,89 @@ void sim_invariant(struct sim *sim,
 	sim->invariants[sim->invariant_count++] = (struct invariant){holds, argument};
 }
 
+/* ---- links */
+
+/* As it is used: one that loses in bursts has a state of its own, any other may be the common one. */
+static struct sim_link *link_of(struct sim *sim, unsigned from, unsigned to)
+{
+	struct sim_link *link = pairs_find(&sim->links, from, to);
+
+	if (link)
+		return link;
+	return sim->common.burst_enter > 0 ? sim_link(sim, from, to) : &sim->common;
+}
+
+struct sim_link *sim_link(struct sim *sim, unsigned from, unsigned to)
+{
+	struct sim_link *link;
+
+	assert(from < sim->host_count && to < sim->host_count);
+	link = pairs_find(&sim->links, from, to);
+	if (link)
+		return link;
+	link = need(pairs_get(&sim->links, from, to));
+	*link = sim->common;
+	return link;
+}
+
+bool sim_reaches(struct sim *sim, unsigned from, unsigned to)
+{
+	return sim->hosts[from].island == sim->hosts[to].island && !link_of(sim, from, to)->cut;
+}
+
+static void join_islands(struct sim *sim)
+{
+	for (unsigned i = 0; i < sim->host_count; i++)
+		sim->hosts[i].island = 0;
+}
+
+void sim_link_all(struct sim *sim, const struct sim_link *link)
+{
+	pairs_clear(&sim->links);
+	sim->common = *link;
+	join_islands(sim);
+}
+
+void sim_cut_one_way(struct sim *sim, unsigned from, unsigned to, bool cut)
+{
+	sim_link(sim, from, to)->cut = cut;
+}
+
+void sim_cut(struct sim *sim, unsigned a, unsigned b, bool cut)
+{
+	sim_cut_one_way(sim, a, b, cut);
+	sim_cut_one_way(sim, b, a, cut);
+}
+
+/* Islands add up: two hosts have the same number if no partition has ever parted them. */
+void sim_partition(struct sim *sim, uint64_t hosts)
+{
+	uint64_t border = rng_mix(++sim->partitions, 0);
+
+	for (unsigned i = 0; i < 64 && i < sim->host_count; i++)
+		sim->hosts[i].island ^= hosts >> i & 1 ? border : 0;
+}
+
+void sim_partition_range(struct sim *sim, unsigned first, unsigned count)
+{
+	uint64_t border = rng_mix(++sim->partitions, 0);
+
+	for (unsigned i = first; i < first + count && i < sim->host_count; i++)
+		sim->hosts[i].island ^= border;
+}
+
+void sim_heal(struct sim *sim)
+{
+	for (size_t i = 0; i < sim->links.capacity; i++) {
+		struct sim_link *link = pairs_at(&sim->links, i);
+
+		if (link)
+			link->cut = false;
+	}
+	sim->common.cut = false;
+	join_islands(sim);
+}
+
 /* ---- network: what happens to one message */
 
 /* Gilbert-Elliott: a chain of two states, moved once per datagram. */
@@ -449,28 +550,20 @@ static void put(struct sim *sim, struct event event, int64_t after, const void *
 }
 
 static void send_datagram(
-    struct sim *sim, struct event event, struct sim_link *link, const void *data)
+    struct sim *sim, struct event event, struct sim_link *link, bool cut, const void *data)
 {
 	int copies = link->duplicate > 0 && rng_chance(&sim->net, link->duplicate) ? 2 : 1;
 
 	sim->byte_count += event.size;
-	if (lost(sim, link) || link->cut)
+	if (lost(sim, link) || cut)
 		return;
 	while (copies-- > 0)
 		put(sim, event, travel(sim, link), data);
 }
 
-static struct pair *pair_of(struct sim *sim, unsigned from, unsigned to)
+struct stream *sim_stream(struct sim *sim, const struct event *event)
 {
-	struct process *process = &sim->processes[from];
-
-	if (to >= process->pair_count) {
-		process->pairs = need(realloc(process->pairs, (to + 1) * sizeof(*process->pairs)));
-		memset(process->pairs + process->pair_count, 0,
-		    (to + 1 - process->pair_count) * sizeof(*process->pairs));
-		process->pair_count = to + 1;
-	}
-	return &process->pairs[to];
+	return need(pairs_get(&sim->streams, event->from, event->to));
 }
 
 static void send_stream(
@@ -481,7 +574,7 @@ static void send_stream(
 	for (int64_t wait = RETRANSMIT_NS; link && lost(sim, link) && wait < RETRANSMIT_MAX_NS;
 	     wait *= 2)
 		after += wait;
-	event.number = pair_of(sim, event.from, event.to)->sent++;
+	event.number = sim_stream(sim, &event)->sent++;
 	put(sim, event, after, data);
 }
 
@@ -500,11 +593,11 @@ void sim_send(struct sim *sim, unsigned from, unsigned to, enum sim_channel chan
 		return;
 	b = sim->processes[to].host;
 	if (channel == SIM_STREAM)
-		send_stream(sim, event, a == b ? NULL : sim_link(sim, a, b), data);
+		send_stream(sim, event, a == b ? NULL : link_of(sim, a, b), data);
 	else if (a == b)
 		put(sim, event, LOCAL_NS, data);
 	else
-		send_datagram(sim, event, sim_link(sim, a, b), data);
+		send_datagram(sim, event, link_of(sim, a, b), !sim_reaches(sim, a, b), data);
 }
 
 /*
@@ -517,69 +610,15 @@ bool sim_stream_ready(struct sim *sim, struct event *event)
 
 	if (event->channel != SIM_STREAM)
 		return true;
-	if (a != b && sim_link(sim, a, b)->cut)
+	if (a != b && !sim_reaches(sim, a, b))
 		event->at = sim->now + RETRY_NS;
-	else if (event->number != pair_of(sim, event->from, event->to)->delivered)
+	else if (event->number != sim_stream(sim, event)->delivered)
 		event->at = sim->now + 100000;
 	else
 		return true;
 	event->arrived = event->at;
 	sim_push(sim, *event);
 	return false;
-}
-
-void sim_stream_done(struct sim *sim, const struct event *event)
-{
-	if (event->channel == SIM_STREAM)
-		pair_of(sim, event->from, event->to)->delivered++;
-}
-
-/* ---- links */
-
-struct sim_link *sim_link(struct sim *sim, unsigned from, unsigned to)
-{
-	assert(from < sim->host_count && to < sim->host_count);
-	return &sim->hosts[from].links[to];
-}
-
-void sim_link_all(struct sim *sim, const struct sim_link *link)
-{
-	for (unsigned a = 0; a < sim->host_count; a++) {
-		for (unsigned b = 0; b < sim->host_count; b++)
-			*sim_link(sim, a, b) = *link;
-	}
-}
-
-void sim_cut_one_way(struct sim *sim, unsigned from, unsigned to, bool cut)
-{
-	sim_link(sim, from, to)->cut = cut;
-}
-
-void sim_cut(struct sim *sim, unsigned a, unsigned b, bool cut)
-{
-	sim_cut_one_way(sim, a, b, cut);
-	sim_cut_one_way(sim, b, a, cut);
-}
-
-void sim_partition(struct sim *sim, uint64_t hosts)
-{
-	for (unsigned a = 0; a < sim->host_count; a++) {
-		for (unsigned b = 0; b < sim->host_count; b++) {
-			bool inside_a = a < 64 && hosts >> a & 1,
-			     inside_b = b < 64 && hosts >> b & 1;
-
-			if (inside_a != inside_b)
-				sim_cut_one_way(sim, a, b, true);
-		}
-	}
-}
-
-void sim_heal(struct sim *sim)
-{
-	for (unsigned a = 0; a < sim->host_count; a++) {
-		for (unsigned b = 0; b < sim->host_count; b++)
-			sim_cut_one_way(sim, a, b, false);
-	}
 }
 
 /* ---- what scenarios ask */

@@ -126,14 +126,17 @@ const char *sim_name(const struct sim *sim, unsigned process);
 /* Calls back at a time; for faults, workloads and checks in the middle. */
 void sim_at(
     struct sim *sim, struct mono at, void (*call)(struct sim *sim, void *argument), void *argument);
-/* The link from one host to another, to be changed at will. */
+/* The link from one host to another, to be changed at will; valid until the next call. */
 struct sim_link *sim_link(struct sim *sim, unsigned from, unsigned to);
-/* Sets all links between different hosts. */
+/* Sets all links between different hosts and heals what was cut. */
 void sim_link_all(struct sim *sim, const struct sim_link *link);
-/* Cuts or heals one direction, both, or all links that cross the border of a set (bit per host). */
+/* Cuts or heals one direction, or both.  A partition cuts all links that cross the border of a set:
+ * of the first 64 hosts, a bit each, or of a range. */
 void sim_cut_one_way(struct sim *sim, unsigned from, unsigned to, bool cut);
 void sim_cut(struct sim *sim, unsigned a, unsigned b, bool cut);
 void sim_partition(struct sim *sim, uint64_t hosts);
+void sim_partition_range(struct sim *sim, unsigned first, unsigned count);
+bool sim_reaches(struct sim *sim, unsigned from, unsigned to);
 void sim_heal(struct sim *sim);
 /* kill -9: state gone, messages to it lost while it is down.  Context stays. */
 void sim_crash(struct sim *sim, unsigned process);
@@ -157,6 +160,8 @@ const char *sim_broken(const struct sim *sim);
 
 /* ---- the trace */
 
+/* Forgets all but the last lines, so many at least; for long runs. */
+void sim_keep(struct sim *sim, size_t lines);
 /* Also prints each line as it is made. */
 void sim_echo(struct sim *sim, bool echo);
 size_t sim_lines(const struct sim *sim);

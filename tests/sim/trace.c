@@ -19,12 +19,31 @@ static void print_line(const struct sim_line *line)
 	printf("# %11.6f %-14s %s\n", mono_to_s(line->at), line->who, line->text);
 }
 
+void sim_keep(struct sim *sim, size_t lines)
+{
+	sim->lines_kept = lines;
+}
+
+/* Drops the older half when there are twice as many lines as are to be kept. */
+static void forget_lines(struct sim *sim)
+{
+	size_t gone = sim->line_count - sim->lines_kept;
+
+	if (sim->lines_kept == 0 || sim->line_count < 2 * sim->lines_kept)
+		return;
+	for (size_t i = 0; i < gone; i++)
+		free((char *)sim->lines[i].text);
+	memmove(sim->lines, sim->lines + gone, sim->lines_kept * sizeof(*sim->lines));
+	sim->line_count = sim->lines_kept;
+}
+
 void sim_trace(struct sim *sim, unsigned process, const char *format, ...)
 {
 	struct sim_line *line;
 	va_list arguments;
 	char *text;
 
+	forget_lines(sim);
 	if (sim->line_count == sim->line_capacity) {
 		sim->line_capacity = sim->line_capacity ? 2 * sim->line_capacity : 256;
 		sim->lines = realloc(sim->lines, sim->line_capacity * sizeof(*sim->lines));
