@@ -124,7 +124,7 @@ static void on_subscription(void *userdata)
 	for (int i = 0; i < BATCH; i++) {
 		int r = zsock_recv(outlet->socket, &frames);
 
-		if (r < 0 && r != -EBADMSG)
+		if (r < 0 && r != -EBADMSG && r != -EMSGSIZE)
 			break;
 		if (r < 0 || frames.count != 1 || zframe_size(&frames, 0) < 1 ||
 		    *(const uint8_t *)zframe_data(&frames, 0) > 1) {
@@ -311,8 +311,9 @@ static void on_in(void *userdata)
 	for (int i = 0; i < BATCH; i++) {
 		int r = zsock_recv(shell->in, &frames);
 
-		if (r == -EBADMSG)
-			refuse(shell, "message", "too many frames");
+		if (r == -EBADMSG || r == -EMSGSIZE)
+			refuse(shell, "message",
+			    r == -EMSGSIZE ? "frame too long" : "too many frames");
 		else if (r < 0)
 			break;
 		else

@@ -165,7 +165,7 @@ static void on_stream(void *userdata)
 	for (int i = 0; i < BATCH && !subscriber->replaying; i++) {
 		int r = zsock_recv(subscriber->socket, &frames);
 
-		if (r < 0 && r != -EBADMSG)
+		if (r < 0 && r != -EBADMSG && r != -EMSGSIZE)
 			return;
 		if (r < 0 || frames.count != 3)
 			refuse(subscriber, "not three frames");

@@ -337,6 +337,7 @@ static void on_stats(void *userdata, struct rpc_call *call, const void *body, si
 	struct daemon *daemon = userdata;
 	struct msg_common_stats_reply reply = {0};
 	_cleanup_buf_ struct buf out = {0};
+	struct zcontext_counts counts;
 	uint64_t a = 0, b = 0;
 
 	(void)body;
@@ -344,9 +345,11 @@ static void on_stats(void *userdata, struct rpc_call *call, const void *body, si
 	rpc_server_counts(daemon->rpc, &a, &b);
 	add_stat(&reply, "requests", a);
 	add_stat(&reply, "requests_refused", b);
-	zcontext_counts(daemon->zmq, &a, &b);
-	add_stat(&reply, "nodes_allowed", a);
-	add_stat(&reply, "nodes_refused", b);
+	zcontext_counts(daemon->zmq, &counts);
+	add_stat(&reply, "nodes_allowed", counts.allowed);
+	add_stat(&reply, "nodes_refused", counts.refused);
+	add_stat(&reply, "connections", counts.connections);
+	add_stat(&reply, "connections_unfinished", counts.unfinished);
 	if (daemon->bus)
 		add_stat(&reply, "events_pending", bus_publisher_pending(daemon->bus));
 	for (const struct daemon_stat *stat = daemon->stats; stat && stat->name; stat++)

@@ -42,7 +42,7 @@ struct rpc_client {
 	struct request_list requests;
 	uint64_t next_id;
 	struct mono alarm; /* when the timer fires; never: it is off */
-	bool connected;
+	bool connected, impatient;
 	char endpoint[160];
 };
 
@@ -158,21 +158,39 @@ static void send_waiting(struct rpc_client *client)
 		return;
 }
 
-static void on_changed(void *userdata, bool connected)
+static void on_lost(struct rpc_client *client)
 {
-	struct rpc_client *client = userdata;
 	struct request *request;
 	char error[256];
 
-	client->connected = connected;
-	if (connected) {
-		send_waiting(client);
-		return;
-	}
 	snprintf(error, sizeof(error), "connection to %s lost", client->endpoint);
 	while (!client->connected && (request = first_sent(client)))
 		finish(client, request, RPC_UNREACHABLE, error);
 	set_timer(client);
+}
+
+/* The server's address refuses: nobody is there. */
+static void on_refused(struct rpc_client *client)
+{
+	char error[256];
+
+	snprintf(error, sizeof(error), "nobody listens at %s", client->endpoint);
+	while (client->impatient && !client->connected && !TAILQ_EMPTY(&client->requests))
+		finish(client, TAILQ_FIRST(&client->requests), RPC_UNREACHABLE, error);
+	set_timer(client);
+}
+
+static void on_connection(void *userdata, int event)
+{
+	struct rpc_client *client = userdata;
+
+	client->connected = event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
+	if (client->connected)
+		send_waiting(client);
+	else if (event == ZMQ_EVENT_CONNECT_RETRIED)
+		on_refused(client);
+	else
+		on_lost(client);
 }
 
 static void take_answer(struct rpc_client *client, const struct zframes *frames)
@@ -213,7 +231,7 @@ static void on_ready(void *userdata)
 	for (int i = 0; i < BATCH; i++) {
 		int r = zsock_recv(client->socket, &frames);
 
-		if (r == -EBADMSG)
+		if (r == -EBADMSG || r == -EMSGSIZE)
 			continue;
 		if (r < 0)
 			break;
@@ -227,8 +245,9 @@ static int on_created(void *userdata, void *socket)
 {
 	struct rpc_client *client = userdata;
 
-	return zmonitor_new(
-	    &client->monitor, client->context, client->loop, socket, on_changed, client);
+	return zmonitor_new(&client->monitor, client->context, client->loop, socket,
+	    ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED | ZMQ_EVENT_CONNECT_RETRIED,
+	    on_connection, client);
 }
 
 static int open_client(struct rpc_client *client, const char *endpoint, const uint8_t *server_key)
@@ -308,6 +327,11 @@ struct rpc_client *rpc_client_free(struct rpc_client *client)
 	return NULL;
 }
 
+void rpc_client_set_impatient(struct rpc_client *client)
+{
+	client->impatient = true;
+}
+
 int64_t rpc_request(struct rpc_client *client, const char *name, const void *body, size_t size,
     int64_t timeout_ms, rpc_done done, void *userdata)
 {
@@ -329,7 +353,7 @@ int64_t rpc_request(struct rpc_client *client, const char *name, const void *bod
 		r = size ? buf_append(&request->body, body, size)
 			 : buf_append(&request->body, "\x80", 1);
 	if (r == 0) {
-		/* Without a connection it waits for on_changed(): libzmq may still take it for one that just died. */
+		/* Without a connection it waits for on_connection(): libzmq may still take it for one that just died. */
 		if (client->connected)
 			send_request(client, request);
 		r = set_timer(client);

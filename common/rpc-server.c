@@ -167,8 +167,9 @@ static void on_ready(void *userdata)
 	for (int i = 0; i < BATCH; i++) {
 		int r = zsock_recv(listener->socket, &frames);
 
-		if (r == -EBADMSG) {
-			refuse(listener->server, "too many frames");
+		if (r == -EBADMSG || r == -EMSGSIZE) {
+			refuse(listener->server,
+			    r == -EMSGSIZE ? "frame too long" : "too many frames");
 			continue;
 		}
 		if (r < 0)

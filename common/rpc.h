@@ -105,6 +105,8 @@ int rpc_client_new_local(struct rpc_client **out, struct zcontext *context, sd_e
 /* The daemon of another node that listens at the peer's base port + offset. */
 int rpc_client_new_peer(struct rpc_client **out, struct zcontext *context, sd_event *loop,
     const struct peer *peer, enum port_offset offset);
+/* From now on a request ends with RPC_UNREACHABLE as soon as a connection is refused, not at its deadline. */
+void rpc_client_set_impatient(struct rpc_client *client);
 /* Calls done for the outstanding requests with RPC_UNREACHABLE first. */
 struct rpc_client *rpc_client_free(struct rpc_client *client);
 

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/buf.h"
 #include "common/mono.h"
 #include "common/test.h"
 #include "common/zsock.h"
@@ -120,16 +121,16 @@ static void a_known_key_is_let_in_under_its_name(void)
 
 static void an_unknown_key_gets_nothing_through(void)
 {
-	uint64_t allowed, refused;
+	struct zcontext_counts counts;
 	struct world world;
 
 	world_open(&world, false);
 	say(&world, "hello");
 	run(&world, 1, 300);
 	check_int(world.received, 0);
-	zcontext_counts(world.server, &allowed, &refused);
-	check_int(allowed, 0);
-	check(refused > 0);
+	zcontext_counts(world.server, &counts);
+	check_int(counts.allowed, 0);
+	check(counts.refused > 0);
 	world_close(&world);
 }
 
@@ -513,6 +514,67 @@ static void a_message_of_too_many_frames_is_refused_whole(void)
 	world_close(&world);
 }
 
+static void a_frame_beyond_the_limit_is_refused_and_told(void)
+{
+	_cleanup_buf_ struct buf big = {0};
+	struct zframes frames;
+	struct world world;
+	int r;
+
+	check(buf_reserve(&big, 5000) != NULL);
+	memset(big.data, 0, 5000);
+	local_open(
+	    &world, &(struct zsock_options){.type = ZMQ_ROUTER, .bind = ipc, .max_message = 4999});
+	check_int(zsock_new(&world.dealer, world.server,
+		      &(struct zsock_options){.type = ZMQ_DEALER, .connect = ipc}),
+	    0);
+	check_int(zsock_send(world.dealer, &(struct zpart){big.data, 5000}, 1), 0);
+	check_int(zsock_send(world.dealer, &(struct zpart){big.data, 4999}, 1), 0);
+	for (r = -EAGAIN; r == -EAGAIN; usleep(1000))
+		r = zsock_recv(world.router, &frames);
+	check_int(r, -EMSGSIZE);
+	for (r = -EAGAIN; r == -EAGAIN; usleep(1000))
+		r = zsock_recv(world.router, &frames);
+	check_int(r, 0);
+	check_int(zframe_size(&frames, 1), 4999);
+	zframes_fini(&frames);
+	world_close(&world);
+}
+
+/* The monitor tells in its own time. */
+static void wait_unfinished(struct world *world, uint64_t unfinished, uint64_t connections)
+{
+	struct zcontext_counts counts = {0};
+
+	for (int tries = 0; tries < 300; tries++) {
+		check(sd_event_run(world->loop, 10000) >= 0);
+		zcontext_counts(world->server, &counts);
+		if (counts.connections == connections && counts.unfinished == unfinished)
+			return;
+	}
+	check_int(counts.connections, connections);
+	check_int(counts.unfinished, unfinished);
+}
+
+static void who_speaks_no_zmtp_is_counted(void)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct world world;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	local_open(&world, &(struct zsock_options){.type = ZMQ_ROUTER, .bind = ipc});
+	check_int(zsock_new(&world.dealer, world.server,
+		      &(struct zsock_options){.type = ZMQ_DEALER, .connect = ipc}),
+	    0);
+	wait_unfinished(&world, 0, 1);
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", ipc_path);
+	check_int(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	check_int(write(fd, "GET / HTTP/1.0\r\n\r\n", 18), 18);
+	close(fd);
+	wait_unfinished(&world, 1, 2);
+	world_close(&world);
+}
+
 static void an_announcing_dealer_queues_nothing_and_says_when_it_is_connected(void)
 {
 	struct zframes frames;
@@ -581,6 +643,8 @@ int main(void)
 	    TEST(five_thousand_subscriptions_all_count),
 	    TEST(an_edge_consumed_by_a_send_is_not_lost),
 	    TEST(a_message_of_too_many_frames_is_refused_whole),
+	    TEST(a_frame_beyond_the_limit_is_refused_and_told),
+	    TEST(who_speaks_no_zmtp_is_counted),
 	    TEST(an_announcing_dealer_queues_nothing_and_says_when_it_is_connected),
 	    TEST(fork_after_a_socket_ends_the_process),
 	    {0},

@@ -23,8 +23,9 @@ struct zcontext {
 	const struct peers *peers;
 	void *zap;
 	struct zwatch *watch;
-	uint64_t allowed, refused;
-	struct log_limit limit;
+	sd_event *loop;
+	uint64_t allowed, refused, connections, handshakes;
+	struct log_limit limit, handshake_limit;
 	size_t revoked_count;
 	uint8_t revoked[PEERS_MAX][KEY_SIZE];
 };
@@ -136,6 +137,7 @@ int zcontext_new(
 
 	if (!context)
 		return -ENOMEM;
+	context->loop = loop;
 	context->keys = keys;
 	context->peers = peers;
 	context->native = zmq_ctx_new();
@@ -186,10 +188,31 @@ void zcontext_allow(struct zcontext *context, const uint8_t public_key[KEY_SIZE]
 		}
 }
 
-void zcontext_counts(const struct zcontext *context, uint64_t *allowed, uint64_t *refused)
+void zcontext_note_connection(struct zcontext *context, int event)
 {
-	*allowed = context->allowed;
-	*refused = context->refused;
+	unsigned missed;
+
+	if (event == ZMQ_EVENT_ACCEPTED)
+		context->connections++;
+	else if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
+		context->handshakes++;
+	else if (log_limit(&context->handshake_limit, mono_now(), &missed))
+		log_warning("connection refused: no handshake missed=%u", missed);
+}
+
+void zcontext_counts(const struct zcontext *context, struct zcontext_counts *counts)
+{
+	*counts = (struct zcontext_counts){
+	    .allowed = context->allowed,
+	    .refused = context->refused,
+	    .connections = context->connections,
+	    .unfinished = context->connections - context->handshakes,
+	};
+}
+
+sd_event *zcontext_loop(const struct zcontext *context)
+{
+	return context->loop;
 }
 
 void *zcontext_native(const struct zcontext *context)

@@ -5,6 +5,11 @@
 #include "common/zsock.h"
 
 void *zcontext_native(const struct zcontext *context);
+sd_event *zcontext_loop(const struct zcontext *context);
+/* What the monitor of a bound socket said. */
+#define HANDSHAKE_FAILED                                                                           \
+	(ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL)
+void zcontext_note_connection(struct zcontext *context, int event);
 /* NULL: local sockets only. */
 const struct node_keys *zcontext_keys(const struct zcontext *context);
 /* Ends all connections that came in over CURVE. */

@@ -12,7 +12,7 @@ struct zmonitor {
 	void *socket; /* the one that is watched */
 	void *events; /* PAIR: libzmq tells us through it */
 	struct zwatch *watch;
-	void (*changed)(void *userdata, bool connected);
+	void (*happened)(void *userdata, int event);
 	void *userdata;
 };
 
@@ -21,19 +21,19 @@ static void on_events(void *userdata)
 	struct zmonitor *monitor = userdata;
 	struct zframes frames;
 
-	/* changed() must not free the monitor: it is told of a state, and acts in its own turn. */
+	/* happened() must not free the monitor: it is told of a state, and acts in its own turn. */
 	while (zsock_recv(monitor->events, &frames) == 0) {
 		uint16_t event = 0;
 
 		if (zframe_size(&frames, 0) >= sizeof(event))
 			memcpy(&event, zframe_data(&frames, 0), sizeof(event));
 		zframes_fini(&frames);
-		monitor->changed(monitor->userdata, event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED);
+		monitor->happened(monitor->userdata, event);
 	}
 }
 
 int zmonitor_new(struct zmonitor **out, struct zcontext *context, sd_event *loop, void *socket,
-    void (*changed)(void *userdata, bool connected), void *userdata)
+    int mask, void (*happened)(void *userdata, int event), void *userdata)
 {
 	struct zmonitor *monitor = calloc(1, sizeof(*monitor));
 	char endpoint[64];
@@ -42,11 +42,10 @@ int zmonitor_new(struct zmonitor **out, struct zcontext *context, sd_event *loop
 	if (!monitor)
 		return -ENOMEM;
 	monitor->socket = socket;
-	monitor->changed = changed;
+	monitor->happened = happened;
 	monitor->userdata = userdata;
 	snprintf(endpoint, sizeof(endpoint), "inproc://monitor-%p", socket);
-	if (zmq_socket_monitor(
-		socket, endpoint, ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED) < 0)
+	if (zmq_socket_monitor(socket, endpoint, mask) < 0)
 		r = -zmq_errno();
 	if (r == 0) {
 		monitor->events = zmq_socket(zcontext_native(context), ZMQ_PAIR);

@@ -1,21 +1,19 @@
 /*
- * Tells when a connecting socket gains and loses its peer, so that a caller need not wait for a
- * deadline to learn that a server died.
+ * Tells what becomes of a socket's connections: a caller need not wait for a deadline to learn that a server died,
+ * and a server can count those who come and speak no ZMTP.
  */
 #ifndef COMMON_ZMONITOR_H
 #define COMMON_ZMONITOR_H
-
-#include <stdbool.h>
 
 #include "common/zsock.h"
 
 struct zmonitor;
 /*
- * changed() is called from the loop; connected means that the handshake is complete.  Call it from the created()
+ * happened() is called from the loop with each of the ZMQ_EVENT_* that the mask holds.  Call it from the created()
  * option of zsock_new: later it could miss the first connection.
  */
 int zmonitor_new(struct zmonitor **out, struct zcontext *context, sd_event *loop, void *socket,
-    void (*changed)(void *userdata, bool connected), void *userdata);
+    int mask, void (*happened)(void *userdata, int event), void *userdata);
 /* Before the socket itself is freed. */
 struct zmonitor *zmonitor_free(struct zmonitor *monitor);
 

@@ -1,7 +1,9 @@
 /*
  * Every option of a ZeroMQ socket is set here, because libzmq's defaults trust whoever connects.
  *
- *	MAXMSGSIZE              none by default: a stranger takes 200 MiB with one frame
+ *	MAXMSGSIZE              none by default: a stranger takes 200 MiB with one frame.  libzmq cuts the connection
+ *	                        and tells nobody, so it gets four times our limit, and what lies between is
+ *	                        refused by zsock_recv(), where it can be counted and told.
  *	SNDHWM, RCVHWM          queues are bounded; a SUB sends its subscriptions through the queue and silently
  *	                        loses those beyond SNDHWM, so there it is 0 (they are few and our own)
  *	LINGER                  infinite by default: a process with a dead peer does not end
@@ -35,12 +37,15 @@
 
 #include "common/log.h"
 #include "common/zcontext.h"
+#include "common/zmonitor.h"
 
 #define ZAP_ENFORCE_DOMAIN 93 /* ZMQ_ZAP_ENFORCE_DOMAIN */
 #define ZAP_DOMAIN "depsys"
 
 #define HIGH_WATER 1000
-#define MAX_MESSAGE ((int64_t)1 << 20)
+#define MAX_MESSAGE ((size_t)1 << 20)
+#define SMALL ((size_t)4096) /* no limit is below */
+#define CUT_FACTOR 4
 #define LISTEN_BACKLOG 128
 #define LINGER_MS 200 /* last answers and events; only where a peer is connected */
 #define HANDSHAKE_MS 2000
@@ -54,7 +59,9 @@
 struct entry {
 	struct entry *next;
 	struct zcontext *context;
+	struct zmonitor *monitor; /* of a bound one */
 	void *socket;
+	size_t max_message;
 	int lock;             /* of the ipc path, or -1 */
 	char *ipc_path;       /* bound by us, or NULL */
 	char *curve_endpoint; /* bound as CURVE server, or NULL */
@@ -115,13 +122,18 @@ static bool is_tcp(const char *endpoint)
 	return strncmp(endpoint, "tcp://", 6) == 0;
 }
 
+static size_t max_message(const struct zsock_options *options)
+{
+	return options->max_message ? options->max_message : MAX_MESSAGE;
+}
+
 /* The limits that every socket has. */
 static int set_limits(void *socket, const struct zsock_options *options)
 {
 	bool lingers =
 	    options->type == ZMQ_ROUTER || options->type == ZMQ_XPUB || options->announce;
 	int water = options->high_water ? options->high_water : HIGH_WATER;
-	int64_t max = options->max_message ? (int64_t)options->max_message : MAX_MESSAGE;
+	int64_t max = CUT_FACTOR * (int64_t)max_message(options);
 	int r;
 
 	r = set_bytes(socket, ZMQ_MAXMSGSIZE, &max, sizeof(max));
@@ -292,8 +304,31 @@ static int bind_curve(struct entry *entry, const char *endpoint)
 	return entry->curve_endpoint ? 0 : -ENOMEM;
 }
 
+static void on_connection(void *userdata, int event)
+{
+	const struct entry *entry = userdata;
+
+	zcontext_note_connection(entry->context, event);
+}
+
+/* Who comes to a bound socket and speaks no ZMTP is seen by the monitor alone. */
+static int watch_connections(struct entry *entry)
+{
+	sd_event *loop = zcontext_loop(entry->context);
+
+	if (!loop)
+		return 0;
+	return zmonitor_new(&entry->monitor, entry->context, loop, entry->socket,
+	    ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED | HANDSHAKE_FAILED, on_connection,
+	    entry);
+}
+
 static int bind_socket(struct entry *entry, const struct zsock_options *options)
 {
+	int r = watch_connections(entry);
+
+	if (r < 0)
+		return r;
 	if (is_tcp(options->bind))
 		return bind_curve(entry, options->bind);
 	if (strncmp(options->bind, "ipc://", 6) == 0)
@@ -342,6 +377,7 @@ int zsock_new(void **out, struct zcontext *context, const struct zsock_options *
 		return -ENOMEM;
 	entry->context = context;
 	entry->lock = -1;
+	entry->max_message = max_message(options);
 	entry->socket = zmq_socket(zcontext_native(context), options->type);
 	if (!entry->socket) {
 		r = -zmq_errno();
@@ -388,6 +424,8 @@ void *zsock_free(void *socket)
 	if (!socket)
 		return NULL;
 	entry = take_entry(socket);
+	if (entry)
+		zmonitor_free(entry->monitor);
 	zmq_close(socket);
 	if (!entry)
 		return NULL;
@@ -442,8 +480,18 @@ int zsock_cut_connections(struct zcontext *context)
 	return result;
 }
 
+static bool too_long(void *socket, size_t size)
+{
+	if (size > SMALL)
+		for (const struct entry *entry = entries; entry; entry = entry->next)
+			if (entry->socket == socket)
+				return size > entry->max_message;
+	return false;
+}
+
 int zsock_recv(void *socket, struct zframes *frames)
 {
+	bool long_one = false;
 	size_t count = 0;
 	bool more = true;
 
@@ -463,15 +511,16 @@ int zsock_recv(void *socket, struct zframes *frames)
 			return r;
 		}
 		more = zmq_msg_more(frame);
+		long_one = long_one || too_long(socket, zmq_msg_size(frame));
 		if (frame == &spare)
 			zmq_msg_close(&spare);
 		else
 			frames->count++;
 	}
 	zwatch_note(socket, true);
-	if (count > ZFRAMES_MAX) {
+	if (count > ZFRAMES_MAX || long_one) {
 		zframes_fini(frames);
-		return -EBADMSG;
+		return long_one ? -EMSGSIZE : -EBADMSG;
 	}
 	return 0;
 }

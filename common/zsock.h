@@ -26,8 +26,12 @@ struct zcontext *zcontext_free(struct zcontext *context); /* close all sockets f
 int zcontext_revoke(struct zcontext *context, const uint8_t public_key[KEY_SIZE]);
 /* A key that was taken back is let in again, if it is that of a peer. */
 void zcontext_allow(struct zcontext *context, const uint8_t public_key[KEY_SIZE]);
-/* Counts of the ZAP handler: let in, and refused. */
-void zcontext_counts(const struct zcontext *context, uint64_t *allowed, uint64_t *refused);
+struct zcontext_counts {
+	uint64_t allowed, refused; /* by the ZAP handler */
+	uint64_t connections;      /* accepted by bound sockets */
+	uint64_t unfinished;       /* of these, not (or not yet) through the handshake */
+};
+void zcontext_counts(const struct zcontext *context, struct zcontext_counts *counts);
 
 struct zsock_options {
 	int type;         /* ZMQ_ROUTER, ZMQ_DEALER, ZMQ_XPUB, ZMQ_SUB, ... */
@@ -35,7 +39,8 @@ struct zsock_options {
 	const char *connect;
 	const uint8_t *server_key; /* connect over tcp: the peer's public key */
 	int high_water;            /* messages queued each way; 0: 1,000 */
-	size_t max_message;        /* bytes of one frame taken from others; 0: 1 MiB */
+	size_t max_message;        /* bytes of one frame taken from others, >= 4096; 0: 1 MiB.
+				    * Beyond four times that the connection is cut. */
 	unsigned mode;             /* of an ipc path; 0: 0660 */
 	const char *group;         /* of an ipc path; NULL: as it is */
 	/*
@@ -85,7 +90,7 @@ static inline size_t zframe_size(const struct zframes *frames, size_t i)
 
 /*
  * Takes one whole message, never waits.  0; -EAGAIN when there is none; -EBADMSG when it had more than
- * ZFRAMES_MAX frames (it is gone).  Pair with zframes_fini.
+ * ZFRAMES_MAX frames, -EMSGSIZE when one was beyond max_message (it is gone).  Pair with zframes_fini.
  */
 int zsock_recv(void *socket, struct zframes *frames);
 void zframes_fini(struct zframes *frames);

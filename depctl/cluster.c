@@ -107,10 +107,9 @@ int command_meta_ls(struct session *session, const struct arguments *arguments)
 		_cleanup_buf_ struct buf body = {0}, reply = {0};
 
 		msg_metad_scan_pack(&request, &body);
-		status = client ? session_reach(session, "metad") : RPC_FAILED;
-		if (status == RPC_OK)
-			status = rpc_ask(client, session->loop, MSG_METAD_SCAN, body.data,
-			    body.size, session->timeout_ms, &reply, error, sizeof(error));
+		status = client ? rpc_ask(client, session->loop, MSG_METAD_SCAN, body.data,
+				      body.size, session->timeout_ms, &reply, error, sizeof(error))
+				: RPC_FAILED;
 		snprintf(request.after, sizeof(request.after), "%s",
 		    status == RPC_OK ? take_page(rows, &reply) : "");
 		more = *request.after;
@@ -120,5 +119,5 @@ int command_meta_ls(struct session *session, const struct arguments *arguments)
 	json_decref(rows);
 	return status == RPC_OK ? 0
 				: session_explain(session, "metad",
-				      session_verdict(session, status, asked), error);
+				      session_verdict(session, "metad", status, asked), error);
 }

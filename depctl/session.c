@@ -53,11 +53,15 @@ enum rpc_status session_reach(const struct session *session, const char *daemon)
 }
 
 enum rpc_status session_verdict(
-    const struct session *session, enum rpc_status status, struct mono asked)
+    const struct session *session, const char *daemon, enum rpc_status status, struct mono asked)
 {
 	bool late = mono_due(mono_add_ms(asked, session->timeout_ms), mono_now());
+	enum rpc_status reach;
 
-	return status == RPC_UNREACHABLE && late ? RPC_TIMEOUT : status;
+	if (status != RPC_UNREACHABLE)
+		return status;
+	reach = session_reach(session, daemon);
+	return reach != RPC_OK ? reach : late ? RPC_TIMEOUT : status;
 }
 
 struct rpc_client *session_client(struct session *session, const char *daemon)
@@ -74,6 +78,7 @@ struct rpc_client *session_client(struct session *session, const char *daemon)
 	snprintf(session->clients[session->n_clients].daemon, sizeof(session->clients[0].daemon),
 	    "%s", daemon);
 	session->clients[session->n_clients++].client = client;
+	rpc_client_set_impatient(client);
 	return client;
 }
 
@@ -130,24 +135,19 @@ static void on_answer(void *userdata, const struct rpc_answer *answer)
 json_t *session_gather(struct session *session, const char *daemon, const char *name,
     const struct buf *body, int *status)
 {
-	struct gathering gathering = {
-	    .status = session_reach(session, daemon), .notices = json_array()};
+	struct gathering gathering = {.notices = json_array()};
 	struct rpc_client *client = session_client(session, daemon);
 	struct mono asked = mono_now();
 
-	/* Nobody listens: say so now, not after the deadline. */
-	if (gathering.status != RPC_OK) {
-		gathering.ended = true;
-	} else if (!client ||
-		   rpc_request(client, name, body ? body->data : NULL, body ? body->size : 0,
-		       session->timeout_ms, on_answer, &gathering) < 0) {
+	if (!client || rpc_request(client, name, body ? body->data : NULL, body ? body->size : 0,
+			   session->timeout_ms, on_answer, &gathering) < 0) {
 		gathering.status = RPC_FAILED;
 		gathering.ended = true;
 	}
 	while (!gathering.ended && sd_event_run(session->loop, UINT64_MAX) >= 0)
 		;
 	if (gathering.status != RPC_OK) {
-		gathering.status = session_verdict(session, gathering.status, asked);
+		gathering.status = session_verdict(session, daemon, gathering.status, asked);
 		*status = session_explain(session, daemon, gathering.status, gathering.error);
 		json_decref(gathering.notices);
 		return NULL;

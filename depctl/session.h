@@ -38,11 +38,11 @@ void session_close(struct session *session);
 /* RPC_OK: somebody listens at the daemon's request socket; RPC_UNREACHABLE, RPC_DENIED.  Asks the kernel, not the daemon. */
 enum rpc_status session_reach(const struct session *session, const char *daemon);
 /*
- * What a request's status means for one that somebody listened to: no answer until the deadline is a timeout, also when the
- * daemon was too stuck to greet the connection.
+ * What a request's status means: who may not connect is denied; when somebody listens, no answer until the deadline is a
+ * timeout, also when the daemon was too stuck to greet the connection.
  */
 enum rpc_status session_verdict(
-    const struct session *session, enum rpc_status status, struct mono asked);
+    const struct session *session, const char *daemon, enum rpc_status status, struct mono asked);
 struct rpc_client *session_client(struct session *session, const char *daemon);
 
 /*

@@ -19,6 +19,7 @@ static const char *const daemons[] = {
 
 struct asked {
 	const struct session *session;
+	const char *daemon;
 	struct mono asked;
 	json_t *row;
 	int *open;
@@ -35,9 +36,11 @@ static void on_hello(void *userdata, const struct rpc_answer *answer)
 		json_object_set_new(asked->row, "state", json_string("up"));
 		json_decref(hello);
 	} else {
+		enum rpc_status status =
+		    session_verdict(asked->session, asked->daemon, answer->status, asked->asked);
+
 		json_object_set_new(asked->row, "state",
-		    json_string(rpc_status_name(
-			session_verdict(asked->session, answer->status, asked->asked))));
+		    json_string(status == RPC_UNREACHABLE ? "down" : rpc_status_name(status)));
 	}
 }
 
@@ -49,14 +52,10 @@ static json_t *ask_daemons(struct session *session)
 	int open = 0;
 
 	for (size_t i = 0; i < DAEMONS; i++) {
-		enum rpc_status reach = session_reach(session, daemons[i]);
-		struct rpc_client *client =
-		    reach == RPC_OK ? session_client(session, daemons[i]) : NULL;
+		struct rpc_client *client = session_client(session, daemons[i]);
 
-		asked[i] = (struct asked){session, mono_now(),
-		    json_pack("{s:s, s:s}", "daemon", daemons[i], "state",
-			reach == RPC_DENIED ? "denied" : "down"),
-		    &open};
+		asked[i] = (struct asked){session, daemons[i], mono_now(),
+		    json_pack("{s:s, s:s}", "daemon", daemons[i], "state", "down"), &open};
 		json_array_append_new(rows, asked[i].row);
 		if (client && rpc_request(client, MSG_COMMON_HELLO, NULL, 0, session->timeout_ms,
 				  on_hello, &asked[i]) > 0)

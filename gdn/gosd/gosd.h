@@ -42,9 +42,9 @@ struct gosd {
 	atomic_bool removed; /* something was: collect soon */
 	struct mono collect_at;
 	/* For common.stats; written by the loop. */
-	uint64_t stored, replicated, removed_objects, damaged, failed, strangers;
-	struct log_limit strangers_limit, failed_limit;
-	struct daemon_stat stats[7];
+	uint64_t stored, replicated, removed_objects, damaged, failed, strangers, broken;
+	struct log_limit strangers_limit, broken_limit, failed_limit;
+	struct daemon_stat stats[8];
 };
 
 int gosd_new(struct gosd **out, struct daemon *daemon, const struct gosd_settings *settings);

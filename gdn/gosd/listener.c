@@ -18,6 +18,7 @@ struct visit {
 	struct gosd *gosd;
 	int fd;
 	const char *refused; /* why, or NULL */
+	struct fault failed; /* why a transfer that was let in broke off, or empty */
 	char address[NODE_ADDRESS_MAX + 1];
 };
 
@@ -48,7 +49,8 @@ static int serve_receive(
 	    bulk, &session->oid, session->upload, &session->received, NULL, fault);
 }
 
-static void serve(struct gosd *gosd, struct bulk *bulk, struct session *session)
+static void serve(
+    struct gosd *gosd, struct bulk *bulk, struct session *session, struct fault *failed)
 {
 	struct fault fault = {0};
 	char hex[ID_HEX];
@@ -59,7 +61,7 @@ static void serve(struct gosd *gosd, struct bulk *bulk, struct session *session)
 	else
 		r = serve_receive(gosd, bulk, session, &fault);
 	if (r < 0)
-		log_notice("transfer failed: %s peer=%s oid=%s", fault.text, session->peer,
+		fault_set(failed, r, "%s peer=%s oid=%s", fault.text, session->peer,
 		    id_hex(&session->oid, hex));
 	if (r < 0 || session->kind == SESSION_SEND) {
 		session_free(session);
@@ -85,7 +87,7 @@ static void run_visit(struct job *job)
 	}
 	session = sessions_take(gosd->sessions, ticket, false);
 	if (session)
-		serve(gosd, &bulk, session);
+		serve(gosd, &bulk, session, &visit->failed);
 	else
 		visit->refused = "unknown ticket";
 	bulk_close(&bulk);
@@ -101,6 +103,15 @@ static void tell_refused(const struct visit *visit)
 		    visit->address, missed);
 }
 
+static void tell_failed(const struct visit *visit)
+{
+	unsigned int missed;
+
+	visit->gosd->broken++;
+	if (log_limit(&visit->gosd->broken_limit, mono_now(), &missed))
+		log_notice("transfer failed: %s missed=%u", visit->failed.text, missed);
+}
+
 /* On the loop's thread. */
 static void end_visit(struct job *job)
 {
@@ -109,6 +120,8 @@ static void end_visit(struct job *job)
 	visit->gosd->bulk_jobs--;
 	if (visit->refused)
 		tell_refused(visit);
+	if (visit->failed.text[0])
+		tell_failed(visit);
 	if (visit->fd >= 0)
 		close(visit->fd);
 	free(visit);

