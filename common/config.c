@@ -36,6 +36,7 @@ static const struct config_key node_keys_table[] = {
     NODE_KEY("run", CONFIG_STRING, run_dir, "/run/depsys", 0, 0),
     NODE_KEY("state", CONFIG_STRING, state_dir, "/var/lib/depsys", 0, 0),
     NODE_KEY("group", CONFIG_STRING, group, "depsys", 0, 0),
+    NODE_KEY("admin", CONFIG_STRING, admin_text, "", 0, 0),
     {"node", "log", CONFIG_CHOICE, offsetof(struct node_config, log_level), 0, "info", 0, 0,
 	level_names, NULL},
     {0},
@@ -129,7 +130,7 @@ static bool in_list(const char *word, const char *const *list)
 	return false;
 }
 
-static bool name_is_valid(const char *name)
+bool config_name_is_valid(const char *name)
 {
 	size_t length = strlen(name);
 
@@ -146,7 +147,7 @@ static int open_peer(struct reading *reading, const char *name)
 {
 	struct peers *names = &reading->names;
 
-	if (!name_is_valid(name))
+	if (!config_name_is_valid(name))
 		return fault(reading, "[peer %s]: a node's name is 1 to 63 of a-z 0-9 -", name);
 	for (size_t i = 0; i < names->count; i++)
 		if (strcmp(names->peer[i].name, name) == 0) {
@@ -388,7 +389,7 @@ static int apply_fallbacks(
 	return r;
 }
 
-static bool address_is_valid(const char *address)
+bool config_address_is_valid(const char *address)
 {
 	uint8_t binary[16];
 
@@ -406,12 +407,13 @@ static int finish_peer(struct reading *reading, size_t i)
 		    strcmp(peer_keys_table[k].name, "port") != 0)
 			return fault(reading, "[peer %s]: %s is missing", peer->name,
 			    peer_keys_table[k].name);
-	if (!address_is_valid(settings->address))
+	if (!config_address_is_valid(settings->address))
 		return fault(reading, "[peer %s]: address: \"%s\" is not a numeric address",
 		    peer->name, settings->address);
 	if (key_parse(peer->public_key, settings->key) < 0)
 		return fault(reading, "[peer %s]: key: not 64 hex digits", peer->name);
 	memcpy(peer->address, settings->address, sizeof(peer->address));
+	memcpy(peer->site, reading->node->cluster, sizeof(peer->site));
 	peer->port = settings->port ? (uint16_t)settings->port : 7400;
 	peer->id = node_id(peer->public_key);
 	for (size_t k = 0; k < i; k++)
@@ -421,27 +423,49 @@ static int finish_peer(struct reading *reading, size_t i)
 	return 0;
 }
 
+/* A node that joins by its administrator's word has no section of its own yet. */
+static int find_self(struct reading *reading)
+{
+	struct node_config *node = reading->node;
+	struct peers *peers = &node->peers;
+	struct peer *self = (struct peer *)peers_by_name(peers, node->name);
+
+	if (!self && !node->has_admin)
+		return fault(reading, "no section [peer %s] for this node itself", node->name);
+	if (!self && peers->count == PEERS_MAX)
+		return fault(reading, "more than %d nodes", PEERS_MAX);
+	if (!self) {
+		self = &peers->peer[peers->count++];
+		memcpy(self->name, node->name, sizeof(self->name));
+		memcpy(self->address, node->address, sizeof(self->address));
+		memcpy(self->site, node->cluster, sizeof(self->site));
+		self->port = (uint16_t)node->port;
+	}
+	node->self = self;
+	return 0;
+}
+
 static int finish_node(struct reading *reading)
 {
 	struct node_config *node = reading->node;
 	int r = 0;
 
-	if (!name_is_valid(node->name))
+	if (!config_name_is_valid(node->name))
 		return fault(reading, "[node]: name: 1 to 63 of a-z 0-9 -");
-	if (!name_is_valid(node->cluster))
+	if (!config_name_is_valid(node->cluster))
 		return fault(reading, "[node]: cluster: 1 to 63 of a-z 0-9 -");
-	if (!address_is_valid(node->address))
+	if (!config_address_is_valid(node->address))
 		return fault(
 		    reading, "[node]: address: \"%s\" is not a numeric address", node->address);
+	node->has_admin = node->admin_text[0] != '\0';
+	if (node->has_admin && key_parse(node->admin, node->admin_text) < 0)
+		return fault(reading, "[node]: admin: not 64 hex digits");
 	for (size_t i = 0; i < reading->names.count && r == 0; i++)
 		r = finish_peer(reading, i);
 	if (r < 0)
 		return r;
 	node->peers = reading->names;
-	node->self = peers_by_name(&node->peers, node->name);
-	if (!node->self)
-		return fault(reading, "no section [peer %s] for this node itself", node->name);
-	return 0;
+	return find_self(reading);
 }
 
 int config_load(const char *path, struct node_config *node, const struct config_key *keys,

@@ -48,8 +48,15 @@ struct node_config {
 	char state_dir[256];
 	char group[33]; /* of the sockets */
 	int log_level;
+	char admin_text[2 * KEY_SIZE + 1];
+	bool has_admin; /* membership is signed (members.h) */
+	uint8_t admin[KEY_SIZE];
 	struct peers peers;
-	const struct peer *self; /* in peers */
+	/*
+	 * In peers.  With an administrator the section [peer NAME] of the node itself is not needed, and its key is always
+	 * that of the key file: daemon_drop() puts it in.
+	 */
+	struct peer *self;
 };
 
 struct config_error {
@@ -62,5 +69,9 @@ struct config_error {
  */
 int config_load(const char *path, struct node_config *node, const struct config_key *keys,
     void *settings, struct config_error *error);
+
+/* 1 to 63 of a-z 0-9 -; a numeric IPv4 or IPv6 address. */
+bool config_name_is_valid(const char *name);
+bool config_address_is_valid(const char *address);
 
 #endif

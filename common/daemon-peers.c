@@ -49,6 +49,14 @@ int daemon_add_peer(struct daemon *daemon, const struct peer *peer)
 	return 0;
 }
 
+void daemon_retire_peer(struct daemon *daemon, const struct peer *peer)
+{
+	struct peers *peers = &daemon->node.peers;
+
+	peers->peer[peers_place(peers, peer)].old = true;
+	tell(daemon, peer);
+}
+
 void daemon_remove_peer(struct daemon *daemon, const struct peer *peer)
 {
 	int r;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/buf.h"
+#include "common/roster.h"
 #include "proto/common.h"
 
 #define CONFIG_PATH "/etc/depsys/depsys.conf"
@@ -202,6 +203,25 @@ static int become(const char *user, uid_t uid, gid_t gid)
 	return prctl(PR_SET_DUMPABLE, 0) < 0 ? -errno : 0;
 }
 
+/* The others know it by its record, which may be newer than the configuration. */
+static void take_own_key(struct daemon *daemon)
+{
+	memcpy(daemon->node.self->public_key, daemon->keys.public_key, KEY_SIZE);
+	daemon->node.self->id = node_id(daemon->keys.public_key);
+}
+
+/* Where gossipd keeps the signed records and all may read them; whoever comes first makes it. */
+static int make_members(const struct daemon *daemon, gid_t gid)
+{
+	const struct passwd *gossipd = geteuid() == 0 ? getpwnam("depsys-gossipd") : NULL;
+	char path[PATH_MAX];
+
+	if (!daemon->node.has_admin)
+		return 0;
+	roster_directory(path, sizeof(path), &daemon->node);
+	return make_directory(path, 02750, gossipd ? gossipd->pw_uid : geteuid(), gid);
+}
+
 int daemon_drop(struct daemon *daemon)
 {
 	const struct daemon_private *private = daemon->private;
@@ -220,6 +240,8 @@ int daemon_drop(struct daemon *daemon)
 		r = find_group(daemon->node.group, &gid);
 	if (r < 0)
 		return r;
+	if (daemon->node.has_admin)
+		take_own_key(daemon);
 	if (memcmp(daemon->keys.public_key, daemon->node.self->public_key, KEY_SIZE) != 0) {
 		log_error("key file %s does not belong to [peer %s]", daemon->node.key_path,
 		    daemon->node.name);
@@ -240,6 +262,8 @@ int daemon_drop(struct daemon *daemon)
 	snprintf(path, sizeof(path), "%s/%s", daemon->node.state_dir, daemon->spec->name);
 	if (r == 0)
 		r = make_directory(path, 0700, uid, gid);
+	if (r == 0)
+		r = make_members(daemon, gid);
 	if (r == 0 && daemon->spec->shared_dir) {
 		snprintf(
 		    path, sizeof(path), "%s/%s", daemon->node.state_dir, daemon->spec->shared_dir);
@@ -418,6 +442,8 @@ int daemon_open(struct daemon *daemon)
 	r = sd_event_default(&daemon->loop);
 	if (r >= 0)
 		r = take_signals(daemon->loop);
+	if (r >= 0 && daemon->node.has_admin)
+		r = roster_new(&daemon->roster, daemon);
 	if (r >= 0)
 		r = zcontext_new(&daemon->zmq, daemon->loop, &daemon->keys, &daemon->node.peers);
 	if (r >= 0)
@@ -425,6 +451,8 @@ int daemon_open(struct daemon *daemon)
 	if (r >= 0 && !daemon->spec->no_bus)
 		r = bus_publisher_new(&daemon->bus, daemon->zmq, daemon->loop, daemon->node.run_dir,
 		    daemon->spec->name, daemon->node.name);
+	if (r >= 0 && daemon->roster)
+		r = roster_watch(daemon->roster, daemon->loop);
 	if (r < 0)
 		log_start_failed(r);
 	return r < 0 ? r : 0;
@@ -485,6 +513,7 @@ void daemon_fini(struct daemon *daemon)
 	daemon->bus = bus_publisher_free(daemon->bus);
 	daemon->rpc = rpc_server_free(daemon->rpc);
 	daemon->zmq = zcontext_free(daemon->zmq);
+	daemon->roster = roster_free(daemon->roster);
 	daemon->loop = sd_event_unref(daemon->loop);
 	free(daemon->private);
 	daemon->private = NULL;

@@ -47,7 +47,8 @@ struct daemon_spec {
 	const char *shared_dir;      /* below state_dir, for the whole group; NULL: none */
 };
 
-/* Who wants to hear that a node has come, or that one goes (peer->gone is set, its contents are still there). */
+/* Who wants to hear that a node has come, that its key is an old one now, or that it goes (the marks of peer tell; when it
+ * is gone its contents are still there). */
 struct peers_listener {
 	struct peers_listener *next;
 	void (*changed)(void *userdata, const struct peer *peer);
@@ -65,6 +66,7 @@ struct daemon {
 	const struct daemon_stat *stats; /* set by the shell; may stay NULL */
 	uint64_t boot;                   /* a random number of this process */
 	struct peers_listener *listeners;
+	struct roster *roster; /* NULL: no administrator */
 	void *private;
 };
 
@@ -84,6 +86,8 @@ void daemon_listen_peers(struct daemon *daemon, struct peers_listener *listener)
 void daemon_unlisten_peers(struct daemon *daemon, struct peers_listener *listener);
 /* A node comes: its key is let in from now on, and all listeners hear of it.  0, -EEXIST (the key), -ENOSPC. */
 int daemon_add_peer(struct daemon *daemon, const struct peer *peer);
+/* A node has another key from now on: this one is still let in, but it is no longer the node's own.  Listeners hear of it. */
+void daemon_retire_peer(struct daemon *daemon, const struct peer *peer);
 /* A node goes: its key is refused, its connections are cut, and all listeners hear of it. */
 void daemon_remove_peer(struct daemon *daemon, const struct peer *peer);
 

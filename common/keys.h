@@ -27,6 +27,7 @@ struct node_keys {
 struct peer {
 	uint64_t id; /* node_id(public_key) */
 	char name[NODE_NAME_MAX + 1];
+	char site[NODE_NAME_MAX + 1];       /* its cluster */
 	char address[NODE_ADDRESS_MAX + 1]; /* numeric IPv4 or IPv6 */
 	uint16_t port;                      /* base of the node's port range */
 	uint8_t public_key[KEY_SIZE];

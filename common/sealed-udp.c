@@ -227,7 +227,7 @@ static void on_peer(void *userdata, const struct peer *peer)
 {
 	if (peer->gone)
 		remove_peer(userdata, peer);
-	else
+	else if (!find(userdata, peer->id))
 		(void)add_peer(userdata, peer); /* says what failed */
 }
 

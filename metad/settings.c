@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <sodium.h>
 #include <string.h>
 
 const struct config_key settings_keys[] = {
@@ -33,6 +34,15 @@ const struct config_key settings_keys[] = {
     {0},
 };
 
+uint64_t settings_engine_id(const char *name)
+{
+	uint64_t id;
+
+	crypto_generichash(
+	    (uint8_t *)&id, sizeof(id), (const uint8_t *)name, strlen(name), NULL, 0);
+	return id ? id : 1;
+}
+
 static bool is_listed(const struct settings *settings, uint64_t id)
 {
 	for (size_t i = 0; i < settings->count; i++) {
@@ -45,20 +55,27 @@ static bool is_listed(const struct settings *settings, uint64_t id)
 static int add_voter(struct settings *settings, const struct node_config *node, const char *name,
     struct config_error *error)
 {
-	const struct peer *peer = peers_by_name(&node->peers, name);
+	uint64_t id = settings_engine_id(name);
+	char *kept = settings->names[settings->count % VOTERS_MAX];
 
-	if (!peer) {
+	if (!config_name_is_valid(name)) {
+		snprintf(error->text, sizeof(error->text),
+		    "[metad] voters: %.64s is not 1 to 63 of a-z 0-9 -", name);
+		return -EINVAL;
+	}
+	if (!node->has_admin && !peers_by_name(&node->peers, name)) {
 		snprintf(error->text, sizeof(error->text),
 		    "[metad] voters: there is no [peer %.64s]", name);
 		return -EINVAL;
 	}
-	if (is_listed(settings, peer->id) || settings->count == VOTERS_MAX) {
+	if (is_listed(settings, id) || settings->count == VOTERS_MAX) {
 		snprintf(error->text, sizeof(error->text), "[metad] voters: %s",
 		    settings->count == VOTERS_MAX ? "at most 7" : "a node is named twice");
 		return -EINVAL;
 	}
-	settings->voters[settings->count++] = (struct engine_voter){peer->id, peer->name};
-	settings->is_voter |= peer == node->self;
+	snprintf(kept, sizeof(settings->names[0]), "%s", name);
+	settings->voters[settings->count++] = (struct engine_voter){id, kept};
+	settings->is_voter |= strcmp(name, node->name) == 0;
 	return 0;
 }
 
@@ -74,6 +91,11 @@ int settings_resolve(
 	for (name = strtok_r(text, " \t,", &save); r == 0 && name;
 	     name = strtok_r(NULL, " \t,", &save))
 		r = add_voter(settings, node, name, error);
+	if (r == 0 && settings->count == 0 && node->has_admin) {
+		snprintf(error->text, sizeof(error->text),
+		    "[metad] voters: to be named where membership is signed ([node] admin)");
+		return -EINVAL;
+	}
 	if (r == 0 && settings->count == 0)
 		r = add_voter(settings, node, node->peers.peer[0].name, error);
 	return r;

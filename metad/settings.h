@@ -11,15 +11,21 @@ struct settings {
 	char voters_text[512];
 	int64_t latency_ms;
 	int64_t min_free_mb;
-	/* From voters_text; the names are those of the peers. */
+	/* From voters_text. */
 	struct engine_voter voters[VOTERS_MAX];
+	char names[VOTERS_MAX][NODE_NAME_MAX + 1];
 	size_t count;
 	bool is_voter; /* this node */
 };
 
 extern const struct config_key settings_keys[];
 
-/* Resolves the voters against the peers. */
+/* A node's id in the engine: of its name, because the engine keeps it for ever and a node's key can be rotated. */
+uint64_t settings_engine_id(const char *name);
+/*
+ * Resolves the voters: names of peers, or, where membership is signed, of nodes that may only be known later; then they must
+ * be given, because a node that is about to join knows nobody and would make a store of its own.
+ */
 int settings_resolve(
     struct settings *settings, const struct node_config *node, struct config_error *error);
 /* Would they resolve?  Fits struct daemon_spec.check. */

@@ -426,7 +426,7 @@ static void on_peer(void *userdata, const struct peer *peer)
 
 	if (peer->gone)
 		tunnel_drop(shell->tunnel, peer);
-	if (peer->gone)
+	if (peer->gone || peer->old)
 		disconnect_other(&shell->others[peers_place(&shell->daemon->node.peers, peer)]);
 	else
 		r = connect_other(shell, peer);
@@ -622,7 +622,7 @@ static int start_engine(struct shell *shell)
 		return r;
 	shell->engine_config = (struct engine_config){
 	    .dir = shell->dir,
-	    .self = shell->daemon->node.self->id,
+	    .self = settings_engine_id(shell->daemon->node.name),
 	    .voters = settings->voters,
 	    .count = settings->count,
 	    .latency_ms = (unsigned)settings->latency_ms,

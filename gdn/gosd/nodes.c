@@ -225,7 +225,7 @@ static void remove_node(struct nodes *nodes, const struct peer *peer)
 
 static void on_peer(void *userdata, const struct peer *peer)
 {
-	if (peer->gone)
+	if (peer->gone || peer->old)
 		remove_node(userdata, peer);
 	else
 		add_node(userdata, peer);
