@@ -19,6 +19,8 @@
 static const char *const daemon_sections[] = {"busd", "fdd", "gossipd", "ckptd", "migrated",
     "metad", "ved", "gosd", "glsd", "gnsd", "secd", "webd", "proxyd", "depctl", NULL};
 
+static const char *const profile_names[] = {"fast", "balanced", "economy", NULL};
+
 static const char *const level_names[] = {"debug", "info", "notice", "warning", "error", NULL};
 
 #define NODE_KEY(key, kind, field, text, low, high)                                                \
@@ -39,6 +41,8 @@ static const struct config_key node_keys_table[] = {
     NODE_KEY("admin", CONFIG_STRING, admin_text, "", 0, 0),
     {"node", "log", CONFIG_CHOICE, offsetof(struct node_config, log_level), 0, "info", 0, 0,
 	level_names, NULL},
+    {"node", "profile", CONFIG_CHOICE, offsetof(struct node_config, profile), 0, "balanced", 0, 0,
+	profile_names, NULL},
     {0},
 };
 

@@ -37,6 +37,14 @@ struct config_key {
 	const char *help;
 };
 
+/* One line that sets how fast failures are found, and for what traffic: each daemon has its own table
+ * of what that means, and single values may be set beside it. */
+enum node_profile {
+	PROFILE_FAST,
+	PROFILE_BALANCED,
+	PROFILE_ECONOMY,
+};
+
 /* What every daemon needs: [node] and the [peer NAME] sections. */
 struct node_config {
 	char name[NODE_NAME_MAX + 1];
@@ -48,6 +56,7 @@ struct node_config {
 	char state_dir[256];
 	char group[33]; /* of the sockets */
 	int log_level;
+	int profile; /* enum node_profile */
 	char admin_text[2 * KEY_SIZE + 1];
 	bool has_admin; /* membership is signed (members.h) */
 	uint8_t admin[KEY_SIZE];

@@ -21,7 +21,8 @@ static const char *const fdd_estimators[] = {"default", "kama-paper", NULL};
 	}
 
 const struct config_key fdd_config_keys[] = {
-    INT_KEY("interval_ms", interval_ms, "500", 10, 60000, "between own heartbeats"),
+    INT_KEY("interval_ms", interval_ms, "0", 0, 60000,
+	"between own heartbeats; 0: as the profile says"),
     FLOAT_KEY("suspect", suspect, "0.6", "level of fd.suspect; 0.6 is 4 predicted intervals"),
     FLOAT_KEY("clear", clear, "0.2", "a heartbeat below this level is calm"),
     INT_KEY("beats", beats, "1", 0, 1000, "calm heartbeats before fd.trust"),
@@ -36,6 +37,14 @@ const struct config_key fdd_config_keys[] = {
     {0},
 };
 
+int64_t fdd_interval_ms(const struct node_config *node, const struct fdd_settings *settings)
+{
+	static const int64_t intervals_ms[] = {
+	    [PROFILE_FAST] = 100, [PROFILE_BALANCED] = 500, [PROFILE_ECONOMY] = 1000};
+
+	return settings->interval_ms > 0 ? settings->interval_ms : intervals_ms[node->profile];
+}
+
 int fdd_settings_check(
     const struct node_config *node, const void *settings, struct config_error *error)
 {
@@ -46,7 +55,9 @@ int fdd_settings_check(
 		fault = "clear must be below suspect";
 	else if (s->kama_fast >= s->kama_slow)
 		fault = "kama_fast must be below kama_slow";
-	else if (s->stall_ms > s->interval_ms * 10)
+	else if (mono_before(mono_ms(fdd_interval_ms(node, s)), FDD_INTERVAL_MIN))
+		fault = "interval_ms must be at least 10, or 0 for the profile's";
+	else if (s->stall_ms > fdd_interval_ms(node, s) * 10)
 		fault = "stall_ms must be at most ten intervals";
 	if (!fault)
 		return 0;

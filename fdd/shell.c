@@ -210,9 +210,9 @@ static int make_core(struct shell *shell, const struct fdd_settings *settings)
 {
 	struct fdd_config config = {
 	    .self = shell->daemon->node.self->id,
-	    .interval = mono_ms(settings->interval_ms),
+	    .interval = mono_ms(shell->interval_ms),
 	    .stall = settings->stall_ms ? mono_ms(settings->stall_ms)
-					: mono_ns(settings->interval_ms * 500000),
+					: mono_ns(shell->interval_ms * INT64_C(500000)),
 	    .estimator = {(enum estimator_kind)settings->estimator, (unsigned)settings->kama_window,
 		(unsigned)settings->kama_fast, (unsigned)settings->kama_slow},
 	    .suspect = {1, {settings->suspect}, settings->clear, (uint32_t)settings->beats},
@@ -285,7 +285,7 @@ int shell_new(
 		return -ENOMEM;
 	shell->daemon = daemon;
 	shell->estimator = (enum msg_fdd_estimator)settings->estimator;
-	shell->interval_ms = (uint32_t)settings->interval_ms;
+	shell->interval_ms = (uint32_t)fdd_interval_ms(&daemon->node, settings);
 	snprintf(shell->store, sizeof(shell->store), "%s/fdd/incarnation", daemon->node.state_dir);
 	r = make_core(shell, settings);
 	if (r == 0)

@@ -7,21 +7,6 @@
 #include "gossipd/core.h"
 #include "gossipd/observers.h"
 
-void gossipd_config_defaults(struct gossipd_config *config)
-{
-	*config = (struct gossipd_config){
-	    .observers = 3,
-	    .gossip = mono_ms(500),
-	    .tell = mono_ms(50),
-	    .fresh = mono_ms(400),
-	    .confirm = mono_ms(200),
-	    .linger = mono_ms(600),
-	    .again = mono_ms(1000),
-	    .lease = mono_ms(2000),
-	    .stagger = mono_ms(150),
-	};
-}
-
 /* ---- datagrams */
 
 /* The sender's own ballots replace what it said before, unless this datagram was overtaken. */
@@ -369,7 +354,8 @@ static bool config_valid(const struct gossipd_config *config)
 
 	if (config->member_count == 0 || config->member_count > GOSSIPD_MEMBERS_MAX ||
 	    config->observers == 0 || config->observers > GOSSIPD_OBSERVERS_MAX ||
-	    config->gossip.ns <= 0 || config->tell.ns <= 0 || config->confirm.ns <= 0)
+	    config->gossip.ns <= 0 || config->hurry.ns <= 0 || config->tell.ns <= 0 ||
+	    config->confirm.ns <= 0)
 		return false;
 	for (size_t i = 0; i < config->member_count; i++) {
 		found = found || config->members[i] == config->self;

@@ -89,7 +89,8 @@ struct gossipd_config {
 	const uint64_t *members; /* node ids, self included; copied */
 	size_t member_count;
 	unsigned observers;  /* of each member, at most all others */
-	struct mono gossip;  /* between two datagrams to somebody */
+	struct mono gossip;  /* between two datagrams to somebody in quiet times */
+	struct mono hurry;   /* the same while there is news to be told */
 	struct mono tell;    /* between two tellings of a vote */
 	struct mono fresh;   /* a vote not repeated for that long does not count */
 	struct mono confirm; /* a majority of votes must hold for that long */
@@ -99,8 +100,16 @@ struct gossipd_config {
 	struct mono stagger; /* between two candidates for coordinator */
 };
 
-/* The times and numbers of the default profile. */
-void gossipd_config_defaults(struct gossipd_config *config);
+enum gossipd_profile {
+	GOSSIPD_FAST,     /* for heartbeats each 100 ms */
+	GOSSIPD_BALANCED, /* 500 ms */
+	GOSSIPD_ECONOMY,  /* 1 s */
+};
+
+/* The times and numbers of a profile; the rest is zero. */
+void gossipd_config_profile(struct gossipd_config *config, enum gossipd_profile profile);
+/* fresh and linger, which follow from tell and confirm. */
+void gossipd_config_derive(struct gossipd_config *config);
 
 enum gossipd_event_type {
 	GOSSIPD_START, /* first of all */

@@ -115,14 +115,25 @@ void shuffle(struct gossipd *core)
 	core->ring_at = 0;
 }
 
+static bool news(const struct gossipd *core)
+{
+	for (size_t i = 0; i < core->count; i++) {
+		if (core->members[i].rumour > 0)
+			return true;
+	}
+	return false;
+}
+
 /* The next one in a random order that is drawn anew each round: nobody waits for more than two
- * rounds.  The dead are among them: that is how they learn of it, and how partitions heal. */
+ * rounds.  The dead are among them: that is how they learn of it, and how partitions heal.  Without
+ * news a datagram holds little more than the digest, and there is time for it. */
 void gossip(struct gossipd *core)
 {
 	double wobble = 0.9 + 0.2 * rng_unit(&core->rng);
+	struct mono wait;
 
-	core->gossip_at =
-	    mono_add(core->now, mono_ns((int64_t)((double)core->config.gossip.ns * wobble)));
+	wait = news(core) || unrest(core) ? core->config.hurry : core->config.gossip;
+	core->gossip_at = mono_add(core->now, mono_ns((int64_t)((double)wait.ns * wobble)));
 	for (size_t tries = 0; tries < 2 * core->count; tries++) {
 		size_t i;
 

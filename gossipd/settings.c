@@ -14,25 +14,52 @@
 	}
 
 const struct config_key gossipd_config_keys[] = {
-    INT_KEY(observers, "3", 1, GOSSIPD_OBSERVERS_MAX, "nodes that watch each member"),
+    INT_KEY(observers, "0", 0, GOSSIPD_OBSERVERS_MAX, "nodes that watch each member"),
     {"gossipd", "suspect", CONFIG_FLOAT, offsetof(struct gossipd_settings, suspect), 0, "0.5", 0.05,
 	0.99, NULL, "suspicion level of a vote; 1/2 is 3 predicted intervals"},
-    INT_KEY(confirm_ms, "200", 20, 60000, "a majority of votes must hold for that long"),
-    INT_KEY(gossip_ms, "500", 20, 60000, "between two datagrams to somebody"),
-    INT_KEY(tell_ms, "50", 10, 10000, "between two tellings of a vote"),
+    INT_KEY(confirm_ms, "0", 0, 60000, "a majority of votes must hold for that long"),
+    INT_KEY(gossip_ms, "0", 0, 60000, "between two datagrams to somebody in quiet times"),
+    INT_KEY(hurry_ms, "0", 0, 60000, "the same while there is news"),
+    INT_KEY(tell_ms, "0", 0, 10000, "between two tellings of a vote"),
     INT_KEY(lease_ms, "2000", 200, 600000, "of the coordinator"),
     INT_KEY(stagger_ms, "150", 1, 60000, "between two candidates for coordinator"),
     {0},
 };
 
+static void override(struct mono *time, int64_t ms)
+{
+	if (ms > 0)
+		*time = mono_ms(ms);
+}
+
+void gossipd_settings_apply(const struct gossipd_settings *settings, const struct node_config *node,
+    struct gossipd_config *config)
+{
+	static const enum gossipd_profile profiles[] = {[PROFILE_FAST] = GOSSIPD_FAST,
+	    [PROFILE_BALANCED] = GOSSIPD_BALANCED,
+	    [PROFILE_ECONOMY] = GOSSIPD_ECONOMY};
+
+	gossipd_config_profile(config, profiles[node->profile]);
+	if (settings->observers > 0)
+		config->observers = (unsigned)settings->observers;
+	override(&config->confirm, settings->confirm_ms);
+	override(&config->gossip, settings->gossip_ms);
+	override(&config->hurry, settings->hurry_ms);
+	override(&config->tell, settings->tell_ms);
+	config->lease = mono_ms(settings->lease_ms);
+	config->stagger = mono_ms(settings->stagger_ms);
+	gossipd_config_derive(config);
+}
+
 int gossipd_settings_check(
     const struct node_config *node, const void *settings, struct config_error *error)
 {
-	const struct gossipd_settings *s = settings;
+	struct gossipd_config config;
 
+	gossipd_settings_apply(settings, node, &config);
 	/* Otherwise no vote is ever told twice within the confirmation, and one lost datagram
 	 * undoes it. */
-	if (2 * s->tell_ms <= s->confirm_ms)
+	if (2 * config.tell.ns <= config.confirm.ns)
 		return 0;
 	snprintf(error->text, sizeof(error->text),
 	    "node %s: [gossipd]: confirm_ms must be at least twice tell_ms", node->name);

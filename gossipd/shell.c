@@ -248,19 +248,11 @@ static int make_core(struct shell *shell, const struct gossipd_settings *setting
 		}
 		ids[count++] = peer->id;
 	}
-	gossipd_config_defaults(&config);
+	gossipd_settings_apply(settings, node, &config);
 	config.self = node->self->id;
 	config.cluster = hash_of(node->cluster);
 	config.members = ids;
-	config.member_count = count;
-	config.observers = (unsigned)settings->observers;
-	config.gossip = mono_ms(settings->gossip_ms);
-	config.tell = mono_ms(settings->tell_ms);
-	config.fresh = mono_ms(8 * settings->tell_ms);
-	config.confirm = mono_ms(settings->confirm_ms);
-	config.linger = mono_ms(3 * settings->confirm_ms);
-	config.lease = mono_ms(settings->lease_ms);
-	config.stagger = mono_ms(settings->stagger_ms);
+	config.member_count = node->peers.count;
 	randombytes_buf(&seed, sizeof(seed));
 	return gossipd_new(&shell->core, &config, seed);
 }

@@ -6,17 +6,21 @@
 
 #include "common/daemon.h"
 #include "common/udp.h"
+#include "gossipd/gossipd.h"
 
-/* The [gossipd] section. */
+/* The [gossipd] section; of what the profile sets, 0 stands for that. */
 struct gossipd_settings {
 	int64_t observers;
 	double suspect; /* level of fdd at which an observer votes */
-	int64_t confirm_ms, gossip_ms, tell_ms;
+	int64_t confirm_ms, gossip_ms, hurry_ms, tell_ms;
 	int64_t lease_ms, stagger_ms;
 };
 
 extern const struct config_key gossipd_config_keys[];
 
+/* The profile of the node with the single values of the section over it. */
+void gossipd_settings_apply(const struct gossipd_settings *settings, const struct node_config *node,
+    struct gossipd_config *config);
 /* What no table of single values can say; for daemon_spec. */
 int gossipd_settings_check(
     const struct node_config *node, const void *settings, struct config_error *error);

@@ -30,7 +30,7 @@ static void bench_init(struct bench *bench, unsigned rank)
 {
 	struct gossipd_config config;
 
-	gossipd_config_defaults(&config);
+	gossipd_config_profile(&config, GOSSIPD_BALANCED);
 	config.self = OWN;
 	config.lease = mono_ms(LEASE_MS);
 	memset(bench, 0, sizeof(*bench));

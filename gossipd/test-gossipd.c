@@ -126,6 +126,17 @@ static void pass(int64_t ms)
 	}
 }
 
+/* Times in which the tests below can count. */
+static void quick(struct gossipd_config *config)
+{
+	gossipd_config_profile(config, GOSSIPD_BALANCED);
+	config->observers = 3;
+	config->gossip = mono_ms(500);
+	config->tell = mono_ms(50);
+	config->confirm = mono_ms(200);
+	gossipd_config_derive(config);
+}
+
 static void boot(unsigned n, uint64_t wall_s)
 {
 	uint64_t ids[NODES_MAX];
@@ -134,7 +145,7 @@ static void boot(unsigned n, uint64_t wall_s)
 
 	for (unsigned i = 0; i < net.count; i++)
 		ids[i] = i + 1;
-	gossipd_config_defaults(&config);
+	quick(&config);
 	config.self = n;
 	config.members = ids;
 	config.member_count = net.count;
@@ -662,7 +673,7 @@ static void roles_after_any_changes_are_those_of_a_new_core_with_the_same_member
 	bool in[100] = {[1] = true}, watch[100] = {false};
 	struct rng rng;
 
-	gossipd_config_defaults(&config);
+	quick(&config);
 	config.self = 1;
 	config.members = ids;
 	config.member_count = 1;

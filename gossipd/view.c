@@ -33,6 +33,8 @@ void view_move(struct gossipd *core, struct member *member, enum gossipd_state t
 		member->rumour = rumour_sends(core);
 		core->digest = member_digest(core->members, core->count);
 		core->changed_at = core->now;
+		core->gossip_at =
+		    mono_min(core->gossip_at, mono_add(core->now, core->config.hurry));
 	}
 }
 

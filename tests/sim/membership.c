@@ -650,7 +650,23 @@ struct cluster_config cluster_defaults(unsigned nodes)
 	    .suspect_level = 0.5,
 	};
 
-	gossipd_config_defaults(&config.gossipd);
+	gossipd_config_profile(&config.gossipd, GOSSIPD_BALANCED);
+	config.gossipd.observers = 3;
+	config.gossipd.gossip = mono_ms(500);
+	config.gossipd.tell = mono_ms(50);
+	config.gossipd.confirm = mono_ms(200);
+	gossipd_config_derive(&config.gossipd);
+	return config;
+}
+
+struct cluster_config cluster_profile(unsigned nodes, enum gossipd_profile profile)
+{
+	static const int64_t intervals_ms[] = {
+	    [GOSSIPD_FAST] = 100, [GOSSIPD_BALANCED] = 500, [GOSSIPD_ECONOMY] = 1000};
+	struct cluster_config config = cluster_defaults(nodes);
+
+	config.interval = mono_ms(intervals_ms[profile]);
+	gossipd_config_profile(&config.gossipd, profile);
 	return config;
 }
 

@@ -48,8 +48,10 @@ struct cluster {
 	unsigned verdicts;
 };
 
-/* The profile that `gossipd` itself has by default, with heartbeats each 250 ms. */
+/* Three observers, heartbeats each 250 ms, confirmed for 200 ms. */
 struct cluster_config cluster_defaults(unsigned nodes);
+/* As the daemons are when the configuration names a profile and nothing else. */
+struct cluster_config cluster_profile(unsigned nodes, enum gossipd_profile profile);
 /* Boots everything on a LAN (0.1 ms and some jitter). */
 struct cluster *cluster_new(const struct cluster_config *config, uint64_t seed);
 struct cluster *cluster_free(struct cluster *cluster); /* not the simulation */
