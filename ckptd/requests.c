@@ -54,6 +54,26 @@ static void reply_created(struct rpc_call *call, const struct msg_ckptd_created 
 		rpc_fail(call, RPC_FAILED, "no memory");
 }
 
+/* A request whose VE is not known, or not known to run: it may be newer than the placements last read. */
+struct early_create {
+	LIST_ENTRY(early_create) link;
+	struct rpc_call *call;
+	uint64_t scan; /* the number of the first scan that must see the VE */
+	struct msg_ckptd_create create;
+};
+
+/* Is one of them unknown or not running, as far as the placements were read? */
+static bool is_early(const struct shell *shell, const struct msg_ckptd_create *create)
+{
+	for (size_t i = 0; i < create->ves.count; i++) {
+		const struct schedule_ve *ve = schedule_find(&shell->schedule, create->ves.item[i]);
+
+		if (!ve || !ve->eligible)
+			return true;
+	}
+	return false;
+}
+
 /* Fills places from the facts last read; false when the call was refused. */
 static bool find_places(struct shell *shell, struct rpc_call *call,
     const struct msg_ckptd_create *create, struct ckptd_place *places)
@@ -74,13 +94,64 @@ static bool find_places(struct shell *shell, struct rpc_call *call,
 	return true;
 }
 
+static void begin_round(
+    struct shell *shell, struct rpc_call *call, const struct msg_ckptd_create *create)
+{
+	struct ckptd_place places[16];
+	struct round_info *info;
+	uint64_t id;
+
+	if (!find_places(shell, call, create, places))
+		return;
+	id = shell_begin(shell, places, create->ves.count);
+	info = id ? shell_round(shell, id) : NULL;
+	if (!id)
+		rpc_fail(call, RPC_FAILED, "no round: %s", ckptd_reason_text(shell->begun_reason));
+	else if (info && create->wait)
+		info->waiter = call;
+	else
+		reply_created(call, &(struct msg_ckptd_created){.id = id});
+}
+
+static void wait_for_scan(
+    struct shell *shell, struct rpc_call *call, const struct msg_ckptd_create *create)
+{
+	struct early_create *early = calloc(1, sizeof(*early));
+
+	if (!early) {
+		rpc_fail(call, RPC_FAILED, "no memory");
+		return;
+	}
+	*early = (struct early_create){.call = call, .scan = shell->scans + 1, .create = *create};
+	LIST_INSERT_HEAD(&shell->early, early, link);
+	scan_ves(shell);
+}
+
+void requests_scanned(struct shell *shell, bool whole)
+{
+	struct early_create *early, *next;
+
+	for (early = LIST_FIRST(&shell->early); early; early = next) {
+		next = LIST_NEXT(early, link);
+		if (shell->mine && early->scan > shell->scans)
+			continue;
+		LIST_REMOVE(early, link);
+		if (!shell->mine)
+			rpc_fail(early->call, RPC_UNREACHABLE, "another node coordinates now");
+		else if (!whole)
+			rpc_fail(early->call, RPC_UNREACHABLE, "metad does not answer");
+		else
+			begin_round(shell, early->call, &early->create);
+		free(early);
+	}
+	if (!LIST_EMPTY(&shell->early))
+		scan_ves(shell);
+}
+
 static void on_create(void *userdata, struct rpc_call *call, const void *body, size_t size)
 {
 	struct shell *shell = userdata;
-	struct ckptd_place places[16];
 	struct msg_ckptd_create create;
-	struct round_info *info;
-	uint64_t id;
 
 	if (rpc_unpack(call, &create, msg_ckptd_create_unpack, body, size) < 0)
 		return;
@@ -92,16 +163,10 @@ static void on_create(void *userdata, struct rpc_call *call, const void *body, s
 		forward(shell, call, body, size);
 		return;
 	}
-	if (!find_places(shell, call, &create, places))
-		return;
-	id = shell_begin(shell, places, create.ves.count);
-	info = id ? shell_round(shell, id) : NULL;
-	if (!id)
-		rpc_fail(call, RPC_FAILED, "no round: %s", ckptd_reason_text(shell->begun_reason));
-	else if (info && create.wait)
-		info->waiter = call;
+	if (is_early(shell, &create))
+		wait_for_scan(shell, call, &create);
 	else
-		reply_created(call, &(struct msg_ckptd_created){.id = id});
+		begin_round(shell, call, &create);
 }
 
 void requests_committed(struct shell *shell, struct round_info *info)

@@ -133,6 +133,7 @@ static void ves_taken(struct scan *scan, bool whole)
 		sd_event_source_set_enabled(shell->timer, SD_EVENT_ONESHOT);
 	}
 	free(scan);
+	requests_scanned(shell, whole);
 }
 
 void scan_ves(struct shell *shell)
@@ -142,6 +143,7 @@ void scan_ves(struct shell *shell)
 	if (!scan)
 		return;
 	shell->scanning = true;
+	shell->scans++;
 	start_scan(scan, "ve/", take_ve, ves_taken);
 }
 

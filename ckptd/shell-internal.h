@@ -12,6 +12,8 @@
 #include "common/buf.h"
 #include "common/rpc-stream.h"
 
+#include <sys/queue.h>
+
 #define SHELL_ROUNDS_MAX 16
 #define SHELL_MEMBERS_MAX 15 /* of a round: its transaction has 2 + 2 n operations, of 32 */
 #define SHELL_SEATS_MAX 64
@@ -80,6 +82,8 @@ struct shell {
 
 	struct schedule schedule;
 	bool scanning, sweeping, listing;
+	uint64_t scans; /* of placements, begun */
+	LIST_HEAD(, early_create) early;
 	uint32_t objects_seen; /* of the listing */
 	uint64_t begun;        /* the answer to the last BEGIN: id, or 0 and the reason */
 	enum ckptd_reason begun_reason;
@@ -158,6 +162,8 @@ int watch_open(struct shell *shell);
 
 /* requests.c */
 extern const struct rpc_method requests_methods[];
+/* A scan of the placements has ended: VEs that were asked for before it are found now, or are not there. */
+void requests_scanned(struct shell *shell, bool whole);
 void requests_committed(struct shell *shell, struct round_info *info);
 void requests_aborted(
     struct shell *shell, struct round_info *info, enum ckptd_reason reason, const char *ve);

@@ -59,7 +59,7 @@ static void finish(
     struct rpc_client *client, struct request *request, enum rpc_status status, const char *error)
 {
 	struct rpc_answer answer = {
-	    .status = status, .name = "", .error = error, .body = "", .size = 0};
+	    .status = status, .name = "", .error = error, .body = "", .unheard = request->sent};
 	rpc_done done = request->done;
 	void *userdata = request->userdata;
 

@@ -93,6 +93,7 @@ struct rpc_answer {
 	const char *error; /* what was wrong, "" when ok */
 	const void *body;  /* borrowed until the callback returns */
 	size_t size;
+	bool unheard; /* it was sent, and no answer came: nobody knows whether it was carried out */
 };
 typedef void (*rpc_done)(void *userdata, const struct rpc_answer *answer);
 

@@ -15,13 +15,25 @@
 
 #define FRESH_MS 3000
 #define FORWARD_MS 10000
+#define PATIENCE_MS 4000 /* an election takes less */
+#define MARGIN_MS 500    /* before the client's own deadline */
+#define AGAIN_MS 200
 #define REPORT_MS 2000
 
-/* A client's request that the core has not answered yet. */
+/*
+ * A client's request.  It may come while the coordinator changes: what provably did nothing is tried again at whoever
+ * coordinates then, until the client or our patience gives up.
+ */
 struct waiting {
 	LIST_ENTRY(waiting) link;
-	uint64_t id;
+	struct shell *shell;
 	struct rpc_call *call;
+	const char *message;
+	struct buf body; /* as it came, to be forwarded */
+	struct migrated_request request;
+	uint64_t id; /* of what the core was asked; 0: it is not with the core */
+	struct mono until;
+	sd_event_source *again;
 };
 
 struct shell {
@@ -126,6 +138,27 @@ static void report(struct shell *shell, const struct migrated_action *action)
 
 /* --- actions --- */
 
+static void waiting_free(struct waiting *waiting)
+{
+	LIST_REMOVE(waiting, link);
+	sd_event_source_disable_unref(waiting->again);
+	buf_fini(&waiting->body);
+	free(waiting);
+}
+
+/* Nothing was done, because of why: soon again, if there is time. */
+static void hold(struct waiting *waiting, const char *why)
+{
+	struct mono again = mono_add_ms(mono_now(), AGAIN_MS);
+
+	if (mono_before(again, waiting->until) &&
+	    sd_event_source_set_time(waiting->again, (uint64_t)(again.ns / 1000)) >= 0 &&
+	    sd_event_source_set_enabled(waiting->again, SD_EVENT_ONESHOT) >= 0)
+		return;
+	rpc_fail(waiting->call, RPC_UNREACHABLE, "%s", why);
+	waiting_free(waiting);
+}
+
 static void give_answer(struct shell *shell, const struct migrated_action *action)
 {
 	struct msg_migrated_ve_reply reply = {.ve = action->fact};
@@ -137,14 +170,18 @@ static void give_answer(struct shell *shell, const struct migrated_action *actio
 		break;
 	if (!waiting)
 		return;
-	LIST_REMOVE(waiting, link);
+	waiting->id = 0;
+	if (action->status == RPC_UNREACHABLE) {
+		hold(waiting, action->reason);
+		return;
+	}
 	if (action->status != RPC_OK) {
 		rpc_fail(waiting->call, (enum rpc_status)action->status, "%s", action->reason);
 	} else {
 		msg_migrated_ve_reply_pack(&reply, &body);
 		rpc_reply(waiting->call, MSG_MIGRATED_VE_REPLY, body.data, body.size);
 	}
-	free(waiting);
+	waiting_free(waiting);
 }
 
 static void write_journal(struct shell *shell, const struct migrated_action *action)
@@ -253,26 +290,19 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 static void on_forwarded(void *userdata, const struct rpc_answer *answer)
 {
-	struct rpc_call *call = userdata;
+	struct waiting *waiting = userdata;
+	bool lost = answer->status == RPC_UNREACHABLE;
 
+	if (lost && !answer->unheard && !waiting->shell->closing) {
+		hold(waiting, answer->error);
+		return;
+	}
 	if (answer->status == RPC_OK)
-		rpc_reply(call, answer->name, answer->body, answer->size);
+		rpc_reply(waiting->call, answer->name, answer->body, answer->size);
 	else
-		rpc_fail(call, answer->status, "coordinator: %s", answer->error);
-}
-
-/* A request that is not ours to decide goes to the coordinator, once. */
-static void forward(
-    struct shell *shell, struct rpc_call *call, const char *name, const void *body, size_t size)
-{
-	struct rpc_client *client = rpc_call_peer(call) ? NULL : coordinator_client(shell);
-
-	if (!client)
-		rpc_fail(call, RPC_UNREACHABLE,
-		    rpc_call_peer(call) ? "this node is not the coordinator"
-					: "no coordinator is known; see depctl node ls");
-	else if (rpc_request(client, name, body, size, FORWARD_MS, on_forwarded, call) < 0)
-		rpc_fail(call, RPC_FAILED, "no memory");
+		rpc_fail(waiting->call, lost ? RPC_UNKNOWN : answer->status, "coordinator: %s",
+		    answer->error);
+	waiting_free(waiting);
 }
 
 static bool is_coordinator(const struct shell *shell)
@@ -282,19 +312,79 @@ static bool is_coordinator(const struct shell *shell)
 	return cluster_coordinator(shell->cluster, &epoch) == shell->daemon->node.self;
 }
 
-static void ask_core(struct shell *shell, struct rpc_call *call, struct migrated_request *request)
+static void ask_core(struct waiting *waiting)
 {
-	struct migrated_event event = {.kind = MIGRATED_ASKED, .request = request};
+	struct shell *shell = waiting->shell;
+	struct migrated_request request = waiting->request;
+	struct migrated_event event = {.kind = MIGRATED_ASKED, .request = &request};
+
+	waiting->id = request.id = ++shell->next_id;
+	shell_step(shell, &event);
+}
+
+/* To the core, if it is ours to decide, or to the coordinator; what another node forwarded goes no further. */
+static void try(struct waiting *waiting)
+{
+	struct shell *shell = waiting->shell;
+	struct rpc_client *client;
+
+	if (is_coordinator(shell)) {
+		ask_core(waiting);
+		return;
+	}
+	if (rpc_call_peer(waiting->call)) {
+		waiting->until = mono_now();
+		hold(waiting, "this node is not the coordinator");
+		return;
+	}
+	client = coordinator_client(shell);
+	if (!client || rpc_request(client, waiting->message, waiting->body.data, waiting->body.size,
+			   FORWARD_MS, on_forwarded, waiting) < 0)
+		hold(waiting, "no coordinator is known; see depctl node ls");
+}
+
+static int on_again(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	(void)source;
+	(void)usec;
+	try(userdata);
+	return 0;
+}
+
+static struct waiting *waiting_new(
+    struct shell *shell, struct rpc_call *call, const void *body, size_t size)
+{
 	struct waiting *waiting = calloc(1, sizeof(*waiting));
+
+	if (!waiting)
+		return NULL;
+	LIST_INSERT_HEAD(&shell->waiting, waiting, link);
+	waiting->shell = shell;
+	waiting->call = call;
+	waiting->until = mono_min(mono_add_ms(mono_now(), PATIENCE_MS),
+	    mono_sub(rpc_call_deadline(call), mono_ms(MARGIN_MS)));
+	if (buf_append(&waiting->body, body, size) < 0 ||
+	    sd_event_add_time(shell->daemon->loop, &waiting->again, CLOCK_MONOTONIC, 0, 1000,
+		on_again, waiting) < 0 ||
+	    sd_event_source_set_enabled(waiting->again, SD_EVENT_OFF) < 0) {
+		waiting_free(waiting);
+		return NULL;
+	}
+	return waiting;
+}
+
+static void take(struct shell *shell, struct rpc_call *call, const char *message, const void *body,
+    size_t size, const struct migrated_request *request)
+{
+	struct waiting *waiting = waiting_new(shell, call, body, size);
 
 	if (!waiting) {
 		rpc_fail(call, RPC_FAILED, "no memory");
 		return;
 	}
-	waiting->id = request->id = ++shell->next_id;
-	waiting->call = call;
-	LIST_INSERT_HEAD(&shell->waiting, waiting, link);
-	shell_step(shell, &event);
+	waiting->message = message;
+	waiting->request = *request;
+	try(waiting);
 }
 
 static bool name_is_valid(const char *name)
@@ -321,10 +411,6 @@ static void on_run(void *userdata, struct rpc_call *call, const void *body, size
 		rpc_fail(call, RPC_INVALID, "%s", why);
 		return;
 	}
-	if (!is_coordinator(shell)) {
-		forward(shell, call, MSG_MIGRATED_RUN, body, size);
-		return;
-	}
 	memcpy(request.name, message.name, sizeof(request.name));
 	memcpy(request.fact.bundle, message.bundle, sizeof(request.fact.bundle));
 	memcpy(request.fact.address, message.address, sizeof(request.fact.address));
@@ -333,7 +419,7 @@ static void on_run(void *userdata, struct rpc_call *call, const void *body, size
 	request.fact.interval_ms = message.interval_ms;
 	request.fact.copies = message.copies;
 	request.check = message.check;
-	ask_core(shell, call, &request);
+	take(shell, call, MSG_MIGRATED_RUN, body, size, &request);
 }
 
 static void take_named(struct shell *shell, struct rpc_call *call, enum migrated_ask ask,
@@ -344,13 +430,9 @@ static void take_named(struct shell *shell, struct rpc_call *call, enum migrated
 
 	if (rpc_unpack(call, &named, msg_migrated_restore_unpack, body, size) < 0)
 		return;
-	if (!is_coordinator(shell)) {
-		forward(shell, call, message, body, size);
-		return;
-	}
 	memcpy(request.name, named.name, sizeof(request.name));
 	request.ckpt = named.ckpt;
-	ask_core(shell, call, &request);
+	take(shell, call, message, body, size, &request);
 }
 
 static void on_stop(void *userdata, struct rpc_call *call, const void *body, size_t size)
@@ -476,12 +558,12 @@ struct shell *shell_free(struct shell *shell)
 	if (!shell)
 		return NULL;
 	shell->closing = true;
+	rpc_client_free(shell->coordinator); /* ends what was forwarded */
 	while ((waiting = LIST_FIRST(&shell->waiting))) {
-		LIST_REMOVE(waiting, link);
-		rpc_fail(waiting->call, RPC_UNREACHABLE, "migrated ends");
-		free(waiting);
+		rpc_fail(
+		    waiting->call, waiting->id ? RPC_UNKNOWN : RPC_UNREACHABLE, "migrated ends");
+		waiting_free(waiting);
 	}
-	rpc_client_free(shell->coordinator);
 	cluster_free(shell->cluster);
 	launcher_free(shell->launcher);
 	facts_free(shell->facts);
