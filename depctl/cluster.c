@@ -1,28 +1,13 @@
 /*
- * depctl node, fd, meta: what the node knows of the others, and what all agree on.
+ * depctl node, meta: what the node knows of the others, and what all agree on.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "depctl/command.h"
 #include "depctl/decode.h"
-#include "proto/fdd.h"
 #include "proto/gossipd.h"
 #include "proto/metad.h"
-
-/* Asks without a body and shows the array under key. */
-static int show_list(struct session *session, const char *daemon, const char *request,
-    const char *key, const struct column *columns, const char *empty)
-{
-	int status;
-	json_t *reply = session_ask(session, daemon, request, NULL, &status);
-
-	if (!reply)
-		return status;
-	output_rows(session->form, json_object_get(reply, key), columns, empty);
-	json_decref(reply);
-	return 0;
-}
 
 int command_node_ls(struct session *session, const struct arguments *arguments)
 {
@@ -45,19 +30,6 @@ int command_node_ls(struct session *session, const struct arguments *arguments)
 				"states and coordinator are what it knew before\n");
 	json_decref(reply);
 	return 0;
-}
-
-int command_fd_ls(struct session *session, const struct arguments *arguments)
-{
-	static const struct column columns[] = {{"NODE", "name", NULL}, {"STATE", "state", NULL},
-	    {"LEVEL", "level", format_level}, {"SILENT", "elapsed_ms", format_ms},
-	    {"EXPECTED", "predicted_ms", format_ms}, {"INTERVAL", "interval_ms", format_ms},
-	    {"LOSS", "loss", format_level}, {"RECEIVED", "received", NULL},
-	    {"WATCHED", "watch", NULL}, {"SENT TO", "send", NULL}, {0}};
-
-	(void)arguments;
-	return show_list(
-	    session, "fdd", MSG_FDD_LS, "peers", columns, "no node is watched from here");
 }
 
 /* One page of facts into rows; their values are decoded like any message. */

@@ -45,7 +45,8 @@ struct fdd {
 	size_t count;
 	struct peer *peers; /* peers_max */
 	struct roster roster;
-	struct gauge *gauges; /* peers_max * registrations_max */
+	struct gauge *gauges;         /* peers_max * registrations_max */
+	struct fdd_arrival *arrivals; /* peers_max * arrivals_max */
 	struct fdd_counters counters;
 };
 
@@ -66,8 +67,8 @@ bool fdd_thresholds_valid(const struct fdd_thresholds *thresholds)
 static bool config_valid(const struct fdd_config *config)
 {
 	return config->self && config->peers_max && config->peers_max <= 65536 &&
-	       config->registrations_max <= 65536 && config->stall.ns > 0 &&
-	       mono_cmp(config->interval, FDD_INTERVAL_MIN) >= 0 &&
+	       config->registrations_max <= 65536 && config->arrivals_max <= 1 << 20 &&
+	       config->stall.ns > 0 && mono_cmp(config->interval, FDD_INTERVAL_MIN) >= 0 &&
 	       mono_cmp(config->interval, FDD_INTERVAL_MAX) <= 0 &&
 	       estimator_config_valid(&config->estimator) && fdd_thresholds_valid(&config->suspect);
 }
@@ -86,13 +87,18 @@ int fdd_new(struct fdd **out, const struct fdd_config *config, uint64_t seed)
 	fdd->peers = calloc(config->peers_max, sizeof(*fdd->peers));
 	fdd->gauges =
 	    calloc(config->peers_max * config->registrations_max + 1, sizeof(*fdd->gauges));
+	fdd->arrivals =
+	    calloc(config->peers_max * config->arrivals_max + 1, sizeof(*fdd->arrivals));
 	if (roster_init(&fdd->roster, config->registrations_max) < 0 || !fdd->peers ||
-	    !fdd->gauges) {
+	    !fdd->gauges || !fdd->arrivals) {
 		fdd_free(fdd);
 		return -ENOMEM;
 	}
-	for (size_t i = 0; i < config->peers_max; i++)
+	for (size_t i = 0; i < config->peers_max; i++) {
 		fdd->peers[i].gauges = fdd->gauges + i * config->registrations_max;
+		fdd->peers[i].arrivals.ring = fdd->arrivals + i * config->arrivals_max;
+		fdd->peers[i].arrivals.max = config->arrivals_max;
+	}
 	*out = fdd;
 	return 0;
 }
@@ -103,6 +109,7 @@ struct fdd *fdd_free(struct fdd *fdd)
 		free(fdd->peers);
 		roster_fini(&fdd->roster);
 		free(fdd->gauges);
+		free(fdd->arrivals);
 		free(fdd);
 	}
 	return NULL;
@@ -230,6 +237,16 @@ static void calm_gauges(struct fdd *fdd, struct peer *peer, double level)
 			    &peer->gauges[s], &fdd->roster.slots[s].registration.thresholds, level);
 }
 
+/* We woke too late to see the alarm that this heartbeat ends.  Nobody is told of it, so a replay of
+ * the log must pass over it too. */
+static void note_lateness(struct fdd *fdd, struct peer *peer, struct mono arrived)
+{
+	struct mono due = gauge_deadline(&peer->own, &fdd->config.suspect, peer);
+
+	if (!fdd->held && mono_before(due, arrived))
+		arrivals_add(&peer->arrivals, &(struct fdd_arrival){.at = fdd->now, .from = due});
+}
+
 static enum fdd_answer on_heartbeat(struct fdd *fdd, const struct fdd_event *event)
 {
 	struct mono arrived = mono_min(event->heartbeat.arrived, fdd->now);
@@ -241,6 +258,7 @@ static enum fdd_answer on_heartbeat(struct fdd *fdd, const struct fdd_event *eve
 		fdd->counters.unwatched++;
 		return FDD_OK;
 	}
+	note_lateness(fdd, peer, arrived);
 	level = peer_level(peer, arrived);
 	switch (peer_heartbeat(peer, &event->heartbeat.beat, arrived)) {
 	case PEER_FRESH:
@@ -287,7 +305,10 @@ static void remove_peer(struct fdd *fdd, size_t n)
 
 	fdd->peers[n] = fdd->peers[--fdd->count];
 	memset(&fdd->peers[fdd->count], 0, sizeof(gone));
-	fdd->peers[fdd->count].gauges = gone.gauges; /* the memory stays with the table */
+	/* The memory stays with the table. */
+	fdd->peers[fdd->count].gauges = gone.gauges;
+	fdd->peers[fdd->count].arrivals =
+	    (struct arrivals){.ring = gone.arrivals.ring, .max = gone.arrivals.max};
 }
 
 static enum fdd_answer on_set_peers(struct fdd *fdd, const struct fdd_event *event)
@@ -638,6 +659,24 @@ bool fdd_find(const struct fdd *fdd, uint64_t id, struct mono now, struct fdd_st
 	const struct peer *peer = find(fdd, id);
 
 	return peer && fdd_status(fdd, (size_t)(peer - fdd->peers), now, status);
+}
+
+bool fdd_arrival_log(const struct fdd *fdd, uint64_t id, struct fdd_arrival_log *log)
+{
+	const struct peer *peer = find(fdd, id);
+
+	if (!peer || !peer->watch)
+		return false;
+	*log = (struct fdd_arrival_log){
+	    peer->arrivals.since, peer->arrivals.count, peer->arrivals.dropped};
+	return true;
+}
+
+const struct fdd_arrival *fdd_arrival(const struct fdd *fdd, uint64_t id, size_t n)
+{
+	const struct peer *peer = find(fdd, id);
+
+	return peer ? arrivals_get(&peer->arrivals, n) : NULL;
 }
 
 const struct fdd_counters *fdd_counters(const struct fdd *fdd)

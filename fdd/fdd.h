@@ -58,6 +58,7 @@ struct fdd_config {
 	struct fdd_thresholds suspect; /* first threshold: FDD_SUSPECT and FDD_TRUST */
 	size_t peers_max;
 	size_t registrations_max;
+	size_t arrivals_max; /* arrivals kept of each peer; 0: none */
 };
 
 /* One heartbeat as it crosses the network. */
@@ -181,6 +182,22 @@ struct fdd_status {
 	uint64_t received, lost, repeated, old;
 };
 
+/* One arrival of a peer as it was taken in, or a time in which it was not judged (sequence 0): we stood
+ * still, or woke too late for an alarm that was over then. */
+struct fdd_arrival {
+	struct mono at;   /* kernel's time of arrival; end of the stall */
+	struct mono from; /* beginning of the stall */
+	uint64_t incarnation, sequence;
+	struct mono interval;
+};
+
+/* What is kept of one peer's arrivals. */
+struct fdd_arrival_log {
+	struct mono since; /* the peer is watched from here on */
+	size_t count;
+	uint64_t dropped; /* older ones that made room */
+};
+
 struct fdd_counters {
 	uint64_t sent, received;
 	uint64_t repeated;  /* duplicate or overtaken heartbeats */
@@ -210,6 +227,10 @@ struct mono fdd_deadline(const struct fdd *fdd);
 bool fdd_status(const struct fdd *fdd, size_t n, struct mono now, struct fdd_status *status);
 /* The same by node id. */
 bool fdd_find(const struct fdd *fdd, uint64_t peer, struct mono now, struct fdd_status *status);
+/* The log of a watched peer; false when there is none. */
+bool fdd_arrival_log(const struct fdd *fdd, uint64_t peer, struct fdd_arrival_log *log);
+/* Its n-th oldest entry; NULL behind the last.  Borrowed until the next step. */
+const struct fdd_arrival *fdd_arrival(const struct fdd *fdd, uint64_t peer, size_t n);
 const struct fdd_counters *fdd_counters(const struct fdd *fdd);
 uint64_t fdd_own_incarnation(const struct fdd *fdd);
 /*

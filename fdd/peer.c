@@ -54,6 +54,7 @@ void peer_begin(struct peer *peer, const struct fdd_config *config, struct mono 
 	peer->own = (struct gauge){0};
 	for (size_t i = 0; i < config->registrations_max; i++)
 		peer->gauges[i] = (struct gauge){0};
+	arrivals_begin(&peer->arrivals, now);
 	estimator_init(&peer->estimator, &config->estimator, config->interval);
 }
 
@@ -106,6 +107,10 @@ enum peer_verdict peer_heartbeat(
 
 	if (!plausible(beat))
 		return PEER_REFUSED;
+	arrivals_add(&peer->arrivals, &(struct fdd_arrival){.at = arrived,
+					  .incarnation = beat->incarnation,
+					  .sequence = beat->sequence,
+					  .interval = beat->interval});
 	if (peer->heard && beat->incarnation < peer->incarnation &&
 	    peer_level(peer, arrived) < forgotten_level) {
 		peer->old++;
@@ -136,6 +141,7 @@ void peer_excuse(struct peer *peer, struct mono from, struct mono now)
 	if (observed.ns < 0)
 		observed = MONO_ZERO;
 	peer->silent_from = mono_sub(now, observed);
+	arrivals_add(&peer->arrivals, &(struct fdd_arrival){.at = now, .from = from});
 }
 
 struct mono gauge_deadline(

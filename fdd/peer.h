@@ -5,6 +5,7 @@
 #ifndef FDD_PEER_H
 #define FDD_PEER_H
 
+#include "fdd/arrivals.h"
 #include "fdd/fdd.h"
 
 enum peer_state {
@@ -35,8 +36,9 @@ struct peer {
 	struct mono first_wait; /* the prediction while nothing was heard */
 	struct estimator estimator;
 	uint64_t received, lost, repeated, old;
-	struct gauge own;     /* over fdd_config.suspect */
-	struct gauge *gauges; /* one for each registration slot; memory of the core */
+	struct arrivals arrivals; /* memory of the core */
+	struct gauge own;         /* over fdd_config.suspect */
+	struct gauge *gauges;     /* one for each registration slot; memory of the core */
 };
 
 const char *peer_state_name(enum peer_state state);

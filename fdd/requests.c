@@ -387,7 +387,69 @@ static void on_ls(void *userdata, struct rpc_call *call, const void *body, size_
 	rpc_reply(call, MSG_FDD_LS_REPLY, out.data, out.size);
 }
 
+static bool send_arrivals(struct rpc_call *call, const struct msg_fdd_arrivals_part *part)
+{
+	_cleanup_buf_ struct buf out = {0};
+
+	return msg_fdd_arrivals_part_pack(part, &out) == 0 &&
+	       rpc_notice(call, MSG_FDD_ARRIVALS_PART, out.data, out.size);
+}
+
+/* The notices of a log; false when the caller is gone. */
+static bool stream_arrivals(const struct shell *shell, struct rpc_call *call, uint64_t peer)
+{
+	struct msg_fdd_arrivals_part part = {0};
+	const struct fdd_arrival *arrival;
+
+	for (size_t n = 0; (arrival = fdd_arrival(shell->fdd, peer, n)); n++) {
+		part.arrivals.item[part.arrivals.count++] =
+		    (struct msg_fdd_arrival){.received_ns = (uint64_t)arrival->at.ns,
+			.from_ns = (uint64_t)arrival->from.ns,
+			.sequence = arrival->sequence,
+			.interval_ns = (uint64_t)arrival->interval.ns,
+			.incarnation = arrival->incarnation};
+		if (part.arrivals.count <
+		    sizeof(part.arrivals.item) / sizeof(part.arrivals.item[0]))
+			continue;
+		if (!send_arrivals(call, &part))
+			return false;
+		part.arrivals.count = 0;
+	}
+	return part.arrivals.count == 0 || send_arrivals(call, &part);
+}
+
+static void on_arrivals(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct msg_fdd_arrivals_end reply = {0};
+	struct msg_fdd_arrivals request;
+	_cleanup_buf_ struct buf out = {0};
+	struct fdd_arrival_log log;
+	const struct peer *peer;
+
+	if (rpc_unpack(call, &request, msg_fdd_arrivals_unpack, body, size) < 0)
+		return;
+	shell_wake(shell);
+	peer = peers_by_name(&shell->daemon->node.peers, request.name);
+	if (!peer || !fdd_arrival_log(shell->fdd, peer->id, &log)) {
+		rpc_fail(call, RPC_NOT_FOUND, "%s is not watched from here", request.name);
+		return;
+	}
+	if (!stream_arrivals(shell, call, peer->id)) {
+		rpc_call_drop(call);
+		return;
+	}
+	snprintf(reply.name, sizeof(reply.name), "%s", peer->name);
+	reply.since_ns = (uint64_t)log.since.ns;
+	reply.until_ns = (uint64_t)mono_now().ns;
+	reply.interval_ms = shell->interval_ms;
+	reply.dropped = log.dropped;
+	msg_fdd_arrivals_end_pack(&reply, &out);
+	rpc_reply(call, MSG_FDD_ARRIVALS_END, out.data, out.size);
+}
+
 const struct rpc_method requests_methods[] = {
+    {MSG_FDD_ARRIVALS, on_arrivals, true},
     {MSG_FDD_LS, on_ls, true},
     {MSG_FDD_PEERS, on_peers, true},
     {MSG_FDD_REGISTER, on_register, true},

@@ -4,8 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "fdd/fdd.h"
-#include "fdd/shell.h"
+#include "fdd/settings.h"
 
 static const char *const fdd_estimators[] = {"default", "kama-paper", NULL};
 
@@ -34,6 +33,8 @@ const struct config_key fdd_config_keys[] = {
 	"samples of the efficiency ratio"),
     INT_KEY("kama_fast", kama_fast, "2", 1, 1000, "fast smoothing constant, in samples"),
     INT_KEY("kama_slow", kama_slow, "30", 2, 10000, "slow smoothing constant, in samples"),
+    INT_KEY("arrival_log", arrival_log, "1024", 0, 100000,
+	"arrivals kept of each watched node, for export and replay"),
     {0},
 };
 
@@ -42,7 +43,8 @@ int64_t fdd_interval_ms(const struct node_config *node, const struct fdd_setting
 	static const int64_t intervals_ms[] = {
 	    [PROFILE_FAST] = 100, [PROFILE_BALANCED] = 500, [PROFILE_ECONOMY] = 1000};
 
-	return settings->interval_ms > 0 ? settings->interval_ms : intervals_ms[node->profile];
+	return settings->interval_ms > 0 ? settings->interval_ms
+					 : intervals_ms[node ? node->profile : PROFILE_BALANCED];
 }
 
 int fdd_settings_check(
@@ -61,6 +63,23 @@ int fdd_settings_check(
 		fault = "stall_ms must be at most ten intervals";
 	if (!fault)
 		return 0;
-	snprintf(error->text, sizeof(error->text), "node %s: [fdd]: %s", node->name, fault);
+	snprintf(error->text, sizeof(error->text), "%s%s%s[fdd]: %s", node ? "node " : "",
+	    node ? node->name : "", node ? ": " : "", fault);
 	return -EINVAL;
+}
+
+struct fdd_config fdd_settings_core(
+    const struct node_config *node, const struct fdd_settings *settings)
+{
+	int64_t interval_ms = fdd_interval_ms(node, settings);
+
+	return (struct fdd_config){
+	    .interval = mono_ms(interval_ms),
+	    .stall =
+		settings->stall_ms ? mono_ms(settings->stall_ms) : mono_ns(interval_ms * 500000),
+	    .estimator = {(enum estimator_kind)settings->estimator, (unsigned)settings->kama_window,
+		(unsigned)settings->kama_fast, (unsigned)settings->kama_slow},
+	    .suspect = {1, {settings->suspect}, settings->clear, (uint32_t)settings->beats},
+	    .arrivals_max = (size_t)settings->arrival_log,
+	};
 }

@@ -208,19 +208,12 @@ static void list_stats(struct shell *shell)
 
 static int make_core(struct shell *shell, const struct fdd_settings *settings)
 {
-	struct fdd_config config = {
-	    .self = shell->daemon->node.self->id,
-	    .interval = mono_ms(shell->interval_ms),
-	    .stall = settings->stall_ms ? mono_ms(settings->stall_ms)
-					: mono_ns(shell->interval_ms * INT64_C(500000)),
-	    .estimator = {(enum estimator_kind)settings->estimator, (unsigned)settings->kama_window,
-		(unsigned)settings->kama_fast, (unsigned)settings->kama_slow},
-	    .suspect = {1, {settings->suspect}, settings->clear, (uint32_t)settings->beats},
-	    .peers_max = CLUSTER_MAX,
-	    .registrations_max = REGISTRATIONS_MAX,
-	};
+	struct fdd_config config = fdd_settings_core(&shell->daemon->node, settings);
 	uint64_t seed;
 
+	config.self = shell->daemon->node.self->id;
+	config.peers_max = CLUSTER_MAX;
+	config.registrations_max = REGISTRATIONS_MAX;
 	randombytes_buf(&seed, sizeof(seed));
 	return fdd_new(&shell->fdd, &config, seed);
 }

@@ -323,6 +323,65 @@ static void each_application_has_its_own_thresholds_over_one_estimate(void)
 	check_int(actions.list[1].level.threshold, 0);
 }
 
+/* Which part of formula 4.1 the status at time now breaks, or NULL; last: the level before, < 0 none. */
+static const char *broken_part(const struct fdd_status *status, double last)
+{
+	double t = (double)status->elapsed.ns / (double)status->predicted.ns;
+
+	if (status->level < 0 || status->level >= 1)
+		return "outside [0, 1)";
+	if (t <= 1)
+		return status->level == 0 ? NULL : "not 0 before the heartbeat is due";
+	if (status->level - (t - 1) / (t + 1) > 1e-12 || (t - 1) / (t + 1) - status->level > 1e-12)
+		return "not (t - 1) / (t + 1)";
+	return status->level > last ? NULL : "does not rise";
+}
+
+/* Waits a random time in small steps; returns how many of them broke the formula. */
+static unsigned long broken_steps(struct rng *rng, unsigned long *cases)
+{
+	unsigned long broken = 0;
+	double last = -1;
+
+	for (uint64_t i = 2 + rng_below(rng, 30); i > 0; i--) {
+		struct fdd_status status;
+
+		wait_until(mono_add(now, mono_ns(1000 + (int64_t)rng_below(rng, 200000000))));
+		status = status_of(PEER);
+		broken += broken_part(&status, last) != NULL;
+		last = status.level > 0 ? status.level : -1;
+		++*cases;
+	}
+	return broken;
+}
+
+/* Goal F3, row 4: in a running core, for both estimators, whatever the network does. */
+static void formula_4_1_holds_at_any_time_of_any_run(void)
+{
+	unsigned long cases = 0, broken = 0;
+	struct rng rng;
+
+	rng_init(&rng, 41);
+	for (int run = 0; run < 40; run++) {
+		struct fdd_config config = default_config();
+		uint64_t sequence = 0;
+
+		config.estimator.kind = run % 2 ? ESTIMATOR_KAMA_PAPER : ESTIMATOR_DEFAULT;
+		setup_with(&config);
+		watch(PEER);
+		for (int i = 0; i < 100; i++) {
+			beat(sequence += 1 + rng_below(&rng, 3));
+			broken += status_of(PEER).level != 0; /* reset by the arrival */
+			broken += broken_steps(&rng, &cases);
+		}
+		wait_ms(3600000 * 10);
+		broken += !(status_of(PEER).level > 0.99); /* tends to 1 */
+	}
+	printf("# goal F3: formula 4.1 broken in %lu of %lu cases (0) %s\n", broken, cases,
+	    broken ? "missed" : "met");
+	check_int(broken, 0);
+}
+
 static void a_registration_learns_of_alarms_that_stand_already(void)
 {
 	struct fdd_thresholds t = {.count = 1, .raise = {0.5}, .clear = 0.1};
@@ -795,6 +854,7 @@ int main(void)
 	    TEST(a_peer_never_heard_is_suspected_too),
 	    TEST(an_alarm_ends_after_calm_heartbeats_not_after_a_lucky_one),
 	    TEST(each_application_has_its_own_thresholds_over_one_estimate),
+	    TEST(formula_4_1_holds_at_any_time_of_any_run),
 	    TEST(a_registration_learns_of_alarms_that_stand_already),
 	    TEST(values_come_each_period_for_every_watched_peer),
 	    TEST(a_registration_may_ask_for_crossings_and_values),

@@ -7,6 +7,7 @@ import ctypes
 import ctypes.util
 import glob
 import hashlib
+import json
 import os
 import random
 import re
@@ -24,6 +25,8 @@ import msgpack
 import zmq
 
 FDD = sys.argv[1] if len(sys.argv) > 1 else "build/fdd/fdd"
+REPLAY = os.path.join(os.path.dirname(FDD), "fdd-replay")
+DEPCTL = os.path.join(os.path.dirname(FDD), "..", "depctl", "depctl")
 PREFIX = f"dst-fdd{os.getpid()}"
 PORT = 7400
 INTERVAL_S = 0.2
@@ -83,14 +86,14 @@ class Node:
         self.starts = 0
         os.makedirs(self.directory)
 
-    def configure(self, nodes):
+    def configure(self, nodes, settings=""):
         key = os.path.join(self.directory, "key")
         with open(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
             file.write(self.secret.hex() + "\n")
         with open(os.path.join(self.directory, "conf"), "w", encoding="ascii") as file:
             file.write(f"[node]\nname = {self.name}\naddress = {self.address}\nport = {PORT}\nkey = {key}\n"
                        f"run = {self.directory}/run\nstate = {self.directory}/state\ngroup =\n"
-                       f"[fdd]\ninterval_ms = {int(INTERVAL_S * 1000)}\n")
+                       f"[fdd]\ninterval_ms = {int(INTERVAL_S * 1000)}\n{settings}")
             for node in nodes:
                 file.write(f"[peer {node.name}]\naddress = {node.address}\nport = {PORT}\nkey = {node.public.hex()}\n")
 
@@ -123,6 +126,14 @@ class Node:
 
     def suspicions(self):
         return [line for line in self.log().splitlines() if ": suspect " in line]
+
+    def verdicts(self, other):
+        """What this node said of another one: suspect with its prediction, or trust."""
+        pattern = re.compile(rf": (suspect|trust) {other.name} (?:.*predicted_ms=(\d+))?")
+        return [match.groups() for match in map(pattern.search, self.log().splitlines()) if match]
+
+    def depctl(self, *words):
+        return run(DEPCTL, "--config", os.path.join(self.directory, "conf"), *words).stdout
 
     def caller(self):
         return Caller(f"ipc://{self.directory}/run/fdd.rpc")
@@ -319,6 +330,64 @@ class Cluster(unittest.TestCase):
         self.register(n1, application="stays", **{"raise": [0.99]})
         caller.close()
         self.wait_for("it is gone", lambda: n1.ask("fdd.ls")["registrations"] == 1)
+
+    def replayed(self, node, other):
+        """The verdicts that come out of the node's exported log."""
+        log = os.path.join(node.directory, "arrivals")
+        with open(log, "w", encoding="ascii") as file:
+            file.write(node.depctl("fd", "log", other.name))
+        lines = run(REPLAY, "--config", os.path.join(node.directory, "conf"), log).stdout.splitlines()
+        self.assertEqual(lines, sorted(lines, key=lambda line: int(line.split()[0])))
+        pattern = re.compile(r"\d+ (suspect|trust) (?:level.*predicted_ms=(\d+\.\d+))?")
+        return [(verdict, predicted and f"{float(predicted):.0f}") for verdict, predicted in
+                (pattern.match(line).groups() for line in lines)]
+
+    def test_25_an_exported_log_replayed_gives_the_verdicts_of_the_run(self):
+        n1, n2, n3 = self.nodes
+        n2.configure(self.nodes, "estimator = kama-paper\nsuspect = 0.5\n")
+        self.start_and_settle(beats=20)
+        self.assertEqual((n1.ask("fdd.ls")["estimator"], n2.ask("fdd.ls")["estimator"]), ("default", "kama-paper"))
+        for node in (n1, n2):
+            self.lose(node, 30)
+        time.sleep(4)
+        n3.end()
+        time.sleep(2)
+        n3.start()
+        time.sleep(2)
+        os.kill(n1.process.pid, signal.SIGSTOP)
+        time.sleep(2)
+        os.kill(n1.process.pid, signal.SIGCONT)
+        time.sleep(2)
+        os.kill(n3.process.pid, signal.SIGSTOP)
+        time.sleep(2)
+        os.kill(n3.process.pid, signal.SIGCONT)
+        time.sleep(2)
+        self.assertIn("stood still", n1.log())
+        for node in (n1, n2):
+            verdicts = node.verdicts(n3)
+            self.assertGreaterEqual([verdict for verdict, _ in verdicts].count("suspect"), 2)
+            self.assertEqual(self.replayed(node, n3), verdicts)
+        paper = n2.peer(n3)
+        self.assertEqual((paper["dev_fast_ms"], paper["loss"]), (0, 0))
+        self.assertAlmostEqual(paper["predicted_ms"], paper["kama_ms"], places=3)  # t_pred = K, and nothing else
+
+    def test_26_depctl_shows_watches_and_exports(self):
+        n1, _, n3 = self.nodes
+        self.start_and_settle(beats=5)
+        self.assertRegex(n1.depctl("fd", "ls"), r"n3 +alive")
+        self.assertRegex(n1.depctl("fd", "show", "n3"), r"(?m)^state +alive")
+        self.assertEqual(json.loads(n1.depctl("-o", "json", "fd", "show", "n3"))["name"], "n3")
+        n3.end()
+        told = [json.loads(line) for line in
+                n1.depctl("-o", "jsonl", "fd", "watch", "n3", "--raise", "0.4,0.5", "--count", "2").splitlines()]
+        self.assertEqual([(line["notice"], line["name"], line["threshold"], line["raised"]) for line in told],
+                         [("fdd.level", "n3", 0.4, True), ("fdd.level", "n3", 0.5, True)])
+        told = n1.depctl("fd", "watch", "--every", "100ms", "--count", "6").splitlines()
+        self.assertEqual({line.split()[0] for line in told}, {"n2", "n3"})
+        for wrong, code in ((("show", "n9"), 4), (("watch", "n9"), 4), (("watch", "--raise", "2"), 2), (("log", "n9"), 4)):
+            done = subprocess.run([DEPCTL, "--config", os.path.join(n1.directory, "conf"), "fd", *wrong],
+                                  capture_output=True, text=True, check=False, timeout=10)
+            self.assertEqual((done.returncode, done.stdout), (code, ""), wrong)
 
     def test_30_a_restarted_fdd_is_not_suspected_and_has_a_higher_incarnation(self):
         n1, n2, n3 = self.nodes
