@@ -53,7 +53,7 @@ struct gossipd {
 	struct mono started_at;
 	uint64_t digest;
 	/* to be sent at the end of the step; sets of indices */
-	uint64_t send, ask;
+	uint64_t send, ask, answer;
 	uint64_t number;
 	/* roles that fdd was last told of */
 	bool roles_told;
@@ -155,6 +155,8 @@ static inline size_t take(uint64_t *set)
 }
 
 #define STATE(state) (1u << GOSSIPD_##state)
+/* Those who have a part in the cluster, see member_counts(). */
+#define COUNTED (STATE(UNKNOWN) | STATE(ALIVE) | STATE(SUSPECT))
 
 static inline struct gossipd_action *append(
     struct gossipd_actions *actions, enum gossipd_action_type type)
@@ -208,6 +210,8 @@ void assign_roles(struct gossipd *core, struct gossipd_actions *actions);
 
 /* Asks for an answer all who have not spoken since. */
 void ask_unheard(struct gossipd *core, struct mono since);
+/* The same for those who have not answered since: that they speak does not say that they hear. */
+void ask_silent(struct gossipd *core, struct mono since);
 /* Datagrams that carry a new entry before it is left to digests. */
 unsigned rumour_sends(const struct gossipd *core);
 void shuffle(struct gossipd *core);

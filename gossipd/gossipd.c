@@ -105,8 +105,10 @@ static enum gossipd_answer on_gram(
 		view_apply(core, &gram->rumours[i], actions);
 	answer_accusation(core, from, gram, actions);
 	take_ballots(core, from, gram, actions);
+	if (gram->answer)
+		from->answered_at = core->now;
 	if (gram->reply)
-		core->send |= bit_of(core, from);
+		core->answer |= bit_of(core, from);
 	view_compare(core, from, gram->digest, actions);
 	return GOSSIPD_OK;
 }

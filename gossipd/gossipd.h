@@ -70,6 +70,7 @@ struct gossipd_gram {
 	uint64_t digest;      /* of the sender's view */
 	uint64_t accused;     /* incarnation of the receiver that the sender knows accused, or 0 */
 	bool reply;           /* answer with a datagram, please */
+	bool answer;          /* to one that asked for it: the sender hears the receiver */
 	size_t ballot_count;
 	struct gossipd_ballot ballots[GOSSIPD_BALLOTS_MAX];
 	size_t rumour_count;
@@ -175,7 +176,7 @@ enum gossipd_action_type {
 	GOSSIPD_META_GET, /* read the coordinator's fact; answer with META_RESULT */
 	GOSSIPD_META_PUT, /* swap it; the nonce of the transaction is the ticket */
 	GOSSIPD_PULL,     /* ask .peer for its view over a stream; answer with VIEW, if any */
-	GOSSIPD_SEND,     /* actions->gram with .send's own two fields to .send.to */
+	GOSSIPD_SEND,     /* actions->gram with .send's own fields to .send.to */
 	GOSSIPD_GONE,     /* the good-bye has been said as often as it will be */
 };
 
@@ -213,7 +214,7 @@ struct gossipd_action {
 		struct {
 			uint64_t to;
 			uint64_t accused;
-			bool reply;
+			bool reply, answer;
 		} send;
 	};
 };

@@ -41,21 +41,21 @@ static unsigned quorum(const struct member *member)
 	return majority < 2 ? 2 : majority;
 }
 
-/* Did a majority of the cluster, ourselves included, speak to us since then? */
-static bool majority_heard(const struct gossipd *core, struct mono since)
+/* Did a majority of the cluster, ourselves included, answer us since then?  To hear them is not enough:
+ * one that is not heard is held for dead, the others turn their heartbeats away from it, and it would
+ * hold their silence for death. */
+static bool majority_answers(const struct gossipd *core, struct mono since)
 {
-	unsigned counted = 0, heard = 0;
+	uint64_t counted = others(core, COUNTED);
+	unsigned answers = 1;
 
-	for (size_t i = 0; i < core->count; i++) {
-		const struct member *member = &core->members[i];
+	for (uint64_t set = counted; set != 0;) {
+		const struct member *member = &core->members[take(&set)];
 
-		if (!member_counts(member))
-			continue;
-		counted++;
-		heard += i == core->self || (!mono_is_never(member->heard_at) &&
-						!mono_before(member->heard_at, since));
+		answers +=
+		    !mono_is_never(member->answered_at) && !mono_before(member->answered_at, since);
 	}
-	return 2 * heard > counted;
+	return 2 * answers > size(counted) + 1;
 }
 
 /* ---- judgement of one member */
@@ -103,9 +103,9 @@ static void confirm(struct gossipd *core, struct member *member, struct gossipd_
 		member->confirm_at = MONO_NEVER;
 	} else if (mono_is_never(member->confirm_at)) {
 		member->confirm_at = core->now;
-		ask_unheard(core, core->now);
+		ask_silent(core, core->now);
 	} else if (elapsed(core, member->confirm_at, core->config.confirm) &&
-		   majority_heard(core, member->confirm_at)) {
+		   majority_answers(core, member->confirm_at)) {
 		core->counters.verdicts++;
 		view_move(core, member, GOSSIPD_DEAD, member->incarnation, actions);
 		core->send |= others(core, STATE(ALIVE) | STATE(SUSPECT) | STATE(DEAD));
@@ -157,8 +157,8 @@ void doubt_ourselves(struct gossipd *core, struct gossipd_actions *actions)
 		isolated = false;
 	} else if (mono_is_never(core->doubt_at) || elapsed(core, core->doubt_at, mono_ms(1000))) {
 		core->doubt_at = core->now;
-		ask_unheard(core, core->now);
-	} else if (majority_heard(core, core->doubt_at)) {
+		ask_silent(core, core->now);
+	} else if (majority_answers(core, core->doubt_at)) {
 		isolated = false;
 	} else if (elapsed(core, core->doubt_at, core->config.confirm)) {
 		isolated = true;

@@ -20,8 +20,9 @@ struct member {
 	struct mono again;    /* the next such wait */
 	/* what it sent */
 	struct mono heard_at;
-	bool behind;            /* it speaks as a process older than one we know of */
-	uint64_t epoch, number; /* its process, and its last datagram */
+	struct mono answered_at; /* it had heard us */
+	bool behind;             /* it speaks as a process older than one we know of */
+	uint64_t epoch, number;  /* its process, and its last datagram */
 	size_t ballot_count;
 	struct gossipd_ballot ballots[GOSSIPD_BALLOTS_MAX];
 	struct mono ballots_at;

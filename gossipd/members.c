@@ -12,6 +12,7 @@ static void member_init(const struct gossipd *core, struct member *member, uint6
 	    .added_at = core->now,
 	    .again = core->config.again,
 	    .heard_at = MONO_NEVER,
+	    .answered_at = MONO_NEVER,
 	    .ballots_at = MONO_NEVER,
 	    .suspect_at = MONO_NEVER,
 	    .confirm_at = MONO_NEVER,

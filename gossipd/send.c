@@ -1,14 +1,25 @@
 #include "gossipd/core.h"
 
-/* Asks for an answer all who have not spoken since. */
+static bool happened(struct mono at, struct mono since)
+{
+	return !mono_is_never(at) && !mono_before(at, since);
+}
+
 void ask_unheard(struct gossipd *core, struct mono since)
 {
-	for (size_t i = 0; i < core->count; i++) {
-		const struct member *member = &core->members[i];
+	for (uint64_t set = others(core, COUNTED); set != 0;) {
+		size_t i = take(&set);
 
-		if (i != core->self && member_counts(member) &&
-		    (mono_is_never(member->heard_at) || mono_before(member->heard_at, since)))
-			core->ask |= bit(i);
+		core->ask |= happened(core->members[i].heard_at, since) ? 0 : bit(i);
+	}
+}
+
+void ask_silent(struct gossipd *core, struct mono since)
+{
+	for (uint64_t set = others(core, COUNTED); set != 0;) {
+		size_t i = take(&set);
+
+		core->ask |= happened(core->members[i].answered_at, since) ? 0 : bit(i);
 	}
 }
 
@@ -71,13 +82,14 @@ static void send_to(struct gossipd *core, size_t i, struct gossipd_actions *acti
 	action->send.to = core->ids[i];
 	action->send.accused = accusation(&core->members[i]);
 	action->send.reply = core->ask >> i & 1;
+	action->send.answer = core->answer >> i & 1;
 	core->counters.grams_sent++;
 }
 
 /* One body for all receivers of a step; the accused are told first. */
 void send_all(struct gossipd *core, struct gossipd_actions *actions)
 {
-	uint64_t to = (core->send | core->ask) & ~bit(core->self);
+	uint64_t to = (core->send | core->ask | core->answer) & ~bit(core->self);
 	struct gossipd_gram *gram = &actions->gram;
 
 	if (to == 0)
@@ -86,7 +98,7 @@ void send_all(struct gossipd *core, struct gossipd_actions *actions)
 	gram->number = ++core->number;
 	gram->digest = core->digest;
 	gram->accused = 0;
-	gram->reply = false;
+	gram->reply = gram->answer = false;
 	gram->ballot_count = gram->rumour_count = 0;
 	fill_ballots(core, gram);
 	fill_rumours(core, gram, size(to));
@@ -98,7 +110,7 @@ void send_all(struct gossipd *core, struct gossipd_actions *actions)
 				send_to(core, i, actions);
 		}
 	}
-	core->send = core->ask = 0;
+	core->send = core->ask = core->answer = 0;
 }
 
 /* ---- gossip's round and what is told again */
@@ -170,7 +182,7 @@ static void tell_votes(struct gossipd *core)
 		if (elapsed(core, member->suspect_at, core->config.linger) && core->number % 4 == 0)
 			core->send |= others(core, STATE(ALIVE) | STATE(SUSPECT));
 		if (!mono_is_never(member->confirm_at))
-			ask_unheard(core, member->confirm_at);
+			ask_silent(core, member->confirm_at);
 	}
 }
 
@@ -179,7 +191,7 @@ void tell_again(struct gossipd *core)
 	core->tell_at = mono_add(core->now, core->config.tell);
 	tell_votes(core);
 	if (!mono_is_never(core->doubt_at))
-		ask_unheard(core, core->doubt_at);
+		ask_silent(core, core->doubt_at);
 	if (!elapsed(core, core->started_at, mono_ms(GREET_MS)))
 		ask_unheard(core, core->started_at);
 }

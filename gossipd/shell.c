@@ -63,6 +63,7 @@ static void read_gram(struct gossipd_gram *gram, const struct msg_gossipd_gram *
 	    .digest = message->digest,
 	    .accused = message->accused,
 	    .reply = message->reply,
+	    .answer = message->answer,
 	};
 	for (size_t i = 0; message->has_ballots && i < message->ballots.count; i++)
 		gram->ballots[gram->ballot_count++] = (struct gossipd_ballot){
@@ -82,6 +83,7 @@ static void send_gram(
 
 	gram->accused = action->send.accused;
 	gram->reply = action->send.reply;
+	gram->answer = action->send.answer;
 	if (msg_gossipd_gram_pack(gram, &body) == 0)
 		sealed_udp_send(shell->udp, action->send.to, body.data, body.size);
 }

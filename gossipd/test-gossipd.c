@@ -88,6 +88,7 @@ static void carry_out(unsigned n)
 			*letter = (struct letter){n, (unsigned)action->send.to, todo.gram};
 			letter->gram.accused = action->send.accused;
 			letter->gram.reply = action->send.reply;
+			letter->gram.answer = action->send.answer;
 			check(net.tail - net.head < QUEUE_MAX);
 			break;
 		case GOSSIPD_PULL:
@@ -254,6 +255,29 @@ static void one_observer_alone_never_kills(void)
 	silence(1, 3, true);
 	pass(20000);
 	check_int(state(1, 3), GOSSIPD_SUSPECT);
+	check(!logged("dead"));
+}
+
+/* Two of five hear all and are heard by each other only, as behind a link that fails one way.  The
+ * others hold them for dead, and turn their heartbeats away; that silence is no death. */
+static void one_that_is_not_heard_kills_nobody(void)
+{
+	unsigned victims = 0;
+
+	cluster(5);
+	for (unsigned a = 1; a <= 2; a++) {
+		for (unsigned b = 3; b <= 5; b++)
+			net.cut[a][b] = true;
+	}
+	for (unsigned b = 3; b <= 5; b++) {
+		if (!net.watch[1][b] || !net.watch[2][b])
+			continue;
+		victims++;
+		silence(1, b, true);
+		silence(2, b, true);
+	}
+	check(victims > 0);
+	pass(20000);
 	check(!logged("dead"));
 }
 
@@ -713,6 +737,7 @@ int main(void)
 	    TEST(members_find_each_other),
 	    TEST(a_dead_member_of_three_is_judged_by_the_two_survivors),
 	    TEST(one_observer_alone_never_kills),
+	    TEST(one_that_is_not_heard_kills_nobody),
 	    TEST(the_accused_refutes_and_is_alive_with_a_higher_incarnation),
 	    TEST(a_refutation_comes_through_where_the_direct_link_is_cut),
 	    TEST(one_who_is_cut_off_judges_nobody),

@@ -279,6 +279,7 @@ static void send_gram(struct sim *sim, unsigned process, struct gossipd_process 
 	copy_gram(&gram, &gossipd->actions.gram);
 	gram.accused = action->send.accused;
 	gram.reply = action->send.reply;
+	gram.answer = action->send.answer;
 	sim_send(sim, process, to->gossipd, SIM_DATAGRAM, GRAM, &gram, sizeof(gram));
 }
 
