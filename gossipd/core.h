@@ -199,6 +199,7 @@ bool incarnation_valid(uint64_t incarnation);
 uint64_t accusers(const struct gossipd *core, const struct member *member, struct mono fresh);
 void judge(struct gossipd *core, struct member *member, struct gossipd_actions *actions);
 void judge_all(struct gossipd *core, struct gossipd_actions *actions);
+void judge_suspects(struct gossipd *core, struct gossipd_actions *actions);
 void doubt_ourselves(struct gossipd *core, struct gossipd_actions *actions);
 
 /* ---- roles.c */

@@ -105,8 +105,10 @@ static enum gossipd_answer on_gram(
 		view_apply(core, &gram->rumours[i], actions);
 	answer_accusation(core, from, gram, actions);
 	take_ballots(core, from, gram, actions);
-	if (gram->answer)
+	if (gram->answer) {
 		from->answered_at = core->now;
+		judge_suspects(core, actions);
+	}
 	if (gram->reply)
 		core->answer |= bit_of(core, from);
 	view_compare(core, from, gram->digest, actions);
@@ -313,8 +315,9 @@ static struct mono next_deadline(const struct gossipd *core)
 	while (concerned != 0) {
 		const struct member *member = &core->members[take(&concerned)];
 
-		/* One that is over waits for a majority to answer, not for the clock. */
-		at = earlier(core, at, mono_add(member->confirm_at, core->config.confirm));
+		/* One without contact waits for a majority to answer, not for the clock. */
+		if (!mono_is_never(member->confirm_at))
+			at = earlier(core, at, mono_add(member->contact_at, core->config.confirm));
 		if (member->silent && member->state == GOSSIPD_ALIVE)
 			at = earlier(core, at, member->again_at);
 	}

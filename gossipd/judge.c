@@ -95,7 +95,11 @@ static void suspect(struct gossipd *core, struct member *member, struct gossipd_
 	}
 }
 
-/* From a majority of votes to the verdict. */
+/*
+ * From a majority of votes to the verdict.  The confirmation time counts from the moment at which we
+ * are known to be in touch, so that the accused has all of it to be heard by us: votes that were cast
+ * while we were cut off would else become verdicts with the first answers after it.
+ */
 static void confirm(struct gossipd *core, struct member *member, struct gossipd_actions *actions)
 {
 	if (member->state != GOSSIPD_SUSPECT || !member->voting ||
@@ -103,9 +107,12 @@ static void confirm(struct gossipd *core, struct member *member, struct gossipd_
 		member->confirm_at = MONO_NEVER;
 	} else if (mono_is_never(member->confirm_at)) {
 		member->confirm_at = core->now;
+		member->contact_at = MONO_NEVER;
 		ask_silent(core, core->now);
-	} else if (elapsed(core, member->confirm_at, core->config.confirm) &&
-		   majority_answers(core, member->confirm_at)) {
+	} else if (mono_is_never(member->contact_at)) {
+		if (majority_answers(core, member->confirm_at))
+			member->contact_at = core->now;
+	} else if (elapsed(core, member->contact_at, core->config.confirm)) {
 		core->counters.verdicts++;
 		view_move(core, member, GOSSIPD_DEAD, member->incarnation, actions);
 		core->send |= others(core, STATE(ALIVE) | STATE(SUSPECT) | STATE(DEAD));
@@ -126,6 +133,12 @@ void judge_all(struct gossipd *core, struct gossipd_actions *actions)
 {
 	for (size_t i = 0; i < core->count; i++)
 		judge(core, &core->members[i], actions);
+}
+
+void judge_suspects(struct gossipd *core, struct gossipd_actions *actions)
+{
+	for (uint64_t set = others(core, STATE(SUSPECT)); set != 0;)
+		judge(core, &core->members[take(&set)], actions);
 }
 
 /* ---- are we the one who is cut off? */

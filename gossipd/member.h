@@ -29,7 +29,9 @@ struct member {
 	/* suspicion */
 	struct mono suspect_at;
 	struct mono confirm_at; /* since when a majority votes */
-	uint64_t observers;     /* set of indices */
+	struct mono
+	    contact_at; /* and since when a majority of the cluster has answered us in that time */
+	uint64_t observers; /* set of indices */
 	struct mono
 	    receiver_until; /* asked for our heartbeats though not our observer by our view */
 	/* gossip */

@@ -16,6 +16,7 @@ static void member_init(const struct gossipd *core, struct member *member, uint6
 	    .ballots_at = MONO_NEVER,
 	    .suspect_at = MONO_NEVER,
 	    .confirm_at = MONO_NEVER,
+	    .contact_at = MONO_NEVER,
 	};
 }
 

@@ -281,6 +281,28 @@ static void one_that_is_not_heard_kills_nobody(void)
 	check(!logged("dead"));
 }
 
+/* Two of five hear nothing but each other.  When they hear the others again, one of those a little
+ * later than the rest, they still hold their votes. */
+static void votes_cast_while_cut_off_are_no_verdicts_afterwards(void)
+{
+	for (unsigned late = 3; late <= 5; late++) {
+		cluster(5);
+		if (!net.watch[1][late] || !net.watch[2][late])
+			continue;
+		for (unsigned a = 3; a <= 5; a++)
+			net.cut[a][1] = net.cut[a][2] = true;
+		silence(1, late, true);
+		silence(2, late, true);
+		pass(5000);
+		for (unsigned a = 3; a <= 5; a++)
+			net.cut[a][1] = net.cut[a][2] = a == late;
+		pass(100);
+		net.cut[late][1] = net.cut[late][2] = false;
+		pass(1000);
+		check(!logged("dead"));
+	}
+}
+
 static void the_accused_refutes_and_is_alive_with_a_higher_incarnation(void)
 {
 	cluster(3);
@@ -738,6 +760,7 @@ int main(void)
 	    TEST(a_dead_member_of_three_is_judged_by_the_two_survivors),
 	    TEST(one_observer_alone_never_kills),
 	    TEST(one_that_is_not_heard_kills_nobody),
+	    TEST(votes_cast_while_cut_off_are_no_verdicts_afterwards),
 	    TEST(the_accused_refutes_and_is_alive_with_a_higher_incarnation),
 	    TEST(a_refutation_comes_through_where_the_direct_link_is_cut),
 	    TEST(one_who_is_cut_off_judges_nobody),
