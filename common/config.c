@@ -56,12 +56,14 @@ struct peer_settings {
 	char address[NODE_ADDRESS_MAX + 1];
 	int64_t port;
 	char key[2 * KEY_SIZE + 1];
+	char site[NODE_NAME_MAX + 1];
 };
 
 static const struct config_key peer_keys_table[] = {
     PEER_KEY("address", CONFIG_STRING, address, 0, 0),
     PEER_KEY("port", CONFIG_INT, port, 1, 65535 - PORT_RANGE),
     PEER_KEY("key", CONFIG_STRING, key, 0, 0),
+    PEER_KEY("site", CONFIG_STRING, site, 0, 0),
     {0},
 };
 
@@ -408,7 +410,8 @@ static int finish_peer(struct reading *reading, size_t i)
 
 	for (unsigned k = 0; peer_keys_table[k].section; k++)
 		if (!(reading->peer_seen[i] & 1u << k) &&
-		    strcmp(peer_keys_table[k].name, "port") != 0)
+		    strcmp(peer_keys_table[k].name, "port") != 0 &&
+		    strcmp(peer_keys_table[k].name, "site") != 0)
 			return fault(reading, "[peer %s]: %s is missing", peer->name,
 			    peer_keys_table[k].name);
 	if (!config_address_is_valid(settings->address))
@@ -417,7 +420,10 @@ static int finish_peer(struct reading *reading, size_t i)
 	if (key_parse(peer->public_key, settings->key) < 0)
 		return fault(reading, "[peer %s]: key: not 64 hex digits", peer->name);
 	memcpy(peer->address, settings->address, sizeof(peer->address));
-	memcpy(peer->site, reading->node->cluster, sizeof(peer->site));
+	if (settings->site[0] && !config_name_is_valid(settings->site))
+		return fault(reading, "[peer %s]: site: 1 to 63 of a-z 0-9 -", peer->name);
+	memcpy(peer->site, settings->site[0] ? settings->site : reading->node->cluster,
+	    sizeof(peer->site));
 	peer->port = settings->port ? (uint16_t)settings->port : 7400;
 	peer->id = node_id(peer->public_key);
 	for (size_t k = 0; k < i; k++)
@@ -470,6 +476,20 @@ static int finish_node(struct reading *reading)
 		return r;
 	node->peers = reading->names;
 	return find_self(reading);
+}
+
+void config_cluster_name(
+    char name[CLUSTER_NAME_MAX + 1], const struct node_config *node, const struct peer *peer)
+{
+	if (strcmp(peer->site, node->cluster) == 0)
+		snprintf(name, CLUSTER_NAME_MAX + 1, "%s", node->cluster);
+	else
+		snprintf(name, CLUSTER_NAME_MAX + 1, "%s/%s", node->cluster, peer->site);
+}
+
+bool config_is_near(const struct node_config *node, const struct peer *peer)
+{
+	return strcmp(peer->site, node->self->site) == 0;
 }
 
 int config_load(const char *path, struct node_config *node, const struct config_key *keys,

@@ -83,4 +83,12 @@ int config_load(const char *path, struct node_config *node, const struct config_
 bool config_name_is_valid(const char *name);
 bool config_address_is_valid(const char *address);
 
+#define CLUSTER_NAME_MAX (2 * NODE_NAME_MAX + 1)
+
+/* The cluster that a node is of: [node] cluster, and behind a slash its site when it has one. */
+void config_cluster_name(
+    char name[CLUSTER_NAME_MAX + 1], const struct node_config *node, const struct peer *peer);
+/* Is it of our own cluster? */
+bool config_is_near(const struct node_config *node, const struct peer *peer);
+
 #endif

@@ -9,6 +9,7 @@
 
 #define KEY1 "1111111111111111111111111111111111111111111111111111111111111111"
 #define KEY2 "2222222222222222222222222222222222222222222222222222222222222222"
+#define KEY3 "3333333333333333333333333333333333333333333333333333333333333333"
 #define NODE "[node]\nname = n1\naddress = 10.0.0.1\n"
 #define PEERS                                                                                      \
 	"[peer n1]\naddress = 10.0.0.1\nkey = " KEY1                                               \
@@ -149,6 +150,25 @@ static void a_key_file_comes_back_and_must_not_be_open_to_others(void)
 	check_int(keys_load(&back, path), -EPERM);
 }
 
+static void a_node_is_of_the_cluster_of_its_site(void)
+{
+	char name[CLUSTER_NAME_MAX + 1];
+	const struct peer *n1, *n2, *n3;
+
+	check_int(load(NODE "cluster = demo\n" PEERS "site = rome\n"
+			    "[peer n3]\naddress = 10.0.0.3\nkey = " KEY3 "\n"),
+	    0);
+	n1 = peers_by_name(&node.peers, "n1");
+	n2 = peers_by_name(&node.peers, "n2");
+	n3 = peers_by_name(&node.peers, "n3");
+	config_cluster_name(name, &node, n1);
+	check_str(name, "demo");
+	config_cluster_name(name, &node, n2);
+	check_str(name, "demo/rome");
+	check(config_is_near(&node, n1) && config_is_near(&node, n3));
+	check(!config_is_near(&node, n2));
+}
+
 int main(void)
 {
 	char command_path[300];
@@ -163,6 +183,7 @@ int main(void)
 	    TEST(drop_ins_replace_values_in_the_order_of_their_names),
 	    TEST(a_missing_file_is_one_clear_line),
 	    TEST(a_key_file_comes_back_and_must_not_be_open_to_others),
+	    TEST(a_node_is_of_the_cluster_of_its_site),
 	    {0},
 	});
 	for (const char *const *name = (const char *const[]){"depsys.conf.d/10.conf",

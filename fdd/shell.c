@@ -247,7 +247,7 @@ void shell_set_peers(struct shell *shell, const struct fdd_peer_role *roles, siz
 	shell_step(shell, &event);
 }
 
-/* Until gossipd says otherwise everybody watches everybody. */
+/* Until gossipd says otherwise everybody of the cluster watches everybody. */
 static void start(struct shell *shell)
 {
 	const struct peers *peers = &shell->daemon->node.peers;
@@ -263,7 +263,7 @@ static void start(struct shell *shell)
 	event.start.wall_s = (uint64_t)time(NULL);
 	shell_step(shell, &event);
 	while (count < CLUSTER_MAX && (peer = peers_next(peers, peer)))
-		if (peer != shell->daemon->node.self)
+		if (peer != shell->daemon->node.self && config_is_near(&shell->daemon->node, peer))
 			roles[count++] = (struct fdd_peer_role){peer->id, true, true};
 	shell_set_peers(shell, roles, count);
 }

@@ -6,6 +6,7 @@
  *	judge.c		votes, suspicion, verdict; are we ourselves cut off?
  *	roles.c		who observes whom
  *	send.c		whom to send to, and what a datagram holds
+ *	abroad.c	what other clusters are told of ours; clusters.c and bridge.c do the rest
  */
 #ifndef GOSSIPD_CORE_H
 #define GOSSIPD_CORE_H
@@ -13,6 +14,7 @@
 #include <assert.h>
 
 #include "common/rng.h"
+#include "gossipd/clusters.h"
 #include "gossipd/coord.h"
 #include "gossipd/gossipd.h"
 #include "gossipd/member.h"
@@ -79,6 +81,11 @@ struct gossipd {
 	bool pulling;
 	struct mono changed_at; /* of the durable view */
 	struct coord coord;
+	struct clusters clusters;
+	struct {
+		uint64_t digest, coordinator, epoch;
+		bool isolated;
+	} summarized; /* what our own cluster's summary was made of */
 	struct gossipd_counters counters;
 };
 
@@ -223,5 +230,13 @@ void tell_again(struct gossipd *core);
 /* Is anything going on that has to be told again soon? */
 bool unrest(const struct gossipd *core);
 void send_all(struct gossipd *core, struct gossipd_actions *actions);
+
+/* ---- abroad.c */
+
+/* BRIDGE, SUMMARIES and NODES. */
+enum gossipd_answer abroad_event(
+    struct gossipd *core, const struct gossipd_event *event, struct gossipd_actions *actions);
+/* What follows from any event for the summary of our cluster, and news to be passed on. */
+void abroad(struct gossipd *core, struct gossipd_actions *actions);
 
 #endif

@@ -103,6 +103,7 @@ static enum gossipd_answer on_gram(
 	from->heard_at = core->now;
 	for (size_t i = 0; i < gram->rumour_count; i++)
 		view_apply(core, &gram->rumours[i], actions);
+	clusters_gram(&core->clusters, from->id, gram, core->now, actions);
 	answer_accusation(core, from, gram, actions);
 	take_ballots(core, from, gram, actions);
 	if (gram->answer) {
@@ -274,6 +275,10 @@ static enum gossipd_answer dispatch(
 		return members_add(core, event->member.id);
 	case GOSSIPD_REMOVE_MEMBER:
 		return members_remove(core, event->member.id, actions);
+	case GOSSIPD_BRIDGE:
+	case GOSSIPD_SUMMARIES:
+	case GOSSIPD_NODES:
+		return abroad_event(core, event, actions);
 	}
 	return GOSSIPD_REFUSED;
 }
@@ -293,6 +298,8 @@ static void conclude(
 	}
 	rank_candidate(core);
 	coord_run(&core->coord, core->now, actions);
+	if (!core->gone)
+		abroad(core, actions);
 	send_all(core, actions);
 }
 
@@ -310,6 +317,7 @@ static struct mono next_deadline(const struct gossipd *core)
 	if (core->gone)
 		return at;
 	at = mono_min(at, core->leaving ? core->tell_at : core->gossip_at);
+	at = mono_min(at, clusters_deadline(&core->clusters));
 	if (unrest(core))
 		at = mono_min(at, core->tell_at);
 	while (concerned != 0) {
@@ -375,6 +383,7 @@ static bool config_valid(const struct gossipd_config *config)
 int gossipd_new(struct gossipd **out, const struct gossipd_config *config, uint64_t seed)
 {
 	struct gossipd *core;
+	int r;
 
 	if (!config_valid(config))
 		return -EINVAL;
@@ -386,12 +395,17 @@ int gossipd_new(struct gossipd **out, const struct gossipd_config *config, uint6
 	rng_init(&core->rng, seed);
 	core->pulled_at = core->doubt_at = core->deadline = MONO_NEVER;
 	members_init(core, config);
+	r = clusters_init(&core->clusters, config, rng_mix(seed, config->self));
+	if (r < 0)
+		core = gossipd_free(core);
 	*out = core;
-	return 0;
+	return r;
 }
 
 struct gossipd *gossipd_free(struct gossipd *core)
 {
+	if (core)
+		clusters_fini(&core->clusters);
 	free(core);
 	return NULL;
 }
@@ -477,5 +491,5 @@ const char *gossipd_invariant(const struct gossipd *core)
 		    (member->observers & bit(i)))
 			return "wrong observers";
 	}
-	return NULL;
+	return clusters_invariant(&core->clusters);
 }

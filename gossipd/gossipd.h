@@ -38,6 +38,11 @@ enum {
 	GOSSIPD_BALLOTS_MAX = 12, /* votes in one datagram */
 	GOSSIPD_RUMOURS_MAX = 12, /* entries in one datagram */
 	GOSSIPD_ACTIONS_MAX = 512,
+	GOSSIPD_CLUSTERS_MAX = 1024,
+	GOSSIPD_NODES_MAX = GOSSIPD_CLUSTERS_MAX * GOSSIPD_MEMBERS_MAX,
+	GOSSIPD_SUMMARIES_MAX = 4, /* in one datagram */
+	GOSSIPD_PULLED_MAX = 64,   /* summaries in one event */
+	GOSSIPD_MARKS_MAX = 48,
 };
 
 enum gossipd_state {
@@ -62,6 +67,33 @@ struct gossipd_ballot {
 	uint64_t incarnation;
 };
 
+/* A node of any cluster. */
+struct gossipd_node {
+	uint64_t cluster, id;
+};
+
+/* A whole cluster as it travels to the others (clusters.h). */
+struct gossipd_summary {
+	uint64_t cluster;
+	uint64_t version; /* rises with each change of its view */
+	uint64_t dead, left,
+	    absent;          /* sets of places in its roster, the nodes in the order of ids */
+	uint32_t roster;     /* hash of the roster, so that places are not taken for others */
+	uint32_t beat;       /* raised while somebody of it speaks */
+	uint8_t coordinator; /* its place + 1; 0: nobody known */
+	bool unknown;        /* silent since this beat; inside the teller's cluster only */
+};
+
+/* Between nodes of different clusters. */
+struct gossipd_bridge {
+	uint64_t digest; /* of all summaries */
+	bool reply;      /* answer with such a datagram, please */
+	size_t mark_count;
+	uint64_t marks[GOSSIPD_MARKS_MAX]; /* upper half of a cluster's id, and its beat */
+	size_t summary_count;
+	struct gossipd_summary summaries[GOSSIPD_SUMMARIES_MAX];
+};
+
 /* One datagram.  The ballots are all that the sender holds at that moment: one that is no longer
  * in the list is withdrawn, so a lost datagram is made good by any later one. */
 struct gossipd_gram {
@@ -75,6 +107,9 @@ struct gossipd_gram {
 	struct gossipd_ballot ballots[GOSSIPD_BALLOTS_MAX];
 	size_t rumour_count;
 	struct gossipd_entry rumours[GOSSIPD_RUMOURS_MAX];
+	uint64_t clusters; /* digest of the summaries of all clusters; 0: there is one only */
+	size_t summary_count;
+	struct gossipd_summary summaries[GOSSIPD_SUMMARIES_MAX];
 };
 
 /* What stands in the store under coord/<cluster>. */
@@ -99,6 +134,12 @@ struct gossipd_config {
 	struct mono again;   /* after a refutation, before the same observer begins again */
 	struct mono lease;   /* Lc of the coordinator; zero: no coordinator in this cluster */
 	struct mono stagger; /* between two candidates for coordinator */
+	/* All nodes of all clusters, our own too, by cluster and id in rising order; borrowed until
+	 * the end or the next NODES.  None: there is one cluster only. */
+	const struct gossipd_node *nodes;
+	size_t node_count;
+	struct mono bridge;  /* between two datagrams of a gateway to other clusters, in quiet */
+	struct mono silence; /* a cluster asked for that long without an answer is unknown */
 };
 
 enum gossipd_profile {
@@ -126,6 +167,9 @@ enum gossipd_event_type {
 	 * at any time after START, in any order at different nodes. */
 	GOSSIPD_ADD_MEMBER,    /* refused: already there, 0, or GOSSIPD_MEMBERS_MAX reached */
 	GOSSIPD_REMOVE_MEMBER, /* refused: not there, or ourselves */
+	GOSSIPD_BRIDGE,        /* an authentic datagram of a node of another cluster */
+	GOSSIPD_SUMMARIES,     /* (a part of) the answer to PULL_CLUSTERS */
+	GOSSIPD_NODES,         /* another list of nodes */
 };
 
 enum gossipd_meta_rc {
@@ -164,20 +208,36 @@ struct gossipd_event {
 			uint64_t version; /* 0: absent */
 			struct gossipd_fact fact;
 		} meta;
+		struct {
+			uint64_t from;
+			const struct gossipd_bridge *bridge; /* read during the step only */
+		} bridge;
+		struct {
+			uint64_t from;
+			const struct gossipd_summary *list;
+			size_t count; /* at most GOSSIPD_PULLED_MAX */
+		} summaries;
+		struct {
+			const struct gossipd_node *list; /* borrowed, see config */
+			size_t count;
+		} nodes;
 	};
 };
 
 enum gossipd_action_type {
-	GOSSIPD_PERSIST,  /* store .incarnation durably before any later action */
-	GOSSIPD_PEERS,    /* tell fdd the roles in actions->roles */
-	GOSSIPD_MEMBER,   /* .member changed: tell who listens */
-	GOSSIPD_ISOLATED, /* .isolated: we are cut off, or no longer */
-	GOSSIPD_COORD,    /* .coord: another coordinator or epoch, or our own lease lost */
-	GOSSIPD_META_GET, /* read the coordinator's fact; answer with META_RESULT */
-	GOSSIPD_META_PUT, /* swap it; the nonce of the transaction is the ticket */
-	GOSSIPD_PULL,     /* ask .peer for its view over a stream; answer with VIEW, if any */
-	GOSSIPD_SEND,     /* actions->gram with .send's own fields to .send.to */
-	GOSSIPD_GONE,     /* the good-bye has been said as often as it will be */
+	GOSSIPD_PERSIST,       /* store .incarnation durably before any later action */
+	GOSSIPD_PEERS,         /* tell fdd the roles in actions->roles */
+	GOSSIPD_MEMBER,        /* .member changed: tell who listens */
+	GOSSIPD_ISOLATED,      /* .isolated: we are cut off, or no longer */
+	GOSSIPD_COORD,         /* .coord: another coordinator or epoch, or our own lease lost */
+	GOSSIPD_META_GET,      /* read the coordinator's fact; answer with META_RESULT */
+	GOSSIPD_META_PUT,      /* swap it; the nonce of the transaction is the ticket */
+	GOSSIPD_PULL,          /* ask .peer for its view over a stream; answer with VIEW, if any */
+	GOSSIPD_SEND,          /* actions->gram with .send's own fields to .send.to */
+	GOSSIPD_GONE,          /* the good-bye has been said as often as it will be */
+	GOSSIPD_CLUSTER,       /* .cluster: another cluster has changed, as far as we know */
+	GOSSIPD_CROSS,         /* actions->bridge with .cross's own field to .cross.to */
+	GOSSIPD_PULL_CLUSTERS, /* ask .peer for its summaries over a stream; answer with SUMMARIES */
 };
 
 /* What fdd is to do with one member. */
@@ -216,6 +276,16 @@ struct gossipd_action {
 			uint64_t accused;
 			bool reply, answer;
 		} send;
+		struct {
+			const struct gossipd_node
+			    *nodes; /* its roster: bit i of a set is nodes[i] */
+			size_t size;
+			struct gossipd_summary from, to;
+		} cluster;
+		struct {
+			uint64_t to;
+			bool reply;
+		} cross;
 	};
 };
 
@@ -223,6 +293,7 @@ struct gossipd_actions {
 	size_t count;
 	struct gossipd_action list[GOSSIPD_ACTIONS_MAX];
 	struct gossipd_gram gram;
+	struct gossipd_bridge bridge;
 	size_t role_count;
 	struct gossipd_role roles[GOSSIPD_MEMBERS_MAX];
 };
@@ -247,6 +318,7 @@ struct gossipd_status {
 struct gossipd_counters {
 	uint64_t grams_sent, grams_received, grams_old, grams_refused;
 	uint64_t pulls, votes, refutations, verdicts, stalls;
+	uint64_t crossings; /* datagrams of other clusters */
 };
 
 struct gossipd;
@@ -260,12 +332,34 @@ enum gossipd_answer gossipd_step(
 /* When TIMEOUT is due; MONO_NEVER before START. */
 struct mono gossipd_deadline(const struct gossipd *core);
 
+/* A cluster as we know it. */
+struct gossipd_cluster_status {
+	uint64_t cluster;
+	const struct gossipd_node *nodes; /* its roster */
+	size_t size, alive;
+	bool own;
+	bool unknown;         /* never heard of, or silent for long */
+	uint64_t coordinator; /* 0: nobody known */
+	uint64_t gateways[2]; /* 0: none */
+	bool heard;           /* ever */
+	bool readable;        /* the summary is of the roster that we have */
+	struct gossipd_summary summary;
+};
+
 /* Own view, for a peer that pulls; room for GOSSIPD_MEMBERS_MAX entries, returns their number. */
 size_t gossipd_view(const struct gossipd *core, struct gossipd_entry *entries);
 /* The n-th member; false behind the last.  A removal moves the last one to the place of the removed:
  * a member is known by its id, not by n. */
 bool gossipd_status(
     const struct gossipd *core, size_t n, struct mono now, struct gossipd_status *status);
+/* The summaries that we have, of clusters whose ids are at least `from`, in their order, for a node
+ * that pulls; returns their number. */
+size_t gossipd_summaries(
+    const struct gossipd *core, uint64_t from, struct gossipd_summary *summaries, size_t room);
+/* The n-th cluster; false behind the last, and when no nodes were given. */
+bool gossipd_cluster(const struct gossipd *core, size_t n, struct gossipd_cluster_status *status);
+/* The n-th node of a cluster as its summary says: the last known state, also when it is unknown. */
+enum gossipd_state gossipd_summary_state(const struct gossipd_summary *summary, size_t n);
 const struct gossipd_counters *gossipd_counters(const struct gossipd *core);
 bool gossipd_isolated(const struct gossipd *core);
 /* The coordinator as we know it; held: it is us and the lease runs.  Node 0: nobody known. */

@@ -296,22 +296,30 @@ static struct neighbour *find_neighbour(struct shell *shell, uint64_t id)
 	return neighbour;
 }
 
-void links_pull(struct shell *shell, uint64_t peer)
+struct neighbour *links_neighbour(struct shell *shell, uint64_t id)
 {
-	struct neighbour *neighbour = find_neighbour(shell, peer);
-	struct msg_gossipd_view request = {0};
-	_cleanup_buf_ struct buf body = {0};
+	struct neighbour *neighbour = find_neighbour(shell, id);
 	int r = 0;
 
 	if (!neighbour)
-		return;
+		return NULL;
 	if (!neighbour->client)
 		r = rpc_client_new_peer(&neighbour->client, shell->daemon->zmq, shell->daemon->loop,
 		    neighbour->peer, PORT_GOSSIPD_RPC);
-	if (r < 0) {
-		log_error("connect to %s: %s", neighbour->peer->name, strerror(-r));
+	if (r == 0)
+		return neighbour;
+	log_error("connect to %s: %s", neighbour->peer->name, strerror(-r));
+	return NULL;
+}
+
+void links_pull(struct shell *shell, uint64_t peer)
+{
+	struct neighbour *neighbour = links_neighbour(shell, peer);
+	struct msg_gossipd_view request = {0};
+	_cleanup_buf_ struct buf body = {0};
+
+	if (!neighbour)
 		return;
-	}
 	if (msg_gossipd_view_pack(&request, &body) == 0)
 		(void)rpc_request(neighbour->client, MSG_GOSSIPD_VIEW, body.data, body.size,
 		    PULL_TIMEOUT_MS, on_view, neighbour);
@@ -325,6 +333,7 @@ void links_peer_changed(void *userdata, const struct peer *peer)
 
 	if (peer->gone)
 		neighbour->client = rpc_client_free(neighbour->client);
+	clusters_peer_changed(shell);
 }
 
 /* --- life --- */

@@ -28,6 +28,8 @@ void gossipd_config_profile(struct gossipd_config *config, enum gossipd_profile 
 	    .again = mono_ms(profiles[profile].again_ms),
 	    .lease = mono_ms(2000),
 	    .stagger = mono_ms(150),
+	    .bridge = mono_ms(1000),
+	    .silence = mono_ms(5000),
 	};
 	gossipd_config_derive(config);
 }

@@ -68,7 +68,7 @@ static void on_status(void *userdata, struct rpc_call *call, const void *body, s
 	gossipd_coordinator(shell->core, mono_now(), &coordinator, &reply.epoch, &reply.held);
 	snprintf(
 	    reply.coordinator, sizeof(reply.coordinator), "%s", shell_name_of(shell, coordinator));
-	snprintf(reply.cluster, sizeof(reply.cluster), "%s", shell->daemon->node.cluster);
+	snprintf(reply.cluster, sizeof(reply.cluster), "%s", shell->key + strlen("coord/"));
 	while (gossipd_status(shell->core, reply.members, mono_now(), &status)) {
 		reply.members++;
 		reply.alive += status.state == GOSSIPD_ALIVE || status.state == GOSSIPD_SUSPECT;
@@ -310,6 +310,9 @@ void requests_fini(struct shell *shell)
 }
 
 const struct rpc_method requests_methods[] = {
+    {MSG_GOSSIPD_ABROAD, clusters_on_abroad, true},
+    {MSG_GOSSIPD_CLUSTER_LS, clusters_on_ls, true},
+    {MSG_GOSSIPD_CLUSTERS, clusters_on_pull, false},
     {MSG_GOSSIPD_LEAVE, on_leave, true},
     {MSG_GOSSIPD_MEMBERS, on_members, true},
     {MSG_GOSSIPD_STATUS, on_status, true},

@@ -102,6 +102,7 @@ void send_all(struct gossipd *core, struct gossipd_actions *actions)
 	gram->ballot_count = gram->rumour_count = 0;
 	fill_ballots(core, gram);
 	fill_rumours(core, gram, size(to));
+	clusters_fill(&core->clusters, gram, size(to));
 	for (int accused = 1; accused >= 0; accused--) {
 		for (uint64_t set = to; set != 0;) {
 			size_t i = take(&set);

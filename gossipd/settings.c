@@ -23,6 +23,8 @@ const struct config_key gossipd_config_keys[] = {
     INT_KEY(tell_ms, "0", 0, 10000, "between two tellings of a vote"),
     INT_KEY(lease_ms, "2000", 200, 600000, "of the coordinator"),
     INT_KEY(stagger_ms, "150", 1, 60000, "between two candidates for coordinator"),
+    INT_KEY(bridge_ms, "1000", 100, 60000, "between two datagrams of a gateway in quiet"),
+    INT_KEY(silence_ms, "5000", 500, 600000, "a cluster asked for that long in vain is unknown"),
     {0},
 };
 
@@ -48,6 +50,8 @@ void gossipd_settings_apply(const struct gossipd_settings *settings, const struc
 	override(&config->tell, settings->tell_ms);
 	config->lease = mono_ms(settings->lease_ms);
 	config->stagger = mono_ms(settings->stagger_ms);
+	config->bridge = mono_ms(settings->bridge_ms);
+	config->silence = mono_ms(settings->silence_ms);
 	gossipd_config_derive(config);
 }
 

@@ -2,6 +2,7 @@
  * What the files of the shell share:
  *	shell.c		datagrams, timers, and the actions of the core
  *	links.c		fdd and metad of this node, gossipd of others: what we ask them
+ *	shell-clusters.c the other clusters
  *	requests.c	what others ask of us, and what we tell them
  */
 #ifndef GOSSIPD_SHELL_INTERNAL_H
@@ -23,6 +24,7 @@ struct neighbour {
 	struct shell *shell;
 	const struct peer *peer;
 	struct rpc_client *client; /* made when first needed */
+	uint64_t pulled_from;      /* lowest id of the clusters asked for last */
 };
 
 struct shell {
@@ -41,8 +43,10 @@ struct shell {
 	size_t role_count;
 	struct gossipd_role roles[GOSSIPD_MEMBERS_MAX];
 	bool roles_due;
-	uint64_t ticket; /* of the request to metad under way */
-	char key[128];   /* coord/<cluster> */
+	uint64_t ticket;                /* of the request to metad under way */
+	char key[8 + CLUSTER_NAME_MAX]; /* coord/<cluster> */
+	/* shell-clusters.c */
+	struct gossipd_node *nodes; /* lent to the core */
 	/* requests.c */
 	struct rpc_call *watchers[WATCHERS_MAX];
 	struct rpc_call *leaver;
@@ -71,7 +75,28 @@ void links_set_roles(struct shell *shell, const struct gossipd_actions *actions)
 /* For daemon_listen_peers. */
 void links_peer_changed(void *userdata, const struct peer *peer);
 void links_pull(struct shell *shell, uint64_t peer);
+/* Connected to it; NULL when it is not another node that we know, or after logging. */
+struct neighbour *links_neighbour(struct shell *shell, uint64_t id);
 void links_meta(struct shell *shell, const struct gossipd_action *action);
+
+/* --- shell-clusters.c --- */
+
+/* Nodes and own cluster. */
+int clusters_configure(struct shell *shell, struct gossipd_config *config);
+/* Nodes have come or gone. */
+void clusters_peer_changed(struct shell *shell);
+void clusters_write(struct msg_gossipd_summary *message, const struct gossipd_summary *summary);
+void clusters_read(struct gossipd_summary *summary, const struct msg_gossipd_summary *message);
+void clusters_send(
+    struct shell *shell, const struct gossipd_action *action, const struct gossipd_bridge *bridge);
+/* As sealed_udp_take. */
+int clusters_take(
+    struct shell *shell, const struct sealed_payload *payload, struct mpr_error *error);
+void clusters_pull(struct shell *shell, uint64_t peer);
+void clusters_tell(struct shell *shell, const struct gossipd_action *action);
+void clusters_on_pull(void *userdata, struct rpc_call *call, const void *body, size_t size);
+void clusters_on_ls(void *userdata, struct rpc_call *call, const void *body, size_t size);
+void clusters_on_abroad(void *userdata, struct rpc_call *call, const void *body, size_t size);
 
 /* --- requests.c --- */
 

@@ -45,6 +45,9 @@ static void write_gram(struct msg_gossipd_gram *message, const struct gossipd_gr
 	    .digest = gram->digest,
 	    .has_ballots = gram->ballot_count > 0,
 	    .has_rumours = gram->rumour_count > 0,
+	    .clusters = gram->clusters,
+	    .has_summaries = gram->summary_count > 0,
+	    .summaries.count = gram->summary_count,
 	};
 	for (size_t i = 0; i < gram->ballot_count; i++)
 		message->ballots.item[message->ballots.count++] =
@@ -53,6 +56,8 @@ static void write_gram(struct msg_gossipd_gram *message, const struct gossipd_gr
 		message->rumours.item[message->rumours.count++] =
 		    (struct msg_gossipd_entry){gram->rumours[i].id, gram->rumours[i].incarnation,
 			(enum msg_gossipd_state)gram->rumours[i].state};
+	for (size_t i = 0; i < gram->summary_count; i++)
+		clusters_write(&message->summaries.item[i], &gram->summaries[i]);
 }
 
 static void read_gram(struct gossipd_gram *gram, const struct msg_gossipd_gram *message)
@@ -64,6 +69,7 @@ static void read_gram(struct gossipd_gram *gram, const struct msg_gossipd_gram *
 	    .accused = message->accused,
 	    .reply = message->reply,
 	    .answer = message->answer,
+	    .clusters = message->clusters,
 	};
 	for (size_t i = 0; message->has_ballots && i < message->ballots.count; i++)
 		gram->ballots[gram->ballot_count++] = (struct gossipd_ballot){
@@ -72,6 +78,8 @@ static void read_gram(struct gossipd_gram *gram, const struct msg_gossipd_gram *
 		gram->rumours[gram->rumour_count++] = (struct gossipd_entry){
 		    message->rumours.item[i].id, message->rumours.item[i].incarnation,
 		    (enum gossipd_state)message->rumours.item[i].state};
+	for (size_t i = 0; message->has_summaries && i < message->summaries.count; i++)
+		clusters_read(&gram->summaries[gram->summary_count++], &message->summaries.item[i]);
 }
 
 /* --- actions --- */
@@ -120,6 +128,15 @@ static void carry_out(struct shell *shell, const struct gossipd_action *action,
 	case GOSSIPD_GONE:
 		requests_tell_gone(shell);
 		break;
+	case GOSSIPD_CLUSTER:
+		clusters_tell(shell, action);
+		break;
+	case GOSSIPD_CROSS:
+		clusters_send(shell, action, &actions->bridge);
+		break;
+	case GOSSIPD_PULL_CLUSTERS:
+		clusters_pull(shell, action->peer);
+		break;
 	}
 }
 
@@ -140,12 +157,11 @@ enum gossipd_answer shell_step(struct shell *shell, struct gossipd_event *event)
 	return answer;
 }
 
-/* What sealed_udp_drain() finds. */
-static int take_gram(void *userdata, const struct sealed_payload *payload, struct mpr_error *error)
+static int take_gram(
+    struct shell *shell, const struct sealed_payload *payload, struct mpr_error *error)
 {
 	struct gossipd_event event = {.type = GOSSIPD_GRAM};
 	struct msg_gossipd_gram message;
-	struct shell *shell = userdata;
 	struct gossipd_gram gram;
 	int r = msg_gossipd_gram_unpack(&message, payload->data, payload->size, error);
 
@@ -158,6 +174,18 @@ static int take_gram(void *userdata, const struct sealed_payload *payload, struc
 		return 0;
 	snprintf(error->text, sizeof(error->text), "impossible values");
 	return 1;
+}
+
+/* What sealed_udp_drain() finds.  The two kinds of datagrams have different senders. */
+static int take_payload(
+    void *userdata, const struct sealed_payload *payload, struct mpr_error *error)
+{
+	struct shell *shell = userdata;
+	const struct peer *peer = peers_by_id(&shell->daemon->node.peers, payload->from);
+
+	if (peer && !config_is_near(&shell->daemon->node, peer))
+		return clusters_take(shell, payload, error);
+	return take_gram(shell, payload, error);
 }
 
 /* --- the loop --- */
@@ -215,6 +243,7 @@ static void list_stats(struct shell *shell)
 	    {"refutations", &core->refutations, "own incarnation raised"},
 	    {"verdicts", &core->verdicts, "members that this node declared dead"},
 	    {"stalls", &core->stalls, "this process stood still"},
+	    {"crossings", &core->crossings, "datagrams of nodes of other clusters"},
 	};
 
 	const size_t count = sizeof(stats) / sizeof(stats[0]);
@@ -226,15 +255,6 @@ static void list_stats(struct shell *shell)
 	shell->daemon->stats = shell->stats;
 }
 
-static uint64_t hash_of(const char *text)
-{
-	uint64_t hash;
-
-	crypto_generichash(
-	    (uint8_t *)&hash, sizeof(hash), (const uint8_t *)text, strlen(text), NULL, 0);
-	return hash;
-}
-
 static int make_core(struct shell *shell, const struct gossipd_settings *settings)
 {
 	const struct node_config *node = &shell->daemon->node;
@@ -242,27 +262,30 @@ static int make_core(struct shell *shell, const struct gossipd_settings *setting
 	uint64_t ids[CLUSTER_MAX], seed;
 	struct gossipd_config config;
 	size_t count = 0;
+	int r;
 
 	while ((peer = peers_next(&node->peers, peer))) {
+		if (!config_is_near(node, peer))
+			continue;
 		if (count == CLUSTER_MAX) {
-			log_error("more than %d nodes in cluster %s", CLUSTER_MAX, node->cluster);
+			log_error("more than %d nodes in cluster %s", CLUSTER_MAX, shell->key);
 			return -E2BIG;
 		}
 		ids[count++] = peer->id;
 	}
 	gossipd_settings_apply(settings, node, &config);
 	config.self = node->self->id;
-	config.cluster = hash_of(node->cluster);
 	config.members = ids;
-	config.member_count = node->peers.count;
+	config.member_count = count;
 	randombytes_buf(&seed, sizeof(seed));
-	return gossipd_new(&shell->core, &config, seed);
+	r = clusters_configure(shell, &config);
+	return r < 0 ? r : gossipd_new(&shell->core, &config, seed);
 }
 
 static int open_udp(struct shell *shell, struct udp *udp)
 {
 	const struct sealed_udp_options options = {
-	    .port = PORT_GOSSIPD, .take = take_gram, .wake = on_datagrams, .userdata = shell};
+	    .port = PORT_GOSSIPD, .take = take_payload, .wake = on_datagrams, .userdata = shell};
 
 	return sealed_udp_new(&shell->udp, shell->daemon, udp, &options);
 }
@@ -297,6 +320,7 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct gossipd_se
     struct udp *udp)
 {
 	struct shell *shell = calloc(1, sizeof(*shell));
+	char cluster[CLUSTER_NAME_MAX + 1];
 	int r;
 
 	if (!shell)
@@ -307,7 +331,8 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct gossipd_se
 	shell->suspect = settings->suspect;
 	snprintf(
 	    shell->store, sizeof(shell->store), "%s/gossipd/incarnation", daemon->node.state_dir);
-	snprintf(shell->key, sizeof(shell->key), "coord/%s", daemon->node.cluster);
+	config_cluster_name(cluster, &daemon->node, daemon->node.self);
+	snprintf(shell->key, sizeof(shell->key), "coord/%s", cluster);
 	r = make_core(shell, settings);
 	if (r == 0)
 		r = open_udp(shell, udp);
@@ -339,6 +364,7 @@ struct shell *shell_free(struct shell *shell)
 	sd_event_source_disable_unref(shell->second);
 	sealed_udp_free(shell->udp);
 	gossipd_free(shell->core);
+	free(shell->nodes);
 	free(shell);
 	return NULL;
 }

@@ -14,6 +14,7 @@ struct gossipd_settings {
 	double suspect; /* level of fdd at which an observer votes */
 	int64_t confirm_ms, gossip_ms, hurry_ms, tell_ms;
 	int64_t lease_ms, stagger_ms;
+	int64_t bridge_ms, silence_ms;
 };
 
 extern const struct config_key gossipd_config_keys[];

@@ -334,6 +334,10 @@ static void gossipd_act(struct sim *sim, unsigned process, struct gossipd_proces
 	case GOSSIPD_GONE:
 		sim_trace(sim, process, "gone");
 		break;
+	case GOSSIPD_CLUSTER:
+	case GOSSIPD_CROSS:
+	case GOSSIPD_PULL_CLUSTERS:
+		break; /* there is one cluster only */
 	}
 }
 

@@ -1,0 +1,324 @@
+/*
+ * What a gateway sends, and when: news at once and a few times more, and a tick of its own in
+ * quiet, in which it also judges whose beat stands still.  All limits are per gateway, so its
+ * traffic does not grow with the number of clusters; what grows is the time between two beats.
+ */
+#include "gossipd/bridge.h"
+
+#include <assert.h>
+
+enum {
+	FANOUT = 4,        /* clusters that are told news at once */
+	SPREADS = 12,      /* datagrams that carry them, all in all */
+	TELLS_MEMBER = 2,  /* by which a member that is no gateway passes news on */
+	MARKS_SENDS = 6,   /* datagrams that carry one beat */
+	BEATS_A_TURN = 24, /* clusters whose beats can rise in one turn: half of what fits */
+	HOP_TURNS = 2,     /* for a beat from one gateway to twice as many */
+	PROBES = 2,        /* clusters asked in one tick */
+	JUDGED = 64,       /* clusters declared unknown in one tick */
+	STILL_TICKS = 4,   /* that long between two ticks: we stood still ourselves */
+};
+
+/* Turns of exchange between two beats of a cluster. */
+static unsigned beat_turns(const struct clusters *clusters)
+{
+	return (unsigned)(clusters->count / BEATS_A_TURN) + 1;
+}
+
+/* Turns after which a beat that has not risen here is late: the time between two, and what it takes
+ * to reach everybody, which grows with the logarithm of the number of clusters. */
+static unsigned stale_turns(const struct clusters *clusters)
+{
+	unsigned turns = beat_turns(clusters);
+
+	for (size_t left = clusters->count; left > 0; left /= 2)
+		turns += HOP_TURNS;
+	return turns;
+}
+
+static struct mono times(struct mono length, int64_t n)
+{
+	return mono_ns(length.ns * n);
+}
+
+/* ---- whom to send to */
+
+static void add_target(struct clusters *clusters, uint64_t id, bool reply)
+{
+	for (size_t i = 0; i < clusters->target_count; i++) {
+		if (clusters->targets[i].id == id) {
+			clusters->targets[i].reply = clusters->targets[i].reply || reply;
+			return;
+		}
+	}
+	if (clusters->target_count == CLUSTERS_TARGETS_MAX || id == clusters->self)
+		return;
+	clusters->targets[clusters->target_count].id = id;
+	clusters->targets[clusters->target_count++].reply = reply;
+}
+
+static uint64_t any_member(struct clusters *clusters, const struct cluster_record *record)
+{
+	return clusters_roster(clusters, record)[rng_below(&clusters->rng, record->size)].id;
+}
+
+/* One of the cluster's gateways; any member if we do not know them. */
+static uint64_t any_gateway(struct clusters *clusters, const struct cluster_record *record)
+{
+	uint64_t ids[2];
+	size_t count = record->summary.unknown
+			   ? 0
+			   : clusters_gateways(clusters, record, &record->summary, ids);
+
+	return count > 0 ? ids[rng_below(&clusters->rng, count)] : any_member(clusters, record);
+}
+
+/* The next cluster in a round over all others. */
+static struct cluster_record *next(struct clusters *clusters, size_t *turn)
+{
+	do
+		*turn = (*turn + 1) % clusters->count;
+	while (*turn == clusters->own);
+	return &clusters->records[*turn];
+}
+
+/* ---- news */
+
+static void set_left(uint8_t *left, size_t *count, unsigned n)
+{
+	*count += (n > 0) - (size_t)(*left > 0);
+	*left = (uint8_t)n;
+}
+
+void bridge_news(
+    struct clusters *clusters, struct cluster_record *record, bool abroad, struct mono now)
+{
+	bool own = record == &clusters->records[clusters->own];
+
+	if (clusters->gateway && abroad) {
+		set_left(&record->spreads, &clusters->spreading, SPREADS);
+		clusters->spread_at = now;
+	}
+	/* Of our own cluster the members know more than a summary says. */
+	if (own)
+		return;
+	set_left(&record->tells, &clusters->telling,
+	    clusters->gateway ? 2 * clusters->records[clusters->own].size : TELLS_MEMBER);
+	clusters->tell_all = clusters->tell_all || clusters->gateway;
+}
+
+static void spread(struct clusters *clusters, struct mono now)
+{
+	size_t others = clusters->count - 1;
+
+	clusters->spread_at = mono_add(now, clusters->tell);
+	for (size_t i = 0; i < FANOUT && i < others; i++) {
+		size_t at = others <= FANOUT ? i : (size_t)rng_below(&clusters->rng, others);
+
+		at += at >= clusters->own;
+		add_target(clusters, any_gateway(clusters, &clusters->records[at]), false);
+	}
+}
+
+void bridge_answer(struct clusters *clusters, uint64_t to)
+{
+	struct cluster_record *own = &clusters->records[clusters->own];
+
+	/* Who is asked speaks for its cluster, gateway or not. */
+	own->summary.beat++;
+	own->marked = 0;
+	clusters->exchange = true;
+	add_target(clusters, to, false);
+}
+
+/* ---- the tick */
+
+void bridge_set_gateway(struct clusters *clusters, bool gateway, struct mono now)
+{
+	bool was = clusters->gateway;
+
+	clusters->gateway = gateway && clusters->count > 1;
+	if (!clusters->gateway) {
+		clusters->tick_at = MONO_NEVER;
+		return;
+	}
+	if (was)
+		return;
+	clusters->tick_at = now;
+	for (size_t i = 0; i < clusters->count; i++)
+		clusters->records[i].raised_at = now;
+}
+
+static void judge_silence(
+    struct clusters *clusters, struct mono now, struct gossipd_actions *actions)
+{
+	struct mono stale = times(clusters->period, stale_turns(clusters));
+	struct mono limit = mono_add(stale, clusters->silence);
+	size_t asked = 0, judged = 0;
+
+	for (size_t i = 0; i + 1 < clusters->count; i++) {
+		struct cluster_record *record = next(clusters, &clusters->probe);
+
+		if (!mono_due(mono_add(record->raised_at, stale), now))
+			continue;
+		if (asked++ < PROBES) {
+			record->marked = 0;
+			clusters->exchange = true;
+			add_target(clusters, any_member(clusters, record), true);
+		}
+		if (!record->summary.unknown && judged < JUDGED &&
+		    mono_due(mono_add(record->raised_at, limit), now)) {
+			judged++;
+			clusters_set_unknown(clusters, record, true, now, actions);
+		}
+	}
+	next(clusters, &clusters->probe);
+}
+
+static void tick(struct clusters *clusters, struct mono now, struct gossipd_actions *actions)
+{
+	struct mono half = mono_ns(clusters->period.ns / 2);
+	struct cluster_record *own = &clusters->records[clusters->own];
+	double wobble = 0.9 + 0.2 * rng_unit(&clusters->rng);
+
+	if (mono_due(mono_add(clusters->tick_at, times(half, STILL_TICKS)), now)) {
+		for (size_t i = 0; i < clusters->count; i++)
+			clusters->records[i].raised_at = now;
+	}
+	clusters->tick_at = mono_add(now, mono_ns((int64_t)((double)half.ns * wobble)));
+	clusters_author(clusters, now, actions);
+	judge_silence(clusters, now, actions);
+	if (clusters->ticks++ % 2 != 0)
+		return;
+	if (clusters->ticks / 2 % beat_turns(clusters) == 0) {
+		own->summary.beat++;
+		own->marked = 0;
+	}
+	clusters->exchange = true;
+	add_target(clusters, any_gateway(clusters, next(clusters, &clusters->turn)), false);
+}
+
+struct mono clusters_deadline(const struct clusters *clusters)
+{
+	if (clusters->count < 2 || !clusters->gateway)
+		return MONO_NEVER;
+	return clusters->spreading > 0 ? mono_min(clusters->tick_at, clusters->spread_at)
+				       : clusters->tick_at;
+}
+
+/* ---- datagrams */
+
+/* The summaries with most sends left of one kind; counts this one. */
+static size_t fill_summaries(
+    struct clusters *clusters, bool abroad, struct gossipd_summary *summaries, unsigned receivers)
+{
+	size_t *pending = abroad ? &clusters->spreading : &clusters->telling, count = 0;
+	struct cluster_record *chosen[GOSSIPD_SUMMARIES_MAX];
+
+	if (*pending == 0)
+		return 0;
+	while (count < GOSSIPD_SUMMARIES_MAX) {
+		struct cluster_record *best = NULL;
+		uint8_t best_left = 0;
+
+		for (size_t i = 0; i < clusters->count; i++) {
+			struct cluster_record *record = &clusters->records[i];
+			uint8_t left = abroad ? record->spreads : record->tells;
+			bool used = false;
+
+			for (size_t k = 0; k < count; k++)
+				used = used || chosen[k] == record;
+			if (!used && left > best_left) {
+				best = record;
+				best_left = left;
+			}
+		}
+		if (!best)
+			break;
+		chosen[count] = best;
+		summaries[count++] = best->summary;
+	}
+	for (size_t i = 0; i < count; i++) {
+		uint8_t *left = abroad ? &chosen[i]->spreads : &chosen[i]->tells;
+
+		set_left(left, pending, *left > receivers ? *left - receivers : 0);
+		summaries[i].unknown = summaries[i].unknown && !abroad;
+	}
+	return count;
+}
+
+/* The beats that were sent least since they rose. */
+static void fill_marks(struct clusters *clusters, struct gossipd_bridge *bridge)
+{
+	for (uint8_t sent = 0; sent < MARKS_SENDS; sent++) {
+		for (size_t i = 0; i < clusters->count; i++) {
+			struct cluster_record *record =
+			    &clusters->records[(clusters->turn + i) % clusters->count];
+
+			if (record->marked != sent || record->summary.beat == 0)
+				continue;
+			if (bridge->mark_count == GOSSIPD_MARKS_MAX)
+				return;
+			/* The order of the loops lets it be met again with what it has now. */
+			record->marked = (uint8_t)(sent + 1) | 0x80;
+			bridge->marks[bridge->mark_count++] =
+			    record->summary.cluster >> 32 << 32 | record->summary.beat;
+		}
+	}
+}
+
+static void send(struct clusters *clusters, struct gossipd_actions *actions)
+{
+	struct gossipd_bridge *bridge = &actions->bridge;
+
+	*bridge = (struct gossipd_bridge){.digest = clusters->digest};
+	bridge->summary_count =
+	    fill_summaries(clusters, true, bridge->summaries, (unsigned)clusters->target_count);
+	if (clusters->exchange)
+		fill_marks(clusters, bridge);
+	for (size_t i = 0; i < clusters->count; i++)
+		clusters->records[i].marked &= 0x7f;
+	for (size_t i = 0; i < clusters->target_count; i++) {
+		struct gossipd_action *action = &actions->list[actions->count++];
+
+		assert(actions->count <= GOSSIPD_ACTIONS_MAX);
+		*action = (struct gossipd_action){.type = GOSSIPD_CROSS};
+		action->cross.to = clusters->targets[i].id;
+		action->cross.reply = clusters->targets[i].reply;
+	}
+	clusters->target_count = 0;
+	clusters->exchange = false;
+}
+
+void clusters_run(struct clusters *clusters, struct mono now, struct gossipd_actions *actions)
+{
+	if (clusters->count < 2)
+		return;
+	if (clusters->gateway && mono_due(clusters->tick_at, now))
+		tick(clusters, now, actions);
+	if (clusters->gateway && clusters->spreading > 0 && mono_due(clusters->spread_at, now))
+		spread(clusters, now);
+	if (clusters->target_count > 0)
+		send(clusters, actions);
+}
+
+bool clusters_tell_all(const struct clusters *clusters)
+{
+	return clusters->tell_all;
+}
+
+size_t clusters_tell_some(const struct clusters *clusters, uint64_t ids[2])
+{
+	if (!clusters->tell_gateways || clusters->count == 0)
+		return 0;
+	return clusters_gateways(clusters, &clusters->records[clusters->own], &clusters->mine, ids);
+}
+
+void clusters_fill(struct clusters *clusters, struct gossipd_gram *gram, unsigned receivers)
+{
+	if (clusters->count < 2)
+		return;
+	gram->clusters = clusters_digest(clusters);
+	gram->summary_count = fill_summaries(clusters, false, gram->summaries, receivers);
+	clusters->tell_all = clusters->tell_gateways = false;
+}
