@@ -39,8 +39,10 @@ struct estimator {
 	double interval_s; /* D as announced */
 	double recent[2];  /* the two samples before, for the median */
 	double dev_fast_s, dev_slow_s;
-	double loss;        /* recent loss, 0 to 1 */
-	double predicted_s; /* t_pred */
+	double loss_fast, loss_slow; /* recent loss, 0 to 1 */
+	double offset_s;             /* arrivals against the schedule, from the mean; late: > 0 */
+	double variance, regained;   /* of offset_s; times the step to the next one */
+	double predicted_s;          /* t_pred */
 };
 
 /* Its inner values, for people and tests.  Seconds. */

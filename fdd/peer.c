@@ -175,6 +175,8 @@ void gauge_calm(struct gauge *gauge, const struct fdd_thresholds *thresholds, do
 
 const char *peer_invariant(const struct peer *peer, struct mono now)
 {
+	struct estimator_numbers numbers;
+
 	if (!peer->watch)
 		return peer->own.rank ? "a peer that is not watched is raised" : NULL;
 	if (peer->state == PEER_WAITING && peer->heard)
@@ -189,7 +191,8 @@ const char *peer_invariant(const struct peer *peer, struct mono now)
 		return "silence counts from before the last arrival";
 	if (peer_predicted(peer).ns <= 0)
 		return "nothing is predicted";
-	if (!(peer->estimator.loss >= 0 && peer->estimator.loss <= 1))
+	estimator_numbers(&peer->estimator, &numbers);
+	if (!(numbers.loss >= 0 && numbers.loss <= 1))
 		return "loss is not a share";
 	if (!(peer_level(peer, now) >= 0 && peer_level(peer, now) < 1))
 		return "the level is not in [0, 1)";

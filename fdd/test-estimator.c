@@ -130,9 +130,8 @@ static void loss_is_not_taken_for_slowness(void)
 			worst_literal = fmax(worst_literal, literal.predicted_s);
 		}
 	}
-	check_range(e.loss, 0.05, 0.4);
-	check_range(e.kama.value, 0.99 * d_s, 1.01 * d_s);
-	check_range(worst, d_s, 1.35 * d_s);
+	check_range(e.loss_slow, 0.15, 0.25);
+	check_range(worst, 1.5 * d_s, 2.3 * d_s);        /* widened for loss, on purpose */
 	check_range(worst_literal, 1.5 * d_s, 10 * d_s); /* the control */
 }
 
@@ -204,6 +203,73 @@ static void jitter_widens_the_prediction_within_ten_heartbeats_and_calm_narrows_
 	check_range(e.predicted_s, d_s, 1.05 * d_s);
 }
 
+/* Arrivals at i D + delay, with delays of our making. */
+static double arrive_with_delays(
+    struct estimator *e, int count, double keep, double jitter_s, struct rng *rng)
+{
+	double delay_s = 0, before_s;
+
+	for (int i = 0; i < count; i++) {
+		before_s = delay_s;
+		delay_s = keep * delay_s + jitter_s * rng_unit(rng);
+		arrive(e, d_s + delay_s - before_s, 1);
+	}
+	return delay_s;
+}
+
+static void a_late_heartbeat_shortens_the_next_silence_when_delays_are_independent(void)
+{
+	struct estimator e = fresh(&plain);
+	struct rng rng;
+	double usual, delay_s;
+
+	rng_init(&rng, 11);
+	delay_s = arrive_with_delays(&e, 500, 0, 0.2 * d_s, &rng);
+	check_range(e.regained / e.variance, 0.7, 1.1);
+	arrive(&e, d_s + 0.1 * d_s - delay_s, 1); /* a mean delay */
+	usual = e.predicted_s;
+	arrive(&e, d_s + 0.1 * d_s, 1); /* the longest one */
+	check_range(e.predicted_s, 0.8 * usual, 0.97 * usual);
+}
+
+static void a_queue_is_not_expected_to_be_gone_at_once(void)
+{
+	struct estimator e = fresh(&plain);
+	struct rng rng;
+
+	rng_init(&rng, 12);
+	arrive_with_delays(&e, 2000, 0.95, 0.02 * d_s, &rng);
+	check_range(e.regained / e.variance, -0.1, 0.3);
+}
+
+static void a_sender_that_paused_is_not_held_to_its_old_schedule(void)
+{
+	struct estimator e = fresh(&plain);
+	double before;
+
+	arrive_regularly(&e, 400);
+	before = e.predicted_s;
+	for (int pause = 2; pause < 40; pause++) {
+		arrive(&e, pause * d_s, 1);
+		check_range(e.predicted_s / before, 0.97, 2);
+		arrive_regularly(&e, 200);
+	}
+}
+
+static void the_fifty_heartbeats_after_bursts_of_loss_are_watched_with_patience(void)
+{
+	struct estimator e = fresh(&plain);
+	double before;
+
+	arrive_regularly(&e, 400);
+	before = e.predicted_s;
+	for (int i = 0; i < 10; i++)
+		arrive(&e, 2 * d_s, 2);
+	check_range(e.predicted_s / before, 1.8, 2.5);
+	arrive_regularly(&e, 50);
+	check_range(e.predicted_s / before, 1, 1.15);
+}
+
 static void a_new_interval_begins_anew(void)
 {
 	struct estimator e = fresh(&plain);
@@ -228,7 +294,7 @@ static void whatever_arrives_the_prediction_stays_finite_and_positive(void)
 			estimator_sample(&e, mono_ns(rng_chance(&rng, 0.1) ? -delta : delta), gap);
 			check(estimator_predicted(&e).ns > 0);
 			check(isfinite(e.predicted_s));
-			check(run % 2 == 0 || e.predicted_s <= 3 * d_s + 6 * d_s + d_s);
+			check(run % 2 == 0 || e.predicted_s <= 6 * d_s + 6 * d_s + 2.5 * d_s);
 		}
 	}
 }
@@ -285,6 +351,10 @@ int main(void)
 	    TEST(the_literal_estimator_predicts_half_a_minute_after_an_outage),
 	    TEST(a_slower_sender_is_followed),
 	    TEST(jitter_widens_the_prediction_within_ten_heartbeats_and_calm_narrows_it),
+	    TEST(a_late_heartbeat_shortens_the_next_silence_when_delays_are_independent),
+	    TEST(a_queue_is_not_expected_to_be_gone_at_once),
+	    TEST(a_sender_that_paused_is_not_held_to_its_old_schedule),
+	    TEST(the_fifty_heartbeats_after_bursts_of_loss_are_watched_with_patience),
 	    TEST(a_new_interval_begins_anew),
 	    TEST(whatever_arrives_the_prediction_stays_finite_and_positive),
 	    TEST(the_level_is_zero_until_due_then_rises_towards_one),

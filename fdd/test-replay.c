@@ -145,7 +145,7 @@ static void a_run_replayed_from_its_log_gives_the_same_verdicts(void)
 	size_t verdicts = 0;
 	uint64_t stalls = 0, late = 0;
 
-	for (uint64_t seed = 1; seed <= 20; seed++) {
+	for (uint64_t seed = 1; seed <= 40; seed++) {
 		enum estimator_kind kind = seed % 2 ? ESTIMATOR_DEFAULT : ESTIMATOR_KAMA_PAPER;
 		struct verdicts run = {0}, again = {0};
 		struct fdd_config config = config_of(kind);
