@@ -239,8 +239,9 @@ class Cluster:
 
     # -- up --
 
-    def up(self, bundle, nodes=3, config_extra=None, services=None, keep=False):
-        """Makes and starts the nodes n1 to nN, and the client. config_extra: text appended to the configuration of each."""
+    def up(self, bundle, nodes=3, config_extra=None, services=None, keep=False, remove=()):
+        """Makes and starts the nodes n1 to nN, and the client. config_extra: text appended to the configuration of each;
+        remove: paths of the caller's that go when the cluster goes."""
         if os.path.exists(self.record):
             raise ClusterError(f"{self.prefix} is up already (cluster down --prefix {self.prefix})")
         bundle = os.path.abspath(bundle)
@@ -252,7 +253,7 @@ class Cluster:
                 raise ClusterError(f"directory {path}: nodes have a /run of their own and could not see it")
         owner = int(re.search(r"\d+$", self.prefix)[0]) if re.search(r"-\d+$", self.prefix) else os.getpid()
         self.state["owner"] = None if keep else {"pid": owner, "start": start_time(owner)}
-        self.state["made"] = [path for path in (directory, os.path.join(directory, "nodes")) if not os.path.exists(path)]
+        self.state["made"] = [*remove] + [path for path in (directory, os.path.join(directory, "nodes")) if not os.path.exists(path)]
         try:
             self._make(bundle, nodes, config_extra, PROGRAMS if services is None else tuple(services) + ("depctl",))
         except BaseException:
