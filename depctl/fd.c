@@ -25,28 +25,49 @@ static json_int_t number_of(const json_t *object, const char *key)
 	return json_integer_value(json_object_get(object, key));
 }
 
+/* Nodes and services as one array; takes over reply. */
+static json_t *take_rows(json_t *reply)
+{
+	json_t *rows = json_incref(json_object_get(reply, "peers")), *row;
+	size_t i;
+
+	json_array_foreach(rows, i, row) json_object_set_new(row, "kind", json_string("node"));
+	json_array_foreach(json_object_get(reply, "services"), i, row)
+	{
+		json_object_set_new(row, "kind", json_string("service"));
+		json_object_set(row, "received", json_object_get(row, "good"));
+		json_array_append(rows, row);
+	}
+	json_decref(reply);
+	return rows;
+}
+
 int command_fd_ls(struct session *session, const struct arguments *arguments)
 {
-	static const struct column columns[] = {{"NODE", "name", NULL}, {"STATE", "state", NULL},
-	    {"LEVEL", "level", format_level}, {"SILENT", "elapsed_ms", format_ms},
-	    {"EXPECTED", "predicted_ms", format_ms}, {"INTERVAL", "interval_ms", format_ms},
-	    {"LOSS", "loss", format_level}, {"RECEIVED", "received", NULL},
-	    {"WATCHED", "watch", NULL}, {"SENT TO", "send", NULL}, {0}};
+	static const struct column columns[] = {{"NAME", "name", NULL}, {"KIND", "kind", NULL},
+	    {"STATE", "state", NULL}, {"LEVEL", "level", format_level},
+	    {"SILENT", "elapsed_ms", format_ms}, {"EXPECTED", "predicted_ms", format_ms},
+	    {"INTERVAL", "interval_ms", format_ms}, {"LOSS", "loss", format_level},
+	    {"RECEIVED", "received", NULL}, {"SENT TO", "send", NULL}, {"FAULT", "fault", NULL},
+	    {0}};
 	int status;
-	json_t *reply = session_ask(session, "fdd", MSG_FDD_LS, NULL, &status);
+	json_t *reply = session_ask(session, "fdd", MSG_FDD_LS, NULL, &status), *rows;
+	long long stalls, lhm;
 
 	(void)arguments;
 	if (!reply)
 		return status;
-	output_rows(session->form, json_object_get(reply, "peers"), columns,
-	    "no node is watched from here");
+	stalls = number_of(reply, "stalls");
+	lhm = number_of(reply, "lhm");
+	rows = take_rows(reply);
+	output_rows(session->form, rows, columns, "nothing is watched from here");
+	json_decref(rows);
 	fflush(stdout);
-	if (number_of(reply, "lhm"))
+	if (lhm)
 		fprintf(stderr,
 		    "depctl: this fdd stood still lately (%lld times so far); "
 		    "it holds that against nobody, but knows less than usual\n",
-		    (long long)number_of(reply, "stalls"));
-	json_decref(reply);
+		    stalls);
 	return 0;
 }
 
@@ -64,31 +85,39 @@ static json_t *find_row(const json_t *rows, const char *name)
 	return NULL;
 }
 
+static const struct column node_columns[] = {{"node", "name", NULL}, {"state", "state", NULL},
+    {"level", "level", format_level}, {"watched", "watch", NULL}, {"sent to", "send", NULL},
+    {"keys agreed", "in_touch", NULL}, {"heard", "heard", NULL},
+    {"silent for", "elapsed_ms", format_ms}, {"expected", "predicted_ms", format_ms},
+    {"interval", "interval_ms", format_ms}, {"average", "kama_ms", format_ms},
+    {"lateness, recent", "dev_fast_ms", format_ms}, {"lateness, longer", "dev_slow_ms", format_ms},
+    {"recent loss", "loss", format_level}, {"incarnation", "incarnation", NULL},
+    {"sequence", "sequence", NULL}, {"received", "received", NULL}, {"lost", "lost", NULL},
+    {"repeated", "repeated", NULL}, {"of former lives", "old", NULL}, {0}};
+
+static const struct column service_columns[] = {{"service", "name", NULL}, {"VE", "ve", NULL},
+    {"epoch", "epoch", NULL}, {"state", "state", NULL}, {"level", "level", format_level},
+    {"silent for", "elapsed_ms", format_ms}, {"expected", "predicted_ms", format_ms},
+    {"interval", "interval_ms", format_ms}, {"asked", "asked", NULL}, {"good", "good", NULL},
+    {"last fault", "fault", NULL}, {0}};
+
 int command_fd_show(struct session *session, const struct arguments *arguments)
 {
-	static const struct column columns[] = {{"node", "name", NULL}, {"state", "state", NULL},
-	    {"level", "level", format_level}, {"watched", "watch", NULL}, {"sent to", "send", NULL},
-	    {"keys agreed", "in_touch", NULL}, {"heard", "heard", NULL},
-	    {"silent for", "elapsed_ms", format_ms}, {"expected", "predicted_ms", format_ms},
-	    {"interval", "interval_ms", format_ms}, {"average", "kama_ms", format_ms},
-	    {"lateness, recent", "dev_fast_ms", format_ms},
-	    {"lateness, longer", "dev_slow_ms", format_ms}, {"recent loss", "loss", format_level},
-	    {"incarnation", "incarnation", NULL}, {"sequence", "sequence", NULL},
-	    {"received", "received", NULL}, {"lost", "lost", NULL}, {"repeated", "repeated", NULL},
-	    {"of former lives", "old", NULL}, {0}};
 	const char *name = arguments->positional[0];
 	int status;
-	json_t *reply = session_ask(session, "fdd", MSG_FDD_LS, NULL, &status), *row;
+	json_t *reply = session_ask(session, "fdd", MSG_FDD_LS, NULL, &status), *rows, *row;
 
 	if (!reply)
 		return status;
-	row = find_row(json_object_get(reply, "peers"), name);
-	json_decref(reply);
+	rows = take_rows(reply);
+	row = find_row(rows, name);
+	json_decref(rows);
 	if (!row) {
 		fprintf(stderr, "depctl: fdd here knows nothing of %s\ntry: depctl fd ls\n", name);
 		return RPC_NOT_FOUND;
 	}
-	output_object(session->form, row, columns);
+	output_object(session->form, row,
+	    strcmp(text_of(row, "kind"), "node") == 0 ? node_columns : service_columns);
 	json_decref(row);
 	return 0;
 }

@@ -43,10 +43,11 @@ struct fdd {
 	unsigned lhm, calm_ticks; /* own intervals since the last change of lhm */
 
 	size_t count;
-	struct peer *peers; /* peers_max */
+	size_t nodes, room; /* of count; room for nodes and services */
+	struct peer *peers; /* room */
 	struct roster roster;
-	struct gauge *gauges;         /* peers_max * registrations_max */
-	struct fdd_arrival *arrivals; /* peers_max * arrivals_max */
+	struct gauge *gauges;         /* room * registrations_max */
+	struct fdd_arrival *arrivals; /* room * arrivals_max */
 	struct fdd_counters counters;
 };
 
@@ -67,8 +68,9 @@ bool fdd_thresholds_valid(const struct fdd_thresholds *thresholds)
 static bool config_valid(const struct fdd_config *config)
 {
 	return config->self && config->peers_max && config->peers_max <= 65536 &&
-	       config->registrations_max <= 65536 && config->arrivals_max <= 1 << 20 &&
-	       config->stall.ns > 0 && mono_cmp(config->interval, FDD_INTERVAL_MIN) >= 0 &&
+	       config->services_max <= 65536 && config->registrations_max <= 65536 &&
+	       config->arrivals_max <= 1 << 20 && config->stall.ns > 0 &&
+	       mono_cmp(config->interval, FDD_INTERVAL_MIN) >= 0 &&
 	       mono_cmp(config->interval, FDD_INTERVAL_MAX) <= 0 &&
 	       estimator_config_valid(&config->estimator) && fdd_thresholds_valid(&config->suspect);
 }
@@ -83,18 +85,17 @@ int fdd_new(struct fdd **out, const struct fdd_config *config, uint64_t seed)
 	if (!fdd)
 		return -ENOMEM;
 	fdd->config = *config;
+	fdd->room = config->peers_max + config->services_max;
 	rng_init(&fdd->rng, seed);
-	fdd->peers = calloc(config->peers_max, sizeof(*fdd->peers));
-	fdd->gauges =
-	    calloc(config->peers_max * config->registrations_max + 1, sizeof(*fdd->gauges));
-	fdd->arrivals =
-	    calloc(config->peers_max * config->arrivals_max + 1, sizeof(*fdd->arrivals));
+	fdd->peers = calloc(fdd->room, sizeof(*fdd->peers));
+	fdd->gauges = calloc(fdd->room * config->registrations_max + 1, sizeof(*fdd->gauges));
+	fdd->arrivals = calloc(fdd->room * config->arrivals_max + 1, sizeof(*fdd->arrivals));
 	if (roster_init(&fdd->roster, config->registrations_max) < 0 || !fdd->peers ||
 	    !fdd->gauges || !fdd->arrivals) {
 		fdd_free(fdd);
 		return -ENOMEM;
 	}
-	for (size_t i = 0; i < config->peers_max; i++) {
+	for (size_t i = 0; i < fdd->room; i++) {
 		fdd->peers[i].gauges = fdd->gauges + i * config->registrations_max;
 		fdd->peers[i].arrivals.ring = fdd->arrivals + i * config->arrivals_max;
 		fdd->peers[i].arrivals.max = config->arrivals_max;
@@ -182,7 +183,7 @@ static void judge(struct fdd *fdd)
 		for (size_t s = 0; s < fdd->roster.end; s++) {
 			const struct slot *slot = &fdd->roster.slots[s];
 
-			if (slot_concerns(slot, peer->id))
+			if (slot_concerns(slot, peer->id, peer->service))
 				gauge_judge(&peer->gauges[s], &slot->registration.thresholds, peer,
 				    fdd->now);
 		}
@@ -198,9 +199,12 @@ static void attend(struct fdd *fdd)
 		slot_expire(slot, fdd->now);
 		if (!slot_values_due(slot, fdd->now))
 			continue;
-		for (size_t i = 0; i < fdd->count; i++)
-			fdd->peers[i].gauges[s].value =
-			    fdd->peers[i].watch && slot_concerns(slot, fdd->peers[i].id);
+		for (size_t i = 0; i < fdd->count; i++) {
+			struct peer *peer = &fdd->peers[i];
+
+			peer->gauges[s].value =
+			    peer->watch && slot_concerns(slot, peer->id, peer->service);
+		}
 	}
 }
 
@@ -288,7 +292,7 @@ static const struct fdd_peer_role *role_of(const struct fdd_event *event, uint64
 static void give_role(struct fdd *fdd, struct peer *peer, const struct fdd_peer_role *role)
 {
 	if (role->watch && !peer->watch)
-		peer_begin(peer, &fdd->config, fdd->now);
+		peer_begin(peer, &fdd->config, fdd->config.interval, fdd->now);
 	if (!role->watch)
 		peer->own = (struct gauge){0};
 	if (role->send && !peer->send)
@@ -303,6 +307,7 @@ static void remove_peer(struct fdd *fdd, size_t n)
 {
 	struct peer gone = fdd->peers[n];
 
+	fdd->nodes -= !gone.service;
 	fdd->peers[n] = fdd->peers[--fdd->count];
 	memset(&fdd->peers[fdd->count], 0, sizeof(gone));
 	/* The memory stays with the table. */
@@ -316,29 +321,61 @@ static enum fdd_answer on_set_peers(struct fdd *fdd, const struct fdd_event *eve
 	enum fdd_answer answer = FDD_OK;
 
 	for (size_t i = fdd->count; i-- > 0;)
-		if (!role_of(event, fdd->peers[i].id))
+		if (!fdd->peers[i].service && !role_of(event, fdd->peers[i].id))
 			remove_peer(fdd, i);
 	for (size_t i = 0; i < event->peers.count; i++) {
 		const struct fdd_peer_role *role = &event->peers.list[i];
 		struct peer *peer = find(fdd, role->id);
 
-		if (!role->id || role->id == fdd->config.self ||
-		    (!peer && fdd->count == fdd->config.peers_max)) {
+		if (!role->id || role->id == fdd->config.self || (peer && peer->service) ||
+		    (!peer && fdd->nodes == fdd->config.peers_max)) {
 			answer = FDD_REFUSED;
 			continue;
 		}
 		if (!peer) {
 			peer = &fdd->peers[fdd->count++];
 			peer->id = role->id;
+			fdd->nodes++;
 		}
 		give_role(fdd, peer, role);
 	}
 	return answer;
 }
 
+static enum fdd_answer on_watch_service(struct fdd *fdd, const struct fdd_event *event)
+{
+	struct mono interval = event->service.interval;
+	struct peer *peer = find(fdd, event->service.id);
+
+	if (!event->service.id || event->service.id == fdd->config.self ||
+	    mono_before(interval, FDD_INTERVAL_MIN) || mono_before(FDD_INTERVAL_MAX, interval) ||
+	    (peer && !peer->service) ||
+	    (!peer && fdd->count - fdd->nodes == fdd->config.services_max))
+		return FDD_REFUSED;
+	if (peer && peer->announced.ns == interval.ns)
+		return FDD_OK;
+	if (!peer)
+		peer = &fdd->peers[fdd->count++];
+	peer->id = event->service.id;
+	peer->service = peer->watch = true;
+	peer->announced = interval;
+	peer_begin(peer, &fdd->config, interval, fdd->now);
+	return FDD_OK;
+}
+
+static enum fdd_answer on_drop_service(struct fdd *fdd, const struct fdd_event *event)
+{
+	struct peer *peer = find(fdd, event->service.id);
+
+	if (!peer || !peer->service)
+		return FDD_REFUSED;
+	remove_peer(fdd, (size_t)(peer - fdd->peers));
+	return FDD_OK;
+}
+
 static void reset_gauges(struct fdd *fdd, const struct slot *slot)
 {
-	for (size_t i = 0; i < fdd->config.peers_max; i++)
+	for (size_t i = 0; i < fdd->room; i++)
 		fdd->peers[i].gauges[slot - fdd->roster.slots] = (struct gauge){0};
 }
 
@@ -503,7 +540,7 @@ static void tell_peer(struct fdd *fdd, struct fdd_actions *actions, struct peer 
 {
 	tell_state(fdd, actions, peer);
 	for (size_t s = 0; s < fdd->roster.end; s++) {
-		if (!slot_concerns(&fdd->roster.slots[s], peer->id))
+		if (!slot_concerns(&fdd->roster.slots[s], peer->id, peer->service))
 			continue;
 		tell_crossings(fdd, actions, peer, s);
 		tell_value(fdd, actions, peer, s);
@@ -575,6 +612,12 @@ enum fdd_answer fdd_step(
 	case FDD_SET_PEERS:
 		answer = on_set_peers(fdd, event);
 		break;
+	case FDD_WATCH_SERVICE:
+		answer = on_watch_service(fdd, event);
+		break;
+	case FDD_DROP_SERVICE:
+		answer = on_drop_service(fdd, event);
+		break;
 	case FDD_REGISTER:
 		answer = on_register(fdd, event);
 		break;
@@ -598,7 +641,7 @@ static struct mono peer_deadline(const struct fdd *fdd, const struct peer *peer)
 	for (size_t s = 0; s < fdd->roster.end; s++) {
 		const struct slot *slot = &fdd->roster.slots[s];
 
-		if (slot_concerns(slot, peer->id))
+		if (slot_concerns(slot, peer->id, peer->service))
 			deadline = mono_min(deadline,
 			    gauge_deadline(&peer->gauges[s], &slot->registration.thresholds, peer));
 	}
@@ -634,6 +677,7 @@ bool fdd_status(const struct fdd *fdd, size_t n, struct mono now, struct fdd_sta
 	peer = &fdd->peers[n];
 	memset(status, 0, sizeof(*status));
 	status->id = peer->id;
+	status->service = peer->service;
 	status->watch = peer->watch;
 	status->send = peer->send;
 	status->state = peer->watch ? peer_state_name(peer->state) : "unwatched";
@@ -711,8 +755,10 @@ static const char *gauges_invariant(const struct fdd *fdd, const struct peer *pe
 const char *fdd_invariant(const struct fdd *fdd)
 {
 	const char *fault;
+	size_t nodes = 0;
 
-	if (fdd->count > fdd->config.peers_max)
+	if (fdd->nodes > fdd->config.peers_max ||
+	    fdd->count - fdd->nodes > fdd->config.services_max)
 		return "more peers than there is room for";
 	for (size_t i = 0; i < fdd->count; i++) {
 		const struct peer *peer = &fdd->peers[i];
@@ -721,6 +767,9 @@ const char *fdd_invariant(const struct fdd *fdd)
 			return "a peer that is nobody or ourselves";
 		if (find(fdd, peer->id) != peer)
 			return "a peer stands in the table twice";
+		nodes += !peer->service;
+		if (peer->service && (peer->send || !peer->watch))
+			return "a service that gets heartbeats, or is not watched";
 		if (peer->owed && !peer->send)
 			return "a heartbeat is owed to one who gets none";
 		fault = peer_invariant(peer, fdd->now);
@@ -729,5 +778,7 @@ const char *fdd_invariant(const struct fdd *fdd)
 		if (fault)
 			return fault;
 	}
+	if (nodes != fdd->nodes)
+		return "nodes are miscounted";
 	return fdd->started && !fdd->incarnation ? "started without an incarnation" : NULL;
 }

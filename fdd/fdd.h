@@ -4,6 +4,9 @@
  * tells each application that registered when a level crosses one of that application's own
  * thresholds.  It decides nothing and acts on nothing.
  *
+ * A service is watched in the same way: who probes it hands over each success as a heartbeat.  Its
+ * level says that it does not answer, whatever its node does.
+ *
  * It reads no clock: each event carries its time, and fdd_deadline() names the moment at which
  * TIMEOUT is wanted.  Levels are functions of time, so the moment of each crossing is computed and
  * nothing is polled.  After a step the deadline may already be due (the actions did not fit, or
@@ -57,6 +60,7 @@ struct fdd_config {
 	struct estimator_config estimator;
 	struct fdd_thresholds suspect; /* first threshold: FDD_SUSPECT and FDD_TRUST */
 	size_t peers_max;
+	size_t services_max;
 	size_t registrations_max;
 	size_t arrivals_max; /* arrivals kept of each peer; 0: none */
 };
@@ -68,7 +72,7 @@ struct fdd_heartbeat {
 	struct mono interval; /* D: when to expect the next one */
 };
 
-/* What is to be done with one peer; SET_PEERS hands over the whole list. */
+/* What is to be done with one node; SET_PEERS hands over the whole list. */
 struct fdd_peer_role {
 	uint64_t id;
 	bool watch; /* we observe it */
@@ -77,7 +81,7 @@ struct fdd_peer_role {
 
 /*
  * An application's wish to be told: of crossings, of values each period, or of both.  peer = 0: every
- * watched peer, also later ones.
+ * watched node, also later ones; a service is named by its id.
  */
 struct fdd_registration {
 	uint64_t id;
@@ -88,12 +92,15 @@ struct fdd_registration {
 };
 
 enum fdd_event_type {
-	FDD_START,     /* first of all: the process is new */
-	FDD_TIMEOUT,   /* the deadline has come */
-	FDD_DRAINED,   /* answer to FDD_DRAIN: what the socket held has been handed over */
-	FDD_HEARTBEAT, /* an authentic heartbeat came in */
-	FDD_SET_PEERS, /* replaces the list of peers; those that stay keep their history */
-	FDD_REGISTER,  /* replaces a registration of the same id */
+	FDD_START,         /* first of all: the process is new */
+	FDD_TIMEOUT,       /* the deadline has come */
+	FDD_DRAINED,       /* answer to FDD_DRAIN: what the socket held has been handed over */
+	FDD_HEARTBEAT,     /* an authentic heartbeat came in */
+	FDD_SET_PEERS,     /* replaces the list of peers; those that stay keep their history */
+	FDD_WATCH_SERVICE, /* its successes come as HEARTBEAT from its id; again: nothing, if the
+			    * interval is the same */
+	FDD_DROP_SERVICE,
+	FDD_REGISTER, /* replaces a registration of the same id */
 	FDD_UNREGISTER,
 	FDD_RENEW, /* the lease of .registration_id begins anew */
 	FDD_EVENT_TYPES,
@@ -116,6 +123,10 @@ struct fdd_event {
 			const struct fdd_peer_role *list; /* read during the step only */
 			size_t count;                     /* beyond peers_max: left out */
 		} peers;
+		struct {
+			uint64_t id;
+			struct mono interval; /* between two probes */
+		} service;
 		struct fdd_registration registration;
 		uint64_t registration_id;
 	};
@@ -173,6 +184,7 @@ enum fdd_answer {
 /* What is known of one watched peer; for `fdd.ls` and for tests. */
 struct fdd_status {
 	uint64_t id;
+	bool service; /* not a node */
 	bool watch, send, heard;
 	const char *state; /* waiting, alive, silent */
 	double level;
@@ -223,7 +235,7 @@ enum fdd_answer fdd_step(
 /* When TIMEOUT is due; MONO_NEVER before START. */
 struct mono fdd_deadline(const struct fdd *fdd);
 
-/* The n-th peer of the present list at time now; false behind the last. */
+/* The n-th peer, nodes and services as they come, at time now; false behind the last. */
 bool fdd_status(const struct fdd *fdd, size_t n, struct mono now, struct fdd_status *status);
 /* The same by node id. */
 bool fdd_find(const struct fdd *fdd, uint64_t peer, struct mono now, struct fdd_status *status);

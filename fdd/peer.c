@@ -43,19 +43,20 @@ void peer_update(struct peer *peer)
 		peer_move(peer, PEER_ALIVE);
 }
 
-void peer_begin(struct peer *peer, const struct fdd_config *config, struct mono now)
+void peer_begin(
+    struct peer *peer, const struct fdd_config *config, struct mono interval, struct mono now)
 {
 	peer->state = peer->told = PEER_WAITING;
 	peer->heard = false;
 	peer->incarnation = peer->sequence = 0;
 	peer->last_arrival = peer->silent_from = now;
-	peer->first_wait = mono_ns(3 * config->interval.ns);
+	peer->first_wait = mono_ns(3 * interval.ns);
 	peer->received = peer->lost = peer->repeated = peer->old = 0;
 	peer->own = (struct gauge){0};
 	for (size_t i = 0; i < config->registrations_max; i++)
 		peer->gauges[i] = (struct gauge){0};
 	arrivals_begin(&peer->arrivals, now);
-	estimator_init(&peer->estimator, &config->estimator, config->interval);
+	estimator_init(&peer->estimator, &config->estimator, interval);
 }
 
 struct mono peer_predicted(const struct peer *peer)

@@ -25,6 +25,8 @@ struct gauge {
 
 struct peer {
 	uint64_t id;
+	bool service;          /* not a node: no SET_PEERS names it */
+	struct mono announced; /* of a service: its interval */
 	bool watch, send;
 	bool owed;                   /* a heartbeat is to be sent */
 	enum peer_state state, told; /* told: by FDD_SUSPECT and FDD_TRUST */
@@ -42,8 +44,9 @@ struct peer {
 };
 
 const char *peer_state_name(enum peer_state state);
-/* Begins to watch; history is void. */
-void peer_begin(struct peer *peer, const struct fdd_config *config, struct mono now);
+/* Begins to watch; history is void.  interval: what to expect until it announces one. */
+void peer_begin(
+    struct peer *peer, const struct fdd_config *config, struct mono interval, struct mono now);
 /* Takes in a heartbeat; anything but PEER_FRESH changed only counters. */
 enum peer_verdict peer_heartbeat(
     struct peer *peer, const struct fdd_heartbeat *beat, struct mono arrived);

@@ -70,7 +70,7 @@ void requests_tell_level(struct shell *shell, const struct fdd_level *level)
 	if (!subscription)
 		return;
 	message.threshold = subscription->request.raise.item[level->threshold];
-	snprintf(message.name, sizeof(message.name), "%s", shell_name_of(shell, level->peer));
+	shell_name_of(shell, level->peer, message.name, sizeof(message.name));
 	if (msg_fdd_level_pack(&message, &body) == 0)
 		notice(shell, subscription, MSG_FDD_LEVEL, &body);
 }
@@ -89,7 +89,7 @@ void requests_tell_value(struct shell *shell, const struct fdd_level *level)
 
 	if (!subscription)
 		return;
-	snprintf(message.name, sizeof(message.name), "%s", shell_name_of(shell, level->peer));
+	shell_name_of(shell, level->peer, message.name, sizeof(message.name));
 	if (msg_fdd_value_pack(&message, &body) == 0)
 		notice(shell, subscription, MSG_FDD_VALUE, &body);
 }
@@ -286,12 +286,15 @@ static bool peers_changed(
     const struct shell *shell, const struct fdd_peer_role *roles, size_t count)
 {
 	struct fdd_status status;
+	size_t nodes = 0;
 
 	for (size_t i = 0; i < count; i++)
 		if (!fdd_find(shell->fdd, roles[i].id, mono_now(), &status) ||
 		    status.watch != roles[i].watch || status.send != roles[i].send)
 			return true;
-	return fdd_status(shell->fdd, count, mono_now(), &status);
+	for (size_t i = 0; fdd_status(shell->fdd, i, mono_now(), &status); i++)
+		nodes += !status.service;
+	return nodes != count;
 }
 
 static void on_peers(void *userdata, struct rpc_call *call, const void *body, size_t size)
@@ -361,7 +364,26 @@ static void describe(
 	    .repeated = status->repeated,
 	    .old = status->old,
 	};
-	snprintf(peer->name, sizeof(peer->name), "%s", shell_name_of(shell, status->id));
+	shell_name_of(shell, status->id, peer->name, sizeof(peer->name));
+}
+
+static void list_all(const struct shell *shell, struct msg_fdd_ls_reply *reply)
+{
+	struct fdd_status status;
+
+	reply->has_services = true;
+	for (size_t i = 0; fdd_status(shell->fdd, i, mono_now(), &status); i++) {
+		if (!status.service) {
+			if (reply->peers.count < CLUSTER_MAX)
+				describe(shell, &status, &reply->peers.item[reply->peers.count++]);
+			continue;
+		}
+		if (reply->services.count < SERVICES_MAX &&
+		    services_describe(
+			shell->services, &status, &reply->services.item[reply->services.count]))
+			reply->services.item[reply->services.count++].state =
+			    state_of(status.state);
+	}
 }
 
 static void on_ls(void *userdata, struct rpc_call *call, const void *body, size_t size)
@@ -373,18 +395,35 @@ static void on_ls(void *userdata, struct rpc_call *call, const void *body, size_
 	    .lhm = fdd_lhm(shell->fdd),
 	    .stalls = fdd_counters(shell->fdd)->stalls};
 	_cleanup_buf_ struct buf out = {0};
-	struct fdd_status status;
 
 	(void)body;
 	(void)size;
 	shell_wake(shell); /* what waits in the socket belongs into the answer */
 	for (size_t i = 0; i < REGISTRATIONS_MAX; i++)
 		reply.registrations += shell->subscriptions[i].call != NULL;
-	while (reply.peers.count < CLUSTER_MAX &&
-	       fdd_status(shell->fdd, reply.peers.count, mono_now(), &status))
-		describe(shell, &status, &reply.peers.item[reply.peers.count++]);
+	list_all(shell, &reply);
 	msg_fdd_ls_reply_pack(&reply, &out);
 	rpc_reply(call, MSG_FDD_LS_REPLY, out.data, out.size);
+}
+
+static void on_probes(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct msg_fdd_probes_reply reply = {0};
+	_cleanup_buf_ struct buf out = {0};
+	struct msg_fdd_probes request;
+	const char *fault;
+
+	if (rpc_unpack(call, &request, msg_fdd_probes_unpack, body, size) < 0)
+		return;
+	fault = services_set(shell->services, &request, &reply);
+	if (fault) {
+		rpc_fail(call, RPC_INVALID, "%s: %s", request.ve, fault);
+	} else {
+		msg_fdd_probes_reply_pack(&reply, &out);
+		rpc_reply(call, MSG_FDD_PROBES_REPLY, out.data, out.size);
+	}
+	shell_wake(shell);
 }
 
 static bool send_arrivals(struct rpc_call *call, const struct msg_fdd_arrivals_part *part)
@@ -452,6 +491,7 @@ const struct rpc_method requests_methods[] = {
     {MSG_FDD_ARRIVALS, on_arrivals, true},
     {MSG_FDD_LS, on_ls, true},
     {MSG_FDD_PEERS, on_peers, true},
+    {MSG_FDD_PROBES, on_probes, true},
     {MSG_FDD_REGISTER, on_register, true},
     {MSG_FDD_RENEW, on_renew, true},
     {MSG_FDD_UNREGISTER, on_unregister, true},

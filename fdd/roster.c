@@ -99,10 +99,10 @@ void roster_excuse(struct roster *roster, struct mono lost)
 	}
 }
 
-bool slot_concerns(const struct slot *slot, uint64_t peer)
+bool slot_concerns(const struct slot *slot, uint64_t peer, bool service)
 {
 	return slot->used && !slot->expired &&
-	       (!slot->registration.peer || slot->registration.peer == peer);
+	       (slot->registration.peer ? slot->registration.peer == peer : !service);
 }
 
 void slot_renew(struct slot *slot, struct mono now)

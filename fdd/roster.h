@@ -34,8 +34,8 @@ void roster_remove(struct roster *roster, struct slot *slot);
 /* This process saw nothing for so long: no lease ran meanwhile. */
 void roster_excuse(struct roster *roster, struct mono lost);
 
-/* Is this peer to be judged for it? */
-bool slot_concerns(const struct slot *slot, uint64_t peer);
+/* Is this peer, a node or a service, to be judged for it? */
+bool slot_concerns(const struct slot *slot, uint64_t peer, bool service);
 /* Begins the lease anew. */
 void slot_renew(struct slot *slot, struct mono now);
 /* Marks it when its lease has ended. */

@@ -8,6 +8,7 @@
 
 #include "common/sealed-udp.h"
 #include "fdd/fdd.h"
+#include "fdd/services.h"
 #include "fdd/shell.h"
 #include "proto/fdd.h"
 
@@ -28,6 +29,7 @@ struct shell {
 	enum msg_fdd_estimator estimator;
 	uint32_t interval_ms;
 	sd_event_source *timer, *sweep;
+	struct services *services;
 	bool drain; /* the core waits for DRAINED */
 	char store[PATH_MAX];
 	struct subscription subscriptions[REGISTRATIONS_MAX];
@@ -35,7 +37,8 @@ struct shell {
 	struct daemon_stat stats[STATS_MAX];
 };
 
-const char *shell_name_of(const struct shell *shell, uint64_t id);
+/* Of a node or a service. */
+void shell_name_of(const struct shell *shell, uint64_t id, char *name, size_t size);
 
 static inline double to_ms(struct mono t)
 {

@@ -17,11 +17,25 @@
 
 #define SWEEP_MS 10000
 
-const char *shell_name_of(const struct shell *shell, uint64_t id)
+void shell_name_of(const struct shell *shell, uint64_t id, char *name, size_t size)
 {
 	const struct peer *peer = peers_by_id(&shell->daemon->node.peers, id);
+	struct fdd_status status = {.id = id};
+	struct msg_fdd_service service;
 
-	return peer ? peer->name : "?";
+	if (peer)
+		snprintf(name, size, "%s", peer->name);
+	else if (services_describe(shell->services, &status, &service))
+		snprintf(name, size, "%s", service.name);
+	else
+		snprintf(name, size, "?");
+}
+
+static bool is_service(const struct shell *shell, uint64_t id)
+{
+	struct fdd_status status;
+
+	return fdd_find(shell->fdd, id, mono_now(), &status) && status.service;
 }
 
 /* --- actions --- */
@@ -46,7 +60,7 @@ static void tell_suspect(struct shell *shell, const struct fdd_level *level)
 	    .elapsed_ms = to_ms(level->elapsed),
 	    .predicted_ms = to_ms(level->predicted)};
 
-	snprintf(event.name, sizeof(event.name), "%s", shell_name_of(shell, level->peer));
+	shell_name_of(shell, level->peer, event.name, sizeof(event.name));
 	log_notice("suspect %s level=%.3f elapsed_ms=%.0f predicted_ms=%.0f%s", event.name,
 	    event.level, event.elapsed_ms, event.predicted_ms, event.heard ? "" : " never heard");
 	daemon_tell(shell->daemon, MSG_FD_SUSPECT, msg_fd_suspect_pack, &event);
@@ -58,7 +72,7 @@ static void tell_trust(struct shell *shell, const struct fdd_level *level)
 	    .incarnation = level->incarnation,
 	    .predicted_ms = to_ms(level->predicted)};
 
-	snprintf(event.name, sizeof(event.name), "%s", shell_name_of(shell, level->peer));
+	shell_name_of(shell, level->peer, event.name, sizeof(event.name));
 	log_notice("trust %s incarnation=%llu", event.name, (unsigned long long)event.incarnation);
 	daemon_tell(shell->daemon, MSG_FD_TRUST, msg_fd_trust_pack, &event);
 }
@@ -95,10 +109,13 @@ static void carry_out(struct shell *shell, const struct fdd_action *action)
 		requests_tell_expired(shell, action->registration);
 		break;
 	case FDD_SUSPECT:
-		tell_suspect(shell, &action->level);
-		break;
 	case FDD_TRUST:
-		tell_trust(shell, &action->level);
+		if (is_service(shell, action->level.peer))
+			services_tell(shell->services, &action->level, action->type == FDD_SUSPECT);
+		else if (action->type == FDD_SUSPECT)
+			tell_suspect(shell, &action->level);
+		else
+			tell_trust(shell, &action->level);
 		break;
 	case FDD_STALLED:
 		tell_stall(shell, action->stalled);
@@ -213,6 +230,7 @@ static int make_core(struct shell *shell, const struct fdd_settings *settings)
 
 	config.self = shell->daemon->node.self->id;
 	config.peers_max = CLUSTER_MAX;
+	config.services_max = SERVICES_MAX;
 	config.registrations_max = REGISTRATIONS_MAX;
 	randombytes_buf(&seed, sizeof(seed));
 	return fdd_new(&shell->fdd, &config, seed);
@@ -284,6 +302,8 @@ int shell_new(
 	if (r == 0)
 		r = open_udp(shell, udp);
 	if (r == 0)
+		r = services_new(&shell->services, shell);
+	if (r == 0)
 		r = add_sources(shell);
 	if (r < 0) {
 		log_start_failed(r);
@@ -303,6 +323,7 @@ struct shell *shell_free(struct shell *shell)
 	shell->daemon->stats = NULL;
 	sd_event_source_disable_unref(shell->timer);
 	sd_event_source_disable_unref(shell->sweep);
+	services_free(shell->services);
 	sealed_udp_free(shell->udp);
 	fdd_free(shell->fdd);
 	free(shell);

@@ -19,6 +19,7 @@ static struct fdd_config default_config(void)
 	    .stall = mono_ms(250),
 	    .suspect = {.count = 1, .raise = {0.6}, .clear = 0.2, .beats = 1},
 	    .peers_max = 8,
+	    .services_max = 3,
 	    .registrations_max = 4,
 	};
 }
@@ -527,6 +528,90 @@ static void a_registration_for_one_peer_hears_of_that_peer_only(void)
 	check_int(suspects, 2);
 }
 
+static enum fdd_answer watch_service(uint64_t id, int64_t interval_ms)
+{
+	return step(
+	    &(struct fdd_event){.type = FDD_WATCH_SERVICE, .service = {id, mono_ms(interval_ms)}});
+}
+
+enum { SERVICE = 77 };
+
+/* Row 14: what the probe finds is not held against the node, nor the other way round. */
+static void a_silent_service_is_suspected_while_its_node_is_not(void)
+{
+	setup();
+	check_int(watch_service(SERVICE, 500), FDD_OK);
+	for (uint64_t n = 1; n <= 40; n++) {
+		beat(n);
+		if (n <= 20)
+			check_int(beat_of(SERVICE, 1, n), FDD_OK);
+		wait_ms(500);
+		check_int(suspects, n == 24); /* four intervals after the last success */
+	}
+	check_str(status_of(PEER).state, "alive");
+	check_str(status_of(SERVICE).state, "silent");
+	check(status_of(SERVICE).service);
+	check_int(beat_of(SERVICE, 1, 41), FDD_OK);
+	wait_ms(500);
+	check_int(beat_of(SERVICE, 1, 42), FDD_OK);
+	check_int(count_of(FDD_TRUST), 1);
+	check_int(level_told(FDD_TRUST)->peer, SERVICE);
+}
+
+static void services_stay_when_the_list_of_nodes_changes_and_keep_their_history(void)
+{
+	setup();
+	check_int(watch_service(SERVICE, 500), FDD_OK);
+	check_int(beat_of(SERVICE, 1, 1), FDD_OK);
+	set_peers(NULL, 0);
+	check_int(watch_service(SERVICE, 500), FDD_OK);
+	check(status_of(SERVICE).heard);
+	check_int(watch_service(SERVICE, 1000), FDD_OK); /* another interval: another history */
+	check(!status_of(SERVICE).heard);
+	check_int(step(&(struct fdd_event){.type = FDD_DROP_SERVICE, .service = {.id = SERVICE}}),
+	    FDD_OK);
+	check_int(step(&(struct fdd_event){.type = FDD_DROP_SERVICE, .service = {.id = SERVICE}}),
+	    FDD_REFUSED);
+	check(!fdd_find(fdd, SERVICE, now, &(struct fdd_status){0}));
+}
+
+static void who_registers_for_all_nodes_hears_of_no_service(void)
+{
+	struct fdd_thresholds half = {.count = 1, .raise = {0.5}};
+
+	setup();
+	check_int(watch_service(SERVICE, 500), FDD_OK);
+	add_registration(1, 0, half);
+	add_registration(2, SERVICE, half);
+	check_int(beat_of(SERVICE, 1, 1), FDD_OK);
+	for (uint64_t n = 1; n < 20; n++) {
+		beat(n);
+		wait_ms(500);
+		if (raised)
+			break;
+	}
+	check_int(raised, 1);
+	wait_ms(20000); /* now the node is silent, too */
+	check_int(raised, 1);
+}
+
+static void services_are_bounded_and_are_no_nodes(void)
+{
+	struct fdd_peer_role service = {SERVICE, true, true};
+	struct fdd_event event = {.type = FDD_SET_PEERS, .peers = {&service, 1}};
+
+	setup();
+	check_int(watch_service(PEER, 500), FDD_REFUSED);
+	check_int(watch_service(SELF, 500), FDD_REFUSED);
+	check_int(watch_service(0, 500), FDD_REFUSED);
+	check_int(watch_service(SERVICE, 9), FDD_REFUSED);
+	for (uint64_t i = 0; i < 3; i++)
+		check_int(watch_service(SERVICE + i, 500), FDD_OK);
+	check_int(watch_service(SERVICE + 3, 500), FDD_REFUSED);
+	check_int(step(&event), FDD_REFUSED);
+	check(!status_of(SERVICE).send);
+}
+
 static void nonsense_is_refused(void)
 {
 	struct fdd_event event = {.type = FDD_REGISTER,
@@ -822,6 +907,10 @@ static void no_order_of_events_breaks_an_invariant(void)
 				for (size_t j = 0; j < event.peers.count; j++)
 					roles[j] = (struct fdd_peer_role){rng_below(&rng, 6),
 					    rng_chance(&rng, 0.7), rng_chance(&rng, 0.7)};
+			} else if (event.type == FDD_WATCH_SERVICE ||
+				   event.type == FDD_DROP_SERVICE) {
+				event.service.id = rng_below(&rng, 6);
+				event.service.interval = mono_ms((int64_t)rng_below(&rng, 3) * 400);
 			} else if (event.type == FDD_REGISTER) {
 				event.registration = (struct fdd_registration){rng_below(&rng, 6),
 				    rng_below(&rng, 4), {rng_below(&rng, 3), {0.4, 0.7}, 0.2, 1},
@@ -863,6 +952,10 @@ int main(void)
 	    TEST(own_stall_is_not_held_against_a_lease),
 	    TEST(own_stalls_are_told_by_the_local_health_multiplier),
 	    TEST(a_registration_for_one_peer_hears_of_that_peer_only),
+	    TEST(a_silent_service_is_suspected_while_its_node_is_not),
+	    TEST(services_stay_when_the_list_of_nodes_changes_and_keep_their_history),
+	    TEST(who_registers_for_all_nodes_hears_of_no_service),
+	    TEST(services_are_bounded_and_are_no_nodes),
 	    TEST(nonsense_is_refused),
 	    TEST(a_stranger_heartbeat_is_counted_and_forgotten),
 	    TEST(duplicates_and_overtaken_heartbeats_change_nothing),

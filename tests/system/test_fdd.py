@@ -374,7 +374,7 @@ class Cluster(unittest.TestCase):
     def test_26_depctl_shows_watches_and_exports(self):
         n1, _, n3 = self.nodes
         self.start_and_settle(beats=5)
-        self.assertRegex(n1.depctl("fd", "ls"), r"n3 +alive")
+        self.assertRegex(n1.depctl("fd", "ls"), r"n3 +node +alive")
         self.assertRegex(n1.depctl("fd", "show", "n3"), r"(?m)^state +alive")
         self.assertEqual(json.loads(n1.depctl("-o", "json", "fd", "show", "n3"))["name"], "n3")
         n3.end()
@@ -415,6 +415,74 @@ class Cluster(unittest.TestCase):
             n1.ask("fdd.register", {"application": "other", "raise": [0.5, 0.4]})
         with self.assertRaisesRegex(RuntimeError, "no registration 99"):
             n1.ask("fdd.unregister", {"registration": 99})
+
+    def web(self, node, port, text):
+        """A web service in the node's namespace that answers every GET with the text."""
+        program = ("import http.server, sys\n"
+                   "class Page(http.server.BaseHTTPRequestHandler):\n"
+                   "    def do_GET(self):\n"
+                   "        self.send_response(200 if self.path == '/health' else 404)\n"
+                   "        self.end_headers()\n"
+                   f"        self.wfile.write({text.encode()!r})\n"
+                   "    def log_message(self, *_):\n"
+                   "        pass\n"
+                   f"http.server.ThreadingHTTPServer(('{node.address}', {port}), Page).serve_forever()\n")
+        process = subprocess.Popen(["ip", "netns", "exec", node.namespace, sys.executable, "-c", program],
+                                   stderr=subprocess.DEVNULL)  # clients that hang up early
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def service(self, node, name):
+        return next(service for service in node.ask("fdd.ls")["services"] if service["name"] == name)
+
+    def test_35_a_hung_http_service_is_suspected_while_its_node_is_not(self):
+        n1, n2, _ = self.nodes
+        self.start_and_settle(beats=5)
+        web = self.web(n1, 8080, "all is well")
+        fast = {"d": 200, "l": 200}
+        probes = [{"k": "http", "p": 8080, "t": "/health", "m": "well", **fast}, {"k": "tcp", "p": 8080, **fast}]
+        services = n1.ask("fdd.probes", {"ve": "web", "epoch": 3, "address": n1.address + "/24", "probes": probes})["services"]
+        http, tcp = "web/http:8080/health", "web/tcp:8080"
+        for name in (http, tcp):
+            self.wait_for("it answers", lambda: self.service(n1, name)["state"] == "alive")  # pylint: disable=cell-var-from-loop
+        told, _ = self.register(n1, application="balancer", peer=services[0], **{"raise": [0.5]})
+        time.sleep(2)
+        self.assertEqual(self.service(n1, http)["fault"], "")
+        os.kill(web.pid, signal.SIGSTOP)
+        name, level = told.receive()
+        self.assertEqual((name, level["name"], level["raised"]), ("fdd.level", http, True))
+        self.wait_for("the event", lambda: f"suspect service {http}" in n1.log())
+        self.assertIn("no answer in time", self.service(n1, http)["fault"])
+        self.assertEqual(self.service(n1, tcp)["state"], "alive")  # its kernel still accepts: hung, not dead
+        self.assertEqual((n2.peer(n1)["state"], n2.suspicions()), ("alive", []))
+        self.assertRegex(n1.depctl("fd", "ls"), rf"{http} +service +silent")
+        os.kill(web.pid, signal.SIGCONT)
+        self.assertFalse(told.receive()[1]["raised"])
+        self.wait_for("it is trusted", lambda: self.service(n1, http)["state"] == "alive")
+        web.kill()
+        self.wait_for("a dead one fails the other probe too", lambda: self.service(n1, tcp)["state"] == "silent")
+        self.assertEqual(self.service(n1, tcp)["fault"], "Connection refused")
+        self.assertEqual(n2.suspicions(), [])
+        n1.ask("fdd.probes", {"ve": "web", "epoch": 3, "probes": []})
+        self.assertEqual(n1.ask("fdd.ls")["services"], [])
+
+    def test_36_a_wrong_answer_is_no_success(self):
+        n1 = self.nodes[0]
+        self.start(n1)
+        self.web(n1, 8081, "sorry")
+        fast = {"k": "http", "p": 8081, "d": 200, "l": 200}
+        probes = [{**fast, "t": "/"}, {**fast, "t": "/health", "m": "well"}, {**fast, "t": "/gone", "s": 404}]
+        n1.ask("fdd.probes", {"ve": "w", "address": n1.address, "probes": probes})
+        self.wait_for("the right one", lambda: self.service(n1, "w/http:8081/gone")["good"] > 3)
+        self.wait_for("suspected", lambda: n1.log().count("suspect service w/http:8081") == 2)
+        self.assertEqual(self.service(n1, "w/http:8081/")["fault"], "status 404, not 200")
+        self.assertEqual(self.service(n1, "w/http:8081/health")["fault"], 'status 200, but "well" is not in the body')
+        for wrong, why in (({"k": "tcp"}, "port"), ({"k": "http", "p": 1, "t": "x"}, "path"), ({"k": "command"}, "what to run")):
+            with self.assertRaisesRegex(RuntimeError, why):
+                n1.ask("fdd.probes", {"ve": "w", "address": n1.address, "probes": [wrong]})
+        with self.assertRaisesRegex(RuntimeError, "no address"):
+            n1.ask("fdd.probes", {"ve": "x", "probes": [{"k": "tcp", "p": 1}]})
 
     def test_40_an_own_stall_of_five_seconds_blames_nobody(self):
         n1, n2, n3 = self.nodes
