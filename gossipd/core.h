@@ -2,6 +2,7 @@
  * The inside of gossipd's core, shared by its files:
  *	gossipd.c	step: one event in, actions out
  *	members.c	who is a member at all: adding, removing, tombstones
+ *	hearsay.c	what members say of each other, and when it is believed
  *	view.c		what is durable about members, how it changes, how differences are repaired
  *	judge.c		votes, suspicion, verdict; are we ourselves cut off?
  *	roles.c		who observes whom
@@ -25,8 +26,11 @@ enum {
 	AGAIN_MAX_MS = 16000, /* longest wait between accusations of one that refutes */
 	PULL_GAP_MS = 300,    /* between two pulls */
 	PULL_WAIT_MS = 2000,  /* for the answer to one */
-	RECEIVER_MS = 30000,  /* a receiver by its own wish */
-	RUMOUR_SENDS = 4,     /* datagrams per binary order of the cluster's size */
+	PULL_AGAIN_MAX_MS =
+	    16000,           /* longest wait between pulls from one whose view stays different */
+	SETTLED_MS = 5000,   /* an incarnation known that long is known to all who can hear of it */
+	RECEIVER_MS = 30000, /* a receiver by its own wish */
+	RUMOUR_SENDS = 4,    /* datagrams per binary order of the cluster's size */
 	GOODBYES = 4,
 	TOMBSTONE_MS = 600000,     /* what was said of a removed member is kept */
 	INCARNATION_MAX_BITS = 62, /* one more would leave no room to refute it */
@@ -188,9 +192,9 @@ enum gossipd_answer members_remove(
 /* The one place where a state or an incarnation changes. */
 void view_move(struct gossipd *core, struct member *member, enum gossipd_state to,
     uint64_t incarnation, struct gossipd_actions *actions);
-/* One entry that somebody told. */
-void view_apply(
-    struct gossipd *core, const struct gossipd_entry *entry, struct gossipd_actions *actions);
+/* One entry that is true, about another member. */
+void view_believe(struct gossipd *core, struct member *member, const struct gossipd_entry *entry,
+    struct gossipd_actions *actions);
 /* Raises our own incarnation above one that was accused, if that is not done yet. */
 void view_refute(struct gossipd *core, uint64_t incarnation, struct gossipd_actions *actions);
 /* Pulls the sender's view if its digest differs from ours and no news can explain it. */
@@ -199,6 +203,22 @@ void view_compare(
 enum gossipd_answer view_pulled(
     struct gossipd *core, const struct gossipd_event *event, struct gossipd_actions *actions);
 bool incarnation_valid(uint64_t incarnation);
+
+/* ---- hearsay.c */
+
+/* One entry that `from` told. */
+void hear(struct gossipd *core, struct member *from, const struct gossipd_entry *entry,
+    struct gossipd_actions *actions);
+void hear_ballot(struct gossipd *core, struct member *from, const struct gossipd_ballot *ballot,
+    struct gossipd_actions *actions);
+/* Tells one what he does not seem to know of another, or of himself. */
+void correct(struct gossipd *core, struct member *to, struct member *about);
+/* It knows this incarnation of ours, and that it is suspected, dead or left. */
+void hear_of_ourselves(struct gossipd *core, struct member *from, uint64_t incarnation, bool ended,
+    struct gossipd_actions *actions);
+/* Is a vote against that incarnation, or its end, news of the one that we know? */
+bool concerns_present(
+    const struct gossipd *core, const struct member *member, uint64_t incarnation);
 
 /* ---- judge.c */
 

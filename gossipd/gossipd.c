@@ -36,6 +36,8 @@ static void take_ballots(struct gossipd *core, struct member *from, const struct
 			core->voters |= gram->ballot_count > 0 ? bit_of(core, from) : 0;
 		}
 	}
+	for (size_t i = 0; i < gram->ballot_count; i++)
+		hear_ballot(core, from, &gram->ballots[i], actions);
 	while (concerned != 0)
 		judge(core, &core->members[take(&concerned)], actions);
 }
@@ -46,9 +48,11 @@ static void answer_accusation(struct gossipd *core, struct member *from,
 {
 	struct member *me = self(core);
 
-	if (gram->accused != 0 && incarnation_valid(gram->accused)) {
-		view_refute(core, gram->accused, actions);
-		core->send |= bit_of(core, from);
+	if (gram->accused != 0) {
+		hear_of_ourselves(core, from, gram->accused, true, actions);
+		/* What refutes nothing is not worth a word: two would talk without end. */
+		if (me->incarnation > gram->accused)
+			core->send |= bit_of(core, from);
 	}
 	for (size_t i = 0; i < gram->ballot_count; i++) {
 		/* It watches us, so it is to hear us, whatever our own view says. */
@@ -90,19 +94,18 @@ static enum gossipd_answer on_gram(
 	if (core->leaving)
 		return GOSSIPD_OK;
 	sender = (struct gossipd_entry){from->id, gram->incarnation, GOSSIPD_ALIVE};
-	view_apply(core, &sender, actions);
+	view_believe(core, from, &sender, actions);
 	from->behind = member_epoch(gram->incarnation) < member_epoch(from->incarnation);
 	if (from->behind || from->state == GOSSIPD_DEAD ||
 	    (from->state == GOSSIPD_LEFT && !says_goodbye(from, gram))) {
 		/* It does not know what we hold of it. */
-		core->send |= bit_of(core, from);
-		from->rumour += from->rumour == 0;
+		correct(core, from, from);
 	}
 	if (from->behind)
 		return GOSSIPD_OK;
 	from->heard_at = core->now;
 	for (size_t i = 0; i < gram->rumour_count; i++)
-		view_apply(core, &gram->rumours[i], actions);
+		hear(core, from, &gram->rumours[i], actions);
 	clusters_gram(&core->clusters, from->id, gram, core->now, actions);
 	answer_accusation(core, from, gram, actions);
 	take_ballots(core, from, gram, actions);
@@ -367,8 +370,8 @@ static bool config_valid(const struct gossipd_config *config)
 
 	if (config->member_count == 0 || config->member_count > GOSSIPD_MEMBERS_MAX ||
 	    config->observers == 0 || config->observers > GOSSIPD_OBSERVERS_MAX ||
-	    config->gossip.ns <= 0 || config->hurry.ns <= 0 || config->tell.ns <= 0 ||
-	    config->confirm.ns <= 0)
+	    config->witnesses == 0 || config->witnesses > CLAIMS || config->gossip.ns <= 0 ||
+	    config->hurry.ns <= 0 || config->tell.ns <= 0 || config->confirm.ns <= 0)
 		return false;
 	for (size_t i = 0; i < config->member_count; i++) {
 		found = found || config->members[i] == config->self;

@@ -10,7 +10,8 @@
  * for a confirmation time, and an answer from a majority of the cluster since it began: whoever
  * cannot get that is himself the one who is cut off, and judges nobody.
  *
- * What is durable (alive, dead or left at which incarnation) spreads as rumours in datagrams; a
+ * No single member is believed about another one (hearsay.c).  What is durable (alive, dead or
+ * left at which incarnation) spreads as rumours in datagrams; a
  * digest of it rides in each datagram, and on a difference the whole view is pulled.  (Gossip
  * alone missed a member in 7 of 41 kills at 20 % loss.)  Rejected: SWIM's random probing, which
  * needs its own traffic beside fdd's heartbeats; each node judging alone, as one lossy link then
@@ -125,6 +126,7 @@ struct gossipd_config {
 	const uint64_t *members; /* node ids, self included; copied */
 	size_t member_count;
 	unsigned observers;  /* of each member, at most all others */
+	unsigned witnesses;  /* who must say something of another; 2, or 1 to believe everybody */
 	struct mono gossip;  /* between two datagrams to somebody in quiet times */
 	struct mono hurry;   /* the same while there is news to be told */
 	struct mono tell;    /* between two tellings of a vote */

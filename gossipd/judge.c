@@ -8,11 +8,14 @@ static bool votes_against(const struct gossipd *core, const struct member *voter
 {
 	if (is_self(core, voter))
 		return member->voting;
+	if (member->dead_by & bit_of(core, voter))
+		return member_counts(
+		    voter); /* its verdict is more than its vote, which it gave up */
 	if (!within(core, voter->ballots_at, fresh))
 		return false;
 	for (size_t i = 0; i < voter->ballot_count; i++) {
 		if (voter->ballots[i].id == member->id &&
-		    voter->ballots[i].incarnation == member->incarnation)
+		    concerns_present(core, member, voter->ballots[i].incarnation))
 			return member_counts(voter);
 	}
 	return false;
@@ -21,7 +24,7 @@ static bool votes_against(const struct gossipd *core, const struct member *voter
 /* All who hold one. */
 uint64_t accusers(const struct gossipd *core, const struct member *member, struct mono fresh)
 {
-	uint64_t set = 0, voters = core->voters | bit(core->self);
+	uint64_t set = 0, voters = core->voters | member->dead_by | bit(core->self);
 
 	while (voters != 0) {
 		size_t i = take(&voters);
@@ -84,7 +87,7 @@ static void suspect(struct gossipd *core, struct member *member, struct gossipd_
 {
 	struct mono hold =
 	    mono_add(core->config.fresh, mono_add(core->config.fresh, core->config.fresh));
-	bool accused = accusers(core, member, hold) != 0;
+	bool accused = (accusers(core, member, hold) & member->observers) != 0;
 
 	if (accused && member->state == GOSSIPD_ALIVE) {
 		view_move(core, member, GOSSIPD_SUSPECT, member->incarnation, actions);

@@ -7,12 +7,29 @@
 
 #include "gossipd/gossipd.h"
 
+enum {
+	CLAIMS = 2, /* kept of each member: as many as must agree */
+};
+
+/* What one member says of another. */
+struct claim {
+	uint64_t by; /* node id, 0: none */
+	uint64_t incarnation;
+	enum gossipd_state state;
+};
+
 /* Times of things that have not happened are MONO_NEVER. */
 struct member {
 	uint64_t id;
 	enum gossipd_state state;
 	uint64_t incarnation;
 	struct mono added_at;
+	struct mono learned_at; /* since when this incarnation is known */
+	/* what others say of it: hearsay.c */
+	struct claim claims[CLAIMS];
+	struct mono refuted_at;    /* what it said of us was last refuted */
+	struct mono corrected_at;  /* it was last told what it did not know */
+	uint64_t dead_by, left_by; /* sets of indices: who says so of this incarnation */
 	/* what our own fdd says, while we watch it */
 	bool watch, silent;
 	bool voting;          /* our vote stands, against this incarnation */
@@ -29,13 +46,14 @@ struct member {
 	/* suspicion */
 	struct mono suspect_at;
 	struct mono confirm_at; /* since when a majority votes */
-	struct mono
-	    contact_at; /* and since when a majority of the cluster has answered us in that time */
-	uint64_t observers; /* set of indices */
+	struct mono contact_at; /* and since when a majority of the cluster answers us */
+	uint64_t observers;     /* set of indices */
 	struct mono
 	    receiver_until; /* asked for our heartbeats though not our observer by our view */
 	/* gossip */
-	unsigned rumour; /* datagrams that still carry its entry */
+	unsigned rumour;     /* datagrams that still carry its entry */
+	struct mono pull_at; /* its view is not pulled again before */
+	struct mono pull_wait;
 };
 
 /* The part of an incarnation that is new for each process; the rest counts refutations. */

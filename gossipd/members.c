@@ -13,6 +13,8 @@ static void member_init(const struct gossipd *core, struct member *member, uint6
 	    .again = core->config.again,
 	    .heard_at = MONO_NEVER,
 	    .answered_at = MONO_NEVER,
+	    .refuted_at = MONO_NEVER,
+	    .corrected_at = MONO_NEVER,
 	    .ballots_at = MONO_NEVER,
 	    .suspect_at = MONO_NEVER,
 	    .confirm_at = MONO_NEVER,
@@ -123,8 +125,8 @@ static uint64_t moved(uint64_t set, size_t from, size_t to)
 
 static void close_gap(struct gossipd *core, size_t gap)
 {
-	uint64_t *const sets[] = {&core->voters, &core->send, &core->ask, &core->watch,
-	    &core->receivers, &core->observed, &core->wish, &core->candidates};
+	uint64_t *const sets[] = {&core->voters, &core->send, &core->ask, &core->answer,
+	    &core->watch, &core->receivers, &core->observed, &core->wish, &core->candidates};
 	size_t last = --core->count;
 
 	core->members[gap] = core->members[last];
@@ -135,8 +137,13 @@ static void close_gap(struct gossipd *core, size_t gap)
 		*sets[i] = moved(*sets[i], last, gap);
 	for (unsigned state = 0; state < GOSSIPD_STATES; state++)
 		core->in[state] = moved(core->in[state], last, gap);
-	for (size_t i = 0; i < core->count; i++)
-		core->members[i].observers = moved(core->members[i].observers, last, gap);
+	for (size_t i = 0; i < core->count; i++) {
+		struct member *member = &core->members[i];
+
+		member->observers = moved(member->observers, last, gap);
+		member->dead_by = moved(member->dead_by, last, gap);
+		member->left_by = moved(member->left_by, last, gap);
+	}
 }
 
 enum gossipd_answer members_remove(

@@ -21,6 +21,7 @@ void gossipd_config_profile(struct gossipd_config *config, enum gossipd_profile 
 {
 	*config = (struct gossipd_config){
 	    .observers = profiles[profile].observers,
+	    .witnesses = 2,
 	    .gossip = mono_ms(profiles[profile].gossip_ms),
 	    .hurry = mono_ms(profiles[profile].hurry_ms),
 	    .tell = mono_ms(profiles[profile].tell_ms),

@@ -1,24 +1,51 @@
 #include "gossipd/core.h"
 
+/* A refutation is told by its member to those concerned; it makes no difference to the rest. */
+static bool is_news(const struct member *member, enum gossipd_state to, uint64_t incarnation)
+{
+	if (to == GOSSIPD_SUSPECT)
+		return false;
+	return to != GOSSIPD_ALIVE ||
+	       (member->state != GOSSIPD_ALIVE && member->state != GOSSIPD_SUSPECT) ||
+	       member_epoch(incarnation) != member_epoch(member->incarnation);
+}
+
+static void spread(struct gossipd *core, struct member *member)
+{
+	member->rumour = rumour_sends(core);
+	core->digest = member_digest(core->members, core->count);
+	core->changed_at = core->now;
+	core->gossip_at = mono_min(core->gossip_at, mono_add(core->now, core->config.hurry));
+	for (size_t i = 0; i < core->count; i++)
+		core->members[i].pull_at = core->members[i].pull_wait = MONO_ZERO;
+}
+
+static void tell_move(struct gossipd *core, const struct member *member, enum gossipd_state to,
+    uint64_t incarnation, struct gossipd_actions *actions)
+{
+	struct gossipd_action *action = append(actions, GOSSIPD_MEMBER);
+
+	action->member.id = member->id;
+	action->member.from = member->state;
+	action->member.to = to;
+	action->member.incarnation = incarnation;
+	action->member.votes = size(accusers(core, member, core->config.fresh));
+	action->member.observers = size(member->observers);
+}
+
 /* The one place where a state or an incarnation changes. */
 void view_move(struct gossipd *core, struct member *member, enum gossipd_state to,
     uint64_t incarnation, struct gossipd_actions *actions)
 {
 	enum gossipd_state from = member->state;
-	bool durable = to != GOSSIPD_SUSPECT && (from != GOSSIPD_SUSPECT || to != GOSSIPD_ALIVE ||
-						    incarnation != member->incarnation);
-	bool told = from != to || member_epoch(incarnation) != member_epoch(member->incarnation);
+	bool news = is_news(member, to, incarnation);
 
 	assert(member_may_move(from, to) && incarnation >= member->incarnation);
-	if (told) {
-		struct gossipd_action *action = append(actions, GOSSIPD_MEMBER);
-
-		action->member.id = member->id;
-		action->member.from = from;
-		action->member.to = to;
-		action->member.incarnation = incarnation;
-		action->member.votes = size(accusers(core, member, core->config.fresh));
-		action->member.observers = size(member->observers);
+	if (from != to || member_epoch(incarnation) != member_epoch(member->incarnation))
+		tell_move(core, member, to, incarnation, actions);
+	if (incarnation != member->incarnation) {
+		member->learned_at = core->now;
+		member->dead_by = member->left_by = 0;
 	}
 	core->in[from] &= ~bit_of(core, member);
 	core->in[to] |= bit_of(core, member);
@@ -29,13 +56,8 @@ void view_move(struct gossipd *core, struct member *member, enum gossipd_state t
 		member->voting = false;
 		member->confirm_at = MONO_NEVER;
 	}
-	if (durable) {
-		member->rumour = rumour_sends(core);
-		core->digest = member_digest(core->members, core->count);
-		core->changed_at = core->now;
-		core->gossip_at =
-		    mono_min(core->gossip_at, mono_add(core->now, core->config.hurry));
-	}
+	if (news)
+		spread(core, member);
 }
 
 /* Our own incarnation is raised above what was said of us; observers and accusers hear it first. */
@@ -43,7 +65,7 @@ void view_refute(struct gossipd *core, uint64_t incarnation, struct gossipd_acti
 {
 	struct member *me = self(core);
 
-	if (core->leaving || incarnation < me->incarnation)
+	if (core->leaving || incarnation < me->incarnation || !incarnation_valid(incarnation + 1))
 		return;
 	core->counters.refutations++;
 	core->send |=
@@ -51,43 +73,15 @@ void view_refute(struct gossipd *core, uint64_t incarnation, struct gossipd_acti
 	view_move(core, me, GOSSIPD_ALIVE, incarnation + 1, actions);
 }
 
-/* Somebody holds us for dead or gone, or knows of a later process of ours. */
-static void answer_verdict(
-    struct gossipd *core, const struct gossipd_entry *entry, struct gossipd_actions *actions)
-{
-	const struct member *me = self(core);
-
-	if (core->leaving || entry->incarnation < me->incarnation ||
-	    (entry->incarnation == me->incarnation && entry->state == GOSSIPD_ALIVE))
-		return;
-	view_refute(core, entry->incarnation, actions);
-	core->send |= others(core, STATE(ALIVE) | STATE(SUSPECT));
-}
-
 bool incarnation_valid(uint64_t incarnation)
 {
 	return incarnation != 0 && !(incarnation >> INCARNATION_MAX_BITS);
 }
 
-static bool entry_valid(const struct gossipd_entry *entry)
+/* One entry that is true, about another member. */
+void view_believe(struct gossipd *core, struct member *member, const struct gossipd_entry *entry,
+    struct gossipd_actions *actions)
 {
-	return (entry->state == GOSSIPD_ALIVE || entry->state == GOSSIPD_DEAD ||
-		   entry->state == GOSSIPD_LEFT) &&
-	       incarnation_valid(entry->incarnation);
-}
-
-/* One entry that somebody told. */
-void view_apply(
-    struct gossipd *core, const struct gossipd_entry *entry, struct gossipd_actions *actions)
-{
-	struct member *member = find(core, entry->id);
-
-	if (!member || !entry_valid(entry))
-		return;
-	if (is_self(core, member)) {
-		answer_verdict(core, entry, actions);
-		return;
-	}
 	if (!member_overrides(member, entry))
 		return;
 	if (member->voting && entry->state == GOSSIPD_ALIVE) {
@@ -96,8 +90,10 @@ void view_apply(
 		member->again =
 		    mono_min(mono_add(member->again, member->again), mono_ms(AGAIN_MAX_MS));
 	}
-	if (member->state == GOSSIPD_SUSPECT && entry->state == GOSSIPD_ALIVE)
+	if (member->state == GOSSIPD_SUSPECT && entry->state == GOSSIPD_ALIVE) {
 		core->send |= accusers(core, member, core->config.fresh) & ~bit(core->self);
+		member->rumour += member->rumour == 0;
+	}
 	view_move(core, member, entry->state, entry->incarnation, actions);
 }
 
@@ -108,7 +104,11 @@ void view_compare(
 {
 	bool settled = elapsed(core, core->changed_at, mono_ms(PULL_GAP_MS));
 
-	if (digest == core->digest || core->leaving)
+	if (digest == core->digest) {
+		member->pull_at = member->pull_wait = MONO_ZERO;
+		return;
+	}
+	if (core->leaving || !mono_due(member->pull_at, core->now))
 		return;
 	if (core->pulling && !elapsed(core, core->pulled_at, mono_ms(PULL_WAIT_MS)))
 		return;
@@ -119,6 +119,11 @@ void view_compare(
 		return;
 	core->pulling = true;
 	core->pulled_at = core->now;
+	/* One whose view stays different, or who lies about it, is asked more and more seldom. */
+	member->pull_wait =
+	    mono_min(mono_add(mono_ms(PULL_GAP_MS), mono_add(member->pull_wait, member->pull_wait)),
+		mono_ms(PULL_AGAIN_MAX_MS));
+	member->pull_at = mono_add(core->now, member->pull_wait);
 	core->counters.pulls++;
 	append(actions, GOSSIPD_PULL)->peer = member->id;
 }
@@ -126,11 +131,13 @@ void view_compare(
 enum gossipd_answer view_pulled(
     struct gossipd *core, const struct gossipd_event *event, struct gossipd_actions *actions)
 {
-	if (!find(core, event->view.from) || event->view.count > GOSSIPD_MEMBERS_MAX)
+	struct member *from = find(core, event->view.from);
+
+	if (!from || is_self(core, from) || event->view.count > GOSSIPD_MEMBERS_MAX)
 		return GOSSIPD_REFUSED;
 	core->pulling = false;
 	for (size_t i = 0; i < event->view.count; i++)
-		view_apply(core, &event->view.entries[i], actions);
+		hear(core, from, &event->view.entries[i], actions);
 	judge_all(core, actions);
 	return GOSSIPD_OK;
 }

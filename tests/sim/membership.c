@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/sim/liar.h"
+
 enum {
 	REGISTRATION = 1,
 	WALL_S = 1700000000,
@@ -270,6 +272,11 @@ static void copy_gram(struct gossipd_gram *to, const struct gossipd_gram *from)
 	}
 }
 
+static bool lies(const struct cluster_node *node)
+{
+	return node->cluster->config.liar == node->number + 1;
+}
+
 static void send_gram(struct sim *sim, unsigned process, struct gossipd_process *gossipd,
     const struct gossipd_action *action)
 {
@@ -280,6 +287,8 @@ static void send_gram(struct sim *sim, unsigned process, struct gossipd_process 
 	gram.accused = action->send.accused;
 	gram.reply = action->send.reply;
 	gram.answer = action->send.answer;
+	if (lies(gossipd->node))
+		liar_gram(sim_rng(sim), gossipd->core, gossipd->node->id, action->send.to, &gram);
 	sim_send(sim, process, to->gossipd, SIM_DATAGRAM, GRAM, &gram, sizeof(gram));
 }
 
@@ -384,6 +393,8 @@ static void answer_pull(
 	struct gossipd_entry entries[GOSSIPD_MEMBERS_MAX], clean[GOSSIPD_MEMBERS_MAX];
 	size_t count = gossipd_view(gossipd->core, entries);
 
+	if (lies(gossipd->node))
+		count = liar_view(sim_rng(sim), gossipd->core, gossipd->node->id, entries);
 	memset(clean, 0, sizeof(clean));
 	for (size_t i = 0; i < count; i++) {
 		clean[i].id = entries[i].id;

@@ -33,6 +33,7 @@ struct cluster_config {
 	struct mono interval; /* of heartbeats */
 	double suspect_level;
 	struct gossipd_config gossipd; /* without members and self */
+	unsigned liar;                 /* number of a node that lies, from 1; 0: none */
 	double doubt;                  /* share of the store's transactions that end in doubt */
 };
 

@@ -3,6 +3,7 @@
  * partitions, pauses and restarts.  The trace and the views at the end are judged.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include "tests/sim/membership.h"
 
@@ -381,6 +382,100 @@ static const char *judge_one_that_is_not_heard_is_dead_until_it_is_heard_again(
 }
 SCENARIO(one_that_is_not_heard_is_dead_until_it_is_heard_again)
 
+/* ---- one who lies */
+
+/* It gossips all the time, and so lies ten times a second to somebody. */
+static struct cluster_config with_a_liar(void)
+{
+	struct cluster_config config = cluster_profile(12, GOSSIPD_BALANCED);
+
+	config.liar = 5;
+	config.gossipd.gossip = mono_ms(100);
+	return config;
+}
+
+/* What the honest hold of the living, but of the liar, who may harm himself. */
+static const char *nobody_is_slandered(struct cluster *cluster)
+{
+	for (size_t i = 0; i < sim_lines(cluster->sim); i++) {
+		const struct sim_line *line = sim_line(cluster->sim, i);
+		bool liar = line->process == cluster->nodes[cluster->config.liar - 1].gossipd;
+
+		if (!liar && strstr(line->who, "/gossipd") &&
+		    (strncmp(line->text, "dead ", 5) == 0 || strncmp(line->text, "left ", 5) == 0))
+			return sim_complain(cluster->sim, "at %.3f s %s: %s", mono_to_s(line->at),
+			    line->who, line->text);
+	}
+	return NULL;
+}
+
+static const char *live_with_a_liar(struct cluster *cluster, double loss)
+{
+	const char *complaint;
+
+	cluster_links(cluster, &(struct sim_link){.loss = loss});
+	run_ms(cluster, 120000);
+	complaint = nobody_is_slandered(cluster);
+	if (complaint)
+		return complaint;
+	/* And the truth is still found: a death, and a return with the store lost and the clock
+	 * set back, which needs an incarnation that others tell. */
+	cluster_kill(cluster, 7);
+	for (unsigned a = 0; a < cluster->config.nodes; a++) {
+		for (int i = 0; i < 100 && a != 7 && a + 1 != cluster->config.liar; i++) {
+			if (cluster_state(cluster, a, 7) == GOSSIPD_DEAD)
+				break;
+			run_ms(cluster, 100);
+		}
+		if (a != 7 && a + 1 != cluster->config.liar &&
+		    cluster_state(cluster, a, 7) != GOSSIPD_DEAD)
+			return sim_complain(cluster->sim, "n%u does not know of a death", a + 1);
+	}
+	cluster->nodes[7].gossipd_stored = 0;
+	cluster_restart(cluster, 7);
+	run_ms(cluster, 5000);
+	for (unsigned a = 0; a < cluster->config.nodes; a++) {
+		for (unsigned b = 0; b < cluster->config.nodes; b++) {
+			enum gossipd_state state = cluster_state(cluster, a, b);
+
+			if (a + 1 != cluster->config.liar && b + 1 != cluster->config.liar &&
+			    state != GOSSIPD_ALIVE && state != GOSSIPD_SUSPECT)
+				return sim_complain(cluster->sim, "in the end n%u holds n%u for %s",
+				    a + 1, b + 1, gossipd_state_name(state));
+		}
+	}
+	return NULL;
+}
+
+#define config_one_who_lies_makes_nobody_dead_or_gone with_a_liar
+static const char *judge_one_who_lies_makes_nobody_dead_or_gone(struct cluster *cluster)
+{
+	return live_with_a_liar(cluster, 0);
+}
+SCENARIO(one_who_lies_makes_nobody_dead_or_gone)
+
+#define config_nor_does_he_at_10_percent_loss with_a_liar
+static const char *judge_nor_does_he_at_10_percent_loss(struct cluster *cluster)
+{
+	return live_with_a_liar(cluster, 0.1);
+}
+SCENARIO(nor_does_he_at_10_percent_loss)
+
+static struct cluster_config credulous(void)
+{
+	struct cluster_config config = with_a_liar();
+
+	config.gossipd.witnesses = 1;
+	return config;
+}
+
+#define config_a_liar_kills_among_the_credulous credulous
+static const char *judge_a_liar_kills_among_the_credulous(struct cluster *cluster)
+{
+	return live_with_a_liar(cluster, 0);
+}
+SCENARIO(a_liar_kills_among_the_credulous)
+
 /* ---- the coordinator */
 
 static const char *kill_coordinators(struct cluster *cluster, unsigned times)
@@ -599,6 +694,9 @@ int main(int argc, char **argv)
 	    LIST(two_halves_judge_nobody),
 	    LIST(one_that_hears_nothing_judges_nobody),
 	    LIST(one_that_is_not_heard_is_dead_until_it_is_heard_again),
+	    LIST(one_who_lies_makes_nobody_dead_or_gone),
+	    LIST(nor_does_he_at_10_percent_loss),
+	    {"a_liar_kills_among_the_credulous", a_liar_kills_among_the_credulous, true},
 	    LIST(the_next_coordinator_is_there_in_2600_ms),
 	    LIST(doubts_of_the_store_never_make_two_coordinators),
 	    LIST(after_any_faults_all_agree_again),
