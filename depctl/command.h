@@ -5,8 +5,10 @@
 #define DEPCTL_COMMAND_H
 
 #include "depctl/session.h"
+#include "proto/common.h"
 
-/* An option of a command: "--name VALUE", or "--name" alone when value is NULL. */
+/* An option of a command: "--name VALUE", or "--name" alone when value is NULL.  At most one option of a command has a
+ * value that ends with "...": it may be given several times. */
 struct option_spec {
 	const char *name;
 	const char *value;
@@ -15,11 +17,14 @@ struct option_spec {
 
 #define OPTIONS_MAX 10
 #define POSITIONALS_MAX 4
+#define MANY_MAX 4 /* of the option that may be repeated */
 
 /* What was given on the command line after the command's words. */
 struct arguments {
 	const char *option
 	    [OPTIONS_MAX]; /* by index in the command's options; "" for a bare one; NULL: not given */
+	const char *many[MANY_MAX];
+	size_t n_many;
 	const char *positional[POSITIONALS_MAX];
 	size_t n_positionals;
 };
@@ -45,6 +50,8 @@ bool parse_count(
 bool parse_ckpt(const char *text, uint64_t *id);
 /* How many words a command needs, and may have; "VE..." takes as many as there are. */
 void count_positionals(const char *spec, size_t *least, size_t *most);
+/* "http:80/health=200~well" and the like; false with one line. */
+bool parse_probe(const char *text, struct msg_common_probe *probe);
 /* Copies into a message's field; false with one line when it does not fit. */
 bool parse_text(const char *what, const char *text, char *field, size_t size);
 #define PARSE_TEXT(what, text, field) parse_text((what), (text), (field), sizeof(field))

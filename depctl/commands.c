@@ -34,7 +34,12 @@ const struct command commands[] = {
 	    {"node", "NODE", "where to start it (default: the coordinator chooses)"},
 	    {"interval", "TIME", "between checkpoints, for instance 2s; 0: none (default 10s)"},
 	    {"copies", "N",
-		"nodes beside its own that must hold an image before it counts (default 1)"}},
+		"nodes beside its own that must hold an image before it counts (default 1)"},
+	    {"probe", "PROBE...",
+		"ask it whether it works: process, tcp:PORT, http:PORT[/PATH][=STATUS][~TEXT], "
+		"cmd:COMMAND, heartbeat; up to 4"},
+	    {"probe-interval", "TIME",
+		"between two probes, and how long one may take (default 1s)"}},
 	"run an OCI bundle (config.json, rootfs.tar) as a virtual environment",
 	"depctl ve run counter ./bundle --address 10.77.0.100/24 --interval 2s", command_ve_run,
 	false},

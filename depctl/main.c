@@ -136,6 +136,22 @@ static const struct command *find_command(int argc, char **argv, int *words)
 	return NULL;
 }
 
+/* One more value of the option that may be repeated. */
+static int take_another(const char *word, const char *value, struct arguments *arguments)
+{
+	if (arguments->n_many == MANY_MAX)
+		return usage("given too often", word);
+	arguments->many[arguments->n_many++] = value;
+	return 0;
+}
+
+static bool is_repeatable(const struct option_spec *option)
+{
+	size_t length = option->value ? strlen(option->value) : 0;
+
+	return length > 3 && strcmp(option->value + length - 3, "...") == 0;
+}
+
 static int take_option(
     const struct command *command, int argc, char **argv, int *at, struct arguments *arguments)
 {
@@ -148,6 +164,8 @@ static int take_option(
 			return usage("given twice", argv[*at]);
 		if (command->options[i].value && *at + 1 == argc)
 			return usage("needs a value", argv[*at]);
+		if (is_repeatable(&command->options[i]))
+			return take_another(word, argv[++*at], arguments);
 		arguments->option[i] = command->options[i].value ? argv[++*at] : "";
 		return 0;
 	}

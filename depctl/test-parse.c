@@ -1,4 +1,6 @@
 /* What is typed after depctl: times, numbers, checkpoints, how many words a command takes. */
+#include <string.h>
+
 #include "common/test.h"
 
 #include "depctl/command.h"
@@ -88,6 +90,39 @@ static void a_text_that_does_not_fit_is_refused(void)
 	check(!PARSE_TEXT("NAME", "abcd", field));
 }
 
+static void a_probe_is_read_with_what_it_needs(void)
+{
+	struct msg_common_probe probe;
+
+	check(parse_probe("tcp:6379", &probe) && probe.kind == MSG_COMMON_PROBE_KIND_TCP);
+	check_int(probe.port, 6379);
+	check(parse_probe("http:80", &probe) && probe.status == 200);
+	check_str(probe.target, "");
+	check(parse_probe("http:8080/a?b=1&c=d=404~not ~ here", &probe));
+	check_int(probe.port, 8080);
+	check_str(probe.target, "/a?b=1&c=d");
+	check_int(probe.status, 404);
+	check_str(probe.match, "not ~ here");
+	check(parse_probe("http:80=204", &probe) && probe.status == 204 && !*probe.target);
+	check(parse_probe("cmd:redis-cli ping | grep PONG", &probe));
+	check_str(probe.target, "redis-cli ping | grep PONG");
+	check(parse_probe("process", &probe) && probe.kind == MSG_COMMON_PROBE_KIND_PROCESS);
+	check(parse_probe("heartbeat", &probe) && probe.kind == MSG_COMMON_PROBE_KIND_HEARTBEAT);
+}
+
+static void what_is_no_probe_is_refused(void)
+{
+	static const char *const wrong[] = {"", "tcp", "tcp:", "tcp:0", "tcp:65536", "tcp:1x",
+	    "http:", "http:80x", "http:80=999", "cmd:", "process:1", "heartbeats", "icmp:1"};
+	struct msg_common_probe probe;
+	char text[300] = "cmd:";
+
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		check(!parse_probe(wrong[i], &probe));
+	memset(text + 4, 'x', 250);
+	check(!parse_probe(text, &probe));
+}
+
 int main(void)
 {
 	return test_main((struct test[]){
@@ -97,6 +132,8 @@ int main(void)
 	    TEST(a_checkpoint_is_read_as_it_is_shown_or_as_one_number),
 	    TEST(a_command_takes_the_words_that_its_usage_names),
 	    TEST(a_text_that_does_not_fit_is_refused),
+	    TEST(a_probe_is_read_with_what_it_needs),
+	    TEST(what_is_no_probe_is_refused),
 	    {0},
 	});
 }

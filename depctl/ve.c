@@ -69,7 +69,39 @@ static int check_bundle(const char *path)
 	return 0;
 }
 
-enum { RUN_ADDRESS, RUN_NODE, RUN_INTERVAL, RUN_COPIES };
+enum { RUN_ADDRESS, RUN_NODE, RUN_INTERVAL, RUN_COPIES, RUN_PROBE, RUN_PROBE_INTERVAL };
+
+/* False with one line. */
+static bool fill_probes(struct msg_migrated_run *request, const struct arguments *arguments)
+{
+	const char *every = arguments->option[RUN_PROBE_INTERVAL];
+	uint64_t ms = 1000;
+
+	if (every && !parse_duration_ms("--probe-interval", every, &ms))
+		return false;
+	if (ms < 100 || ms > 60000) {
+		fprintf(stderr, "depctl: --probe-interval: 100ms to 1min\n");
+		return false;
+	}
+	request->has_probes = arguments->n_many > 0;
+	for (size_t i = 0; i < arguments->n_many; i++) {
+		struct msg_common_probe *probe = &request->probes.item[i];
+
+		if (!parse_probe(arguments->many[i], probe))
+			return false;
+		if ((probe->kind == MSG_COMMON_PROBE_KIND_TCP ||
+			probe->kind == MSG_COMMON_PROBE_KIND_HTTP ||
+			probe->kind == MSG_COMMON_PROBE_KIND_HEARTBEAT) &&
+		    !*request->address) {
+			fprintf(stderr, "depctl: --probe: %s: needs an --address\n",
+			    arguments->many[i]);
+			return false;
+		}
+		probe->interval_ms = probe->timeout_ms = (uint32_t)ms;
+		request->probes.count++;
+	}
+	return true;
+}
 
 static int fill_run(struct msg_migrated_run *request, const struct arguments *arguments)
 {
@@ -83,7 +115,8 @@ static int fill_run(struct msg_migrated_run *request, const struct arguments *ar
 	    (option[RUN_NODE] && !PARSE_TEXT("--node", option[RUN_NODE], request->node)) ||
 	    (option[RUN_INTERVAL] &&
 		!parse_duration_ms("--interval", option[RUN_INTERVAL], &request->interval_ms)) ||
-	    (option[RUN_COPIES] && !parse_count("--copies", option[RUN_COPIES], 0, 4, &copies)))
+	    (option[RUN_COPIES] && !parse_count("--copies", option[RUN_COPIES], 0, 4, &copies)) ||
+	    !fill_probes(request, arguments))
 		return EXIT_USAGE;
 	request->copies = (uint8_t)copies;
 	return 0;

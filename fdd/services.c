@@ -1,6 +1,6 @@
 /*
  * A success is a heartbeat: its sequence is the number of the probe, so that a failed probe is a lost one,
- * its incarnation the epoch of the VE, its interval that of the probe.  So a service's level is made by
+ * its incarnation changes with the epoch of the VE, its interval that of the probe.  So a service's level is made by
  * the estimator of the nodes, out of how the service really answers.
  *
  * A probe that fails is not a verdict, as a lost heartbeat is none; what it failed of is kept for people.
@@ -22,6 +22,8 @@
 struct service {
 	struct services *services; /* NULL: the place is free */
 	uint64_t id, epoch;
+	uint64_t life;     /* rises when it is another one: the incarnation in the core */
+	struct mono lease; /* MONO_NEVER: none */
 	char ve[64], name[64], address[64];
 	struct msg_common_probe what;
 	uint64_t asked, good;
@@ -63,7 +65,7 @@ static void take_success(struct service *service)
 	event.heartbeat.from = service->id;
 	event.heartbeat.arrived = mono_now();
 	event.heartbeat.beat = (struct fdd_heartbeat){
-	    service->epoch, service->asked, mono_ms(service->what.interval_ms)};
+	    service->life, service->asked, mono_ms(service->what.interval_ms)};
 	shell_step(service->services->shell, &event);
 	shell_wake(service->services->shell);
 }
@@ -269,8 +271,12 @@ static const char *put_service(struct services *services, const struct msg_fdd_p
 		return "too many services are watched on this node";
 	snprintf(service->address, sizeof(service->address), "%.*s",
 	    (int)strcspn(request->address, "/"), request->address);
-	if (service->epoch != request->epoch)
+	service->lease =
+	    request->lease_ms ? mono_add_ms(mono_now(), request->lease_ms) : MONO_NEVER;
+	if (service->epoch != request->epoch) {
 		service->asked = service->good = 0;
+		service->life++;
+	}
 	service->epoch = request->epoch;
 	if (!fresh)
 		return NULL;
@@ -328,6 +334,13 @@ const char *services_set(struct services *services, const struct msg_fdd_probes 
 		fault = put_service(
 		    services, request, &request->probes.item[i], reply->services.item[i]);
 	return fault;
+}
+
+void services_sweep(struct services *services)
+{
+	for (size_t i = 0; i < SERVICES_MAX; i++)
+		if (services->list[i].services && mono_due(services->list[i].lease, mono_now()))
+			end_service(&services->list[i]);
 }
 
 bool services_describe(

@@ -19,6 +19,8 @@ struct services *services_free(struct services *services);
 /* Makes the probes of a VE what the request says; fills the ids.  NULL, or what is wrong with it. */
 const char *services_set(struct services *services, const struct msg_fdd_probes *request,
     struct msg_fdd_probes_reply *reply);
+/* Ends those whose lease ran out. */
+void services_sweep(struct services *services);
 /* What is known of a service beside its status in the core; false: no service has this id. */
 bool services_describe(
     const struct services *services, const struct fdd_status *status, struct msg_fdd_service *row);

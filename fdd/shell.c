@@ -192,6 +192,7 @@ static int on_sweep(sd_event_source *source, uint64_t usec, void *userdata)
 	int r = sd_event_source_set_time(source, usec + SWEEP_MS * 1000);
 
 	requests_sweep(shell);
+	services_sweep(shell->services);
 	shell_wake(shell);
 	return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }

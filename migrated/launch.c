@@ -97,6 +97,8 @@ static void on_listed(void *userdata, const struct rpc_answer *answer)
 		local->running = is_running(listed->ves.item[i].state);
 	}
 	shell_step(launcher->shell, &event);
+	if (event.ok)
+		shell_listed(launcher->shell, launcher->locals, event.count);
 }
 
 void launcher_list(struct launcher *launcher)

@@ -43,6 +43,7 @@ struct shell {
 	struct facts *facts;
 	struct launcher *launcher;
 	struct cluster *cluster;
+	struct probes *probes;
 	sd_event_source *timer;
 	LIST_HEAD(, waiting) waiting;
 	uint64_t next_id;
@@ -268,6 +269,12 @@ void shell_step(struct shell *shell, struct migrated_event *event)
 	deadline_set(shell->timer, migrated_deadline(shell->core));
 }
 
+void shell_listed(struct shell *shell, const struct migrated_local *locals, size_t count)
+{
+	if (!shell->closing && !mono_is_never(migrated_read_at(shell->core)))
+		probes_look(shell->probes, shell->core, locals, count);
+}
+
 void shell_written(struct shell *shell, const struct migrated_action *action)
 {
 	if (action->kind == MIGRATED_REMOVE)
@@ -418,6 +425,9 @@ static void on_run(void *userdata, struct rpc_call *call, const void *body, size
 	memcpy(request.fact.node, message.node, sizeof(request.fact.node));
 	request.fact.interval_ms = message.interval_ms;
 	request.fact.copies = message.copies;
+	request.fact.has_probes = message.has_probes;
+	request.fact.probes.count = message.probes.count;
+	memcpy(request.fact.probes.item, message.probes.item, sizeof(message.probes.item));
 	request.check = message.check;
 	take(shell, call, MSG_MIGRATED_RUN, body, size, &request);
 }
@@ -520,6 +530,8 @@ static int open_parts(struct shell *shell, const struct migrated_settings *setti
 		r = facts_new(&shell->facts, daemon, shell);
 	if (r >= 0)
 		r = launcher_new(&shell->launcher, daemon, shell, shell->facts);
+	if (r == 0)
+		r = probes_new(&shell->probes, daemon);
 	if (r >= 0)
 		r = cluster_new(&shell->cluster, daemon, shell);
 	if (r >= 0)
@@ -566,6 +578,7 @@ struct shell *shell_free(struct shell *shell)
 	}
 	cluster_free(shell->cluster);
 	launcher_free(shell->launcher);
+	probes_free(shell->probes);
 	facts_free(shell->facts);
 	sd_event_source_disable_unref(shell->timer);
 	journal_free(shell->journal);

@@ -4,6 +4,7 @@
  *	facts.c		all facts read, one fact written
  *	launch.c	what RUN and END mean: bundle, image, key, ved
  *	cluster.c	who is a member, who coordinates (gossipd)
+ *	probes.c	what this node's fdd watches of the VEs that run here
  *	journal.c	the epochs that were begun on this node
  */
 #ifndef MIGRATED_SHELL_H
@@ -29,6 +30,8 @@ struct journal;
 
 /* Runs the core on an event and carries out what it wants; sets the time. */
 void shell_step(struct shell *shell, struct migrated_event *event);
+/* What ved has, after the core has seen it. */
+void shell_listed(struct shell *shell, const struct migrated_local *locals, size_t count);
 /* A transaction was applied: subscribers are told, and the images of what was removed go. */
 void shell_written(struct shell *shell, const struct migrated_action *action);
 
@@ -62,6 +65,14 @@ struct cluster *cluster_free(struct cluster *cluster);
 void cluster_start(struct cluster *cluster);
 /* The coordinator's node, NULL when none is known; its epoch. */
 const struct peer *cluster_coordinator(const struct cluster *cluster, uint64_t *epoch);
+
+/* probes.c */
+struct probes;
+int probes_new(struct probes **out, struct daemon *daemon);
+struct probes *probes_free(struct probes *probes);
+/* Brings fdd in line with the facts and with what runs here. */
+void probes_look(struct probes *probes, const struct migrated *core,
+    const struct migrated_local *locals, size_t count);
 
 /* journal.c */
 int journal_open(struct journal **out, const char *directory);
