@@ -113,12 +113,24 @@ static void rise(struct gossipd *core, struct member *about, uint64_t incarnatio
 	about->left_by = left_by;
 }
 
+/* One alone says that it has refuted.  That is no reason to believe so, but to wait for a second one:
+ * the confirmation begins anew, once for each who says so. */
+static void postpone(const struct gossipd *core, struct member *about, const struct member *by)
+{
+	if (about->state != GOSSIPD_SUSPECT || (about->postponed_by & bit_of(core, by)))
+		return;
+	about->postponed_by |= bit_of(core, by);
+	about->confirm_at = MONO_NEVER;
+}
+
 static void hear_of_another(struct gossipd *core, struct member *from, struct member *about,
     const struct gossipd_entry *entry, struct gossipd_actions *actions)
 {
 	struct gossipd_entry believed;
 
 	note(about, from, entry);
+	if (entry->incarnation > about->incarnation)
+		postpone(core, about, from);
 	if (reached(core, about) > about->incarnation)
 		rise(core, about, reached(core, about), actions);
 	if (!concerns_present(core, about, entry->incarnation))

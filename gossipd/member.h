@@ -29,6 +29,7 @@ struct member {
 	struct claim claims[CLAIMS];
 	struct mono refuted_at;    /* what it said of us was last refuted */
 	struct mono corrected_at;  /* it was last told what it did not know */
+	uint64_t postponed_by;     /* who have delayed the present verdict */
 	uint64_t dead_by, left_by; /* sets of indices: who says so of this incarnation */
 	/* what our own fdd says, while we watch it */
 	bool watch, silent;

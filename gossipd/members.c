@@ -141,6 +141,7 @@ static void close_gap(struct gossipd *core, size_t gap)
 		struct member *member = &core->members[i];
 
 		member->observers = moved(member->observers, last, gap);
+		member->postponed_by = moved(member->postponed_by, last, gap);
 		member->dead_by = moved(member->dead_by, last, gap);
 		member->left_by = moved(member->left_by, last, gap);
 	}

@@ -177,8 +177,11 @@ static void tell_votes(struct gossipd *core)
 	for (size_t i = 0; i < core->count; i++) {
 		const struct member *member = &core->members[i];
 
-		if (!member->voting)
+		if (!member->voting) {
+			/* The accused is to hear of it by every path that there is. */
+			core->send |= member->state == GOSSIPD_SUSPECT ? bit(i) : 0;
 			continue;
+		}
 		core->send |= (bit(i) | member->observers) & ~bit(core->self);
 		if (elapsed(core, member->suspect_at, core->config.linger) && core->number % 4 == 0)
 			core->send |= others(core, STATE(ALIVE) | STATE(SUSPECT));

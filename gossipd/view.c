@@ -51,6 +51,7 @@ void view_move(struct gossipd *core, struct member *member, enum gossipd_state t
 	core->in[to] |= bit_of(core, member);
 	member->state = to;
 	member->incarnation = incarnation;
+	member->postponed_by = 0;
 	member->suspect_at = to == GOSSIPD_SUSPECT ? core->now : MONO_NEVER;
 	if (to != GOSSIPD_SUSPECT) {
 		member->voting = false;
@@ -64,12 +65,15 @@ void view_move(struct gossipd *core, struct member *member, enum gossipd_state t
 void view_refute(struct gossipd *core, uint64_t incarnation, struct gossipd_actions *actions)
 {
 	struct member *me = self(core);
+	uint64_t accusing = accusers(core, me, mono_add(core->config.fresh, core->config.fresh));
 
 	if (core->leaving || incarnation < me->incarnation || !incarnation_valid(incarnation + 1))
 		return;
 	core->counters.refutations++;
-	core->send |=
-	    me->observers | accusers(core, me, mono_add(core->config.fresh, core->config.fresh));
+	core->send |= (me->observers | accusing) & ~bit(core->self);
+	/* Two are near a verdict: then others are to know better, too. */
+	if (size(accusing) >= 2)
+		core->send |= others(core, COUNTED);
 	view_move(core, me, GOSSIPD_ALIVE, incarnation + 1, actions);
 }
 
