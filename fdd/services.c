@@ -27,6 +27,7 @@ struct service {
 	char ve[64], name[64], address[64];
 	struct msg_common_probe what;
 	uint64_t asked, good;
+	uint64_t told_by; /* heartbeat: the incarnation of the program that tells */
 	char fault[128];
 	struct mono next;  /* probe */
 	struct mono limit; /* of the present one; MONO_NEVER: none */
@@ -58,14 +59,15 @@ static void forget_attempt(struct service *service)
 	service->limit = MONO_NEVER;
 }
 
-static void take_success(struct service *service)
+static void take_success(struct service *service, struct mono at, uint32_t interval_ms)
 {
 	struct fdd_event event = {.type = FDD_HEARTBEAT};
 
+	service->good++;
 	event.heartbeat.from = service->id;
-	event.heartbeat.arrived = mono_now();
-	event.heartbeat.beat = (struct fdd_heartbeat){
-	    service->life, service->asked, mono_ms(service->what.interval_ms)};
+	event.heartbeat.arrived = at;
+	event.heartbeat.beat =
+	    (struct fdd_heartbeat){service->life, service->asked, mono_ms(interval_ms)};
 	shell_step(service->services->shell, &event);
 	shell_wake(service->services->shell);
 }
@@ -82,8 +84,7 @@ static void on_done(void *userdata, const char *fault)
 		log_debug("probe failed service=%s: %s", service->name, fault);
 		return;
 	}
-	service->good++;
-	take_success(service);
+	take_success(service, mono_now(), service->what.interval_ms);
 }
 
 static const char *process_fault(
@@ -116,6 +117,46 @@ static void on_listed(void *userdata, const struct rpc_answer *answer)
 	on_done(service, process_fault(service->services, service, answer));
 }
 
+static void on_executed(void *userdata, const struct rpc_answer *answer)
+{
+	struct service *service = userdata;
+	struct msg_ved_executed executed;
+	struct mpr_error error;
+	char why[128];
+
+	if (answer->more)
+		return;
+	service->request = 0;
+	if (answer->status != RPC_OK) {
+		on_done(service, answer->error);
+	} else if (msg_ved_executed_unpack(&executed, answer->body, answer->size, &error) < 0) {
+		on_done(service, "ved's answer cannot be read");
+	} else if (executed.status == 0) {
+		on_done(service, NULL);
+	} else {
+		snprintf(why, sizeof(why), "exit status %lld: %.90s", (long long)executed.status,
+		    executed.output);
+		on_done(service, why);
+	}
+}
+
+static int ask_command(struct service *service)
+{
+	struct msg_ved_exec request = {
+	    .epoch = service->epoch, .timeout_ms = service->what.timeout_ms};
+	_cleanup_buf_ struct buf body = {0};
+	int r;
+
+	snprintf(request.name, sizeof(request.name), "%s", service->ve);
+	snprintf(request.command, sizeof(request.command), "%s", service->what.target);
+	r = msg_ved_exec_pack(&request, &body);
+	if (r < 0)
+		return r;
+	service->request = rpc_request(service->services->ved, MSG_VED_EXEC, body.data, body.size,
+	    service->what.timeout_ms, on_executed, service);
+	return service->request < 0 ? (int)service->request : 0;
+}
+
 static int ask_ved(struct service *service)
 {
 	struct services *services = service->services;
@@ -127,6 +168,8 @@ static int ask_ved(struct service *service)
 		    &services->ved, daemon->zmq, daemon->loop, daemon->node.run_dir, "ved");
 	if (r < 0)
 		return r;
+	if (service->what.kind == MSG_COMMON_PROBE_KIND_COMMAND)
+		return ask_command(service);
 	service->request = rpc_request(
 	    services->ved, MSG_VED_LIST, NULL, 0, service->what.timeout_ms, on_listed, service);
 	return service->request < 0 ? (int)service->request : 0;
@@ -145,9 +188,9 @@ static void begin_attempt(struct service *service)
 		    service->address, &service->what, on_done, service);
 		break;
 	case MSG_COMMON_PROBE_KIND_PROCESS:
+	case MSG_COMMON_PROBE_KIND_COMMAND:
 		r = ask_ved(service);
 		break;
-	case MSG_COMMON_PROBE_KIND_COMMAND:
 	case MSG_COMMON_PROBE_KIND_HEARTBEAT:
 		break;
 	}
@@ -274,7 +317,8 @@ static const char *put_service(struct services *services, const struct msg_fdd_p
 	service->lease =
 	    request->lease_ms ? mono_add_ms(mono_now(), request->lease_ms) : MONO_NEVER;
 	if (service->epoch != request->epoch) {
-		service->asked = service->good = 0;
+		service->asked = service->good =
+		    0; /* a restored program counts on from an older number */
 		service->life++;
 	}
 	service->epoch = request->epoch;
@@ -334,6 +378,29 @@ const char *services_set(struct services *services, const struct msg_fdd_probes 
 		fault = put_service(
 		    services, request, &request->probes.item[i], reply->services.item[i]);
 	return fault;
+}
+
+static void take_told(struct service *service, const struct app_heartbeat *heartbeat)
+{
+	if (service->told_by != heartbeat->incarnation) {
+		service->told_by = heartbeat->incarnation;
+		service->life++;
+	} else if (heartbeat->sequence <= service->asked) {
+		return; /* repeated, or overtaken */
+	}
+	service->asked = heartbeat->sequence;
+	take_success(service, heartbeat->arrived, heartbeat->interval_ms);
+}
+
+void services_heard(struct services *services, const struct app_heartbeat *heartbeat)
+{
+	for (size_t i = 0; i < SERVICES_MAX; i++) {
+		struct service *service = &services->list[i];
+
+		if (service->services && service->what.kind == MSG_COMMON_PROBE_KIND_HEARTBEAT &&
+		    strcmp(service->address, heartbeat->from) == 0)
+			take_told(service, heartbeat);
+	}
 }
 
 void services_sweep(struct services *services)

@@ -5,6 +5,7 @@
 #ifndef FDD_SERVICES_H
 #define FDD_SERVICES_H
 
+#include "fdd/app-heartbeats.h"
 #include "fdd/fdd.h"
 #include "proto/fdd.h"
 
@@ -19,6 +20,8 @@ struct services *services_free(struct services *services);
 /* Makes the probes of a VE what the request says; fills the ids.  NULL, or what is wrong with it. */
 const char *services_set(struct services *services, const struct msg_fdd_probes *request,
     struct msg_fdd_probes_reply *reply);
+/* A service told by itself. */
+void services_heard(struct services *services, const struct app_heartbeat *heartbeat);
 /* Ends those whose lease ran out. */
 void services_sweep(struct services *services);
 /* What is known of a service beside its status in the core; false: no service has this id. */

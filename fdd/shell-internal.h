@@ -30,6 +30,7 @@ struct shell {
 	uint32_t interval_ms;
 	sd_event_source *timer, *sweep;
 	struct services *services;
+	struct app_heartbeats *applications;
 	bool drain; /* the core waits for DRAINED */
 	char store[PATH_MAX];
 	struct subscription subscriptions[REGISTRATIONS_MAX];

@@ -305,6 +305,8 @@ int shell_new(
 	if (r == 0)
 		r = services_new(&shell->services, shell);
 	if (r == 0)
+		r = app_heartbeats_new(&shell->applications, shell);
+	if (r == 0)
 		r = add_sources(shell);
 	if (r < 0) {
 		log_start_failed(r);
@@ -324,6 +326,7 @@ struct shell *shell_free(struct shell *shell)
 	shell->daemon->stats = NULL;
 	sd_event_source_disable_unref(shell->timer);
 	sd_event_source_disable_unref(shell->sweep);
+	app_heartbeats_free(shell->applications);
 	services_free(shell->services);
 	sealed_udp_free(shell->udp);
 	fdd_free(shell->fdd);

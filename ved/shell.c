@@ -8,6 +8,7 @@
 
 #include "common/deadline.h"
 #include "proto/ved.h"
+#include "ved/commands.h"
 #include "ved/engine.h"
 #include "ved/files.h"
 #include "ved/jobs.h"
@@ -71,6 +72,7 @@ struct shell {
 	struct engine_config engine;
 	struct ve_table *table;
 	struct jobs *jobs;
+	struct commands *commands;
 	sd_event_source *timer;
 	const struct msg_ved_job_done *result; /* of the job whose end is dealt with */
 	struct watch watch[VE_MAX];
@@ -660,7 +662,22 @@ static void on_list(void *userdata, struct rpc_call *call, const void *body, siz
 	rpc_reply(call, MSG_VED_LISTED, out.data, out.size);
 }
 
+static void on_exec(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct msg_ved_exec message;
+
+	if (rpc_unpack(call, &message, msg_ved_exec_unpack, body, size) < 0)
+		return;
+	if (!ve_name_ok(message.name))
+		rpc_fail(call, RPC_INVALID, "name \"%s\": 1 to %d of a-z, 0-9 and -", message.name,
+		    VE_NAME - 1);
+	else
+		commands_run(shell->commands, &shell->engine, call, &message);
+}
+
 static const struct rpc_method methods[] = {
+    {MSG_VED_EXEC, on_exec, true},
     {MSG_VED_START, on_start, true},
     {MSG_VED_RESTORE, on_restore, true},
     {MSG_VED_STOP, on_stop, true},
@@ -761,6 +778,8 @@ int shell_open(struct shell *shell)
 	int rc = jobs_new(&shell->jobs, daemon->loop, on_job_done, shell);
 
 	if (rc == 0)
+		rc = commands_new(&shell->commands, daemon->loop);
+	if (rc == 0)
 		rc = sd_event_add_time(daemon->loop, &shell->timer, CLOCK_MONOTONIC, UINT64_MAX,
 		    1000, on_timer, shell);
 	if (rc < 0)
@@ -783,6 +802,7 @@ struct shell *shell_free(struct shell *shell)
 	for (size_t i = 0; i < VE_MAX; i++)
 		if (shell->watch[i].source)
 			unwatch(&shell->watch[i]);
+	commands_free(shell->commands);
 	shell->jobs = jobs_free(shell->jobs);
 	sd_event_source_unref(shell->timer);
 	ve_table_free(shell->table);

@@ -21,7 +21,7 @@ import cluster as clusters  # noqa: E402
 
 BUILD = sys.argv.pop(1) if len(sys.argv) > 1 else os.path.join(TREE, "build")
 BASE = "dst-probes"
-HTTP, TCP, PROCESS = "web/http:8080/health", "web/tcp:8080", "web/process"
+HTTP, PROCESS, HEARTBEAT, COMMAND = "web/http:8080/health", "web/process", "web/heartbeat", "web/command"
 
 
 def wait_until(what, condition, seconds=30.0):
@@ -47,11 +47,13 @@ class ProbesCase(unittest.TestCase):
             wait_until(f"{node} is ready", lambda n=node: cls.is_ready(n), 60)
         cls.bundle = os.path.join(cls.directory, "bundle")
         subprocess.run([os.path.join(TREE, "tools", "bundle"), "--out", cls.bundle, "--program",
-                        os.path.join(BUILD, "tests", "system", "web"), "--", "8080"], check=True)
+                        os.path.join(BUILD, "tests", "system", "web"), "--also", "/bin/sh", "--also", "/bin/cat", "--", "8080"],
+                       check=True)
         cls.depctl("ve", "run", "web", cls.bundle, "--address", "10.77.0.100/24", "--node", "n1", "--interval", "0s", "--copies",
-                   "0", "--probe", "http:8080/health~well", "--probe", "tcp:8080", "--probe", "process",
-                   "--probe-interval", "300ms")
-        wait_until("all probes succeed", lambda: cls.states() == {HTTP: "alive", TCP: "alive", PROCESS: "alive"})
+                   "0", "--probe", "http:8080/health~well", "--probe", "process", "--probe", "heartbeat",
+                   "--probe", "cmd:test $(cat /proc/1/stat | { read -r _ name _; echo $name; }) = '(web)'",
+                   "--probe-interval", "500ms")
+        wait_until("all probes succeed", lambda: cls.states() == dict.fromkeys((HTTP, PROCESS, HEARTBEAT, COMMAND), "alive"))
 
     @classmethod
     def depctl(cls, *words, node="n1", check=True):
@@ -84,23 +86,64 @@ class ProbesCase(unittest.TestCase):
     def test_10_a_hung_service_is_suspected_while_its_node_and_processes_are_not(self):
         self.signal("STOP")
         try:
-            wait_until("the probe's suspicion", lambda: self.states()[HTTP] == "silent")
-            suspicion = wait_until("the event", lambda: self.events("fd.service_suspect"))[-1]
-            self.assertEqual((suspicion["name"], suspicion["ve"], suspicion["fault"]), (HTTP, "web", "no answer in time"))
-            self.assertEqual((self.states()[TCP], self.states()[PROCESS]), ("alive", "alive"))
+            wait_until("the suspicions", lambda: self.states()[HTTP] == self.states()[HEARTBEAT] == "silent")
+            faults = wait_until("the events", lambda: {event["name"]: event["fault"] for event in
+                                                       self.events("fd.service_suspect") if event["ve"] == "web"})
+            self.assertEqual(faults, {HTTP: "no answer in time", HEARTBEAT: ""})
+            # Its processes are there and a command in it works: hung, not dead.
+            self.assertEqual((self.states()[COMMAND], self.states()[PROCESS]), ("alive", "alive"))
             self.assertEqual({row["name"]: row["state"] for row in self.depctl("fd", "ls", node="n2")},
                              {"n1": "alive", "n3": "alive"})
             self.assertEqual(self.events("fd.suspect", node="n2"), [])
         finally:
             self.signal("CONT")
-        wait_until("its trust", lambda: self.states()[HTTP] == "alive")
+        wait_until("its trust", lambda: self.states()[HTTP] == self.states()[HEARTBEAT] == "alive")
         self.assertTrue(self.events("fd.service_trust"))
+
+    def exec(self, command, epoch=None, **more):
+        """Asks ved to run a command in the VE."""
+        epoch = epoch or self.depctl("ve", "show", "web")["epoch"]
+        program = ("import msgpack, sys, zmq\n"
+                   "caller = zmq.Context().socket(zmq.DEALER)\n"
+                   "caller.connect('ipc:///run/depsys/ved.rpc')\n"
+                   f"body = {({'name': 'web', 'epoch': epoch, 'command': command, **more})!r}\n"
+                   "caller.send_multipart([msgpack.packb({'n': 'ved.exec', 'i': 1, 't': 5000}), msgpack.packb(body)])\n"
+                   "header, body = [msgpack.unpackb(frame) for frame in caller.recv_multipart()]\n"
+                   "print(header.get('s', 0), header.get('e', ''), sep='|')\n"
+                   "print(body.get('status'), body.get('output', ''), sep='|')\n")
+        done = self.cluster.run("n1", ["/usr/bin/python3", "-c", program], capture_output=True, text=True, timeout=20)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        (code, error), (status, output) = (line.split("|", 1) for line in done.stdout.splitlines())
+        return int(code), error, status, output.strip()
+
+    def test_15_a_command_has_no_more_privilege_than_its_ve_and_no_more_time_than_asked(self):
+        self.assertEqual(self.exec("echo hello; exit 3")[2:], ("3", "hello"))
+        first = self.exec("while read -r key value; do case $key in Cap[PEB]*) echo $key $value;; esac; done </proc/1/status")
+        own = self.exec("while read -r key value; do case $key in Cap[PEB]*) echo $key $value;; esac; done </proc/self/status")
+        self.assertTrue(first[3])
+        self.assertEqual(own[3], first[3])
+        self.assertIn("no such file", self.exec("cat /var/lib/depsys/secret")[3].lower())
+        code, error, _, _ = self.exec("while :; do :; done", timeout_ms=300)
+        self.assertEqual((code, "longer than 300 ms" in error), (6, True), error)
+        self.assertEqual(self.exec("true", epoch=1)[0], 5)
+        self.assertEqual(len(self.exec("while echo xxxxxxxxxxxxxxxx; do :; done", timeout_ms=300)[3]), 0)
+
+    def test_18_a_service_that_tells_by_itself_is_checkpointed_and_restored(self):
+        self.depctl("ckpt", "create", "web")
+        before = self.services()[HEARTBEAT]
+        self.depctl("ckpt", "restore", "web")
+        wait_until("it tells again, in another epoch", lambda: any(
+            row["epoch"] > before["epoch"] and row["state"] == "alive" for name, row in self.everywhere().items()
+            if name == HEARTBEAT))
+
+    def everywhere(self):
+        return {name: row for node in ("n1", "n2", "n3") for name, row in self.services(node).items()}
 
     def test_20_a_restarted_fdd_learns_the_probes_again(self):
         pid = self.depctl("status")["daemons"]
         before = next(row["pid"] for row in pid if row["daemon"] == "fdd")
         self.cluster.run("n1", ["kill", "-9", str(before)], check=True)
-        wait_until("fdd asks again", lambda: len(self.depctl("fd", "ls", check=False) or []) == 4 and
+        wait_until("fdd asks again", lambda: len(self.depctl("fd", "ls", check=False) or []) == 6 and
                    set(self.states().values()) == {"alive"})
 
     def test_30_probes_end_with_their_ve(self):

@@ -1,8 +1,10 @@
 /*
  * web PORT: a small web service for tests, one process, one request at a time: GET /health is answered with
- * "all is well".  Stopped (SIGSTOP) it is a hung service: its kernel goes on accepting connections.
+ * "all is well", and a heartbeat is told while it waits.  Stopped (SIGSTOP) it is a hung service: its kernel goes on accepting connections.
  */
+#include <depsys_heartbeat.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,16 +28,20 @@ int main(int argc, char **argv)
 {
 	long port = argc > 1 ? strtol(argv[1], NULL, 10) : 80;
 	struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+	struct depsys_heartbeat heart;
 	int server = socket(AF_INET, SOCK_STREAM, 0), one = 1;
 
 	signal(SIGPIPE, SIG_IGN);
 	setsockopt(server, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	if (bind(server, (struct sockaddr *)&any, sizeof(any)) < 0 || listen(server, 16) < 0)
 		return 1;
+	depsys_heartbeat_init(&heart, 300);
 	for (;;) {
-		int client = accept(server, NULL, NULL);
+		struct pollfd waiting = {.fd = server, .events = POLLIN};
+		int client = poll(&waiting, 1, 50) > 0 ? accept(server, NULL, NULL) : -1;
 
 		if (client >= 0)
 			answer(client);
+		depsys_heartbeat_beat(&heart);
 	}
 }
