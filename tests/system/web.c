@@ -33,7 +33,7 @@ int main(int argc, char **argv)
 
 	signal(SIGPIPE, SIG_IGN);
 	setsockopt(server, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(server, (struct sockaddr *)&any, sizeof(any)) < 0 || listen(server, 16) < 0)
+	if (bind(server, (struct sockaddr *)&any, sizeof(any)) < 0 || listen(server, 128) < 0)
 		return 1;
 	depsys_heartbeat_init(&heart, 300);
 	for (;;) {
