@@ -485,6 +485,29 @@ class Cluster(unittest.TestCase):
         with self.assertRaisesRegex(RuntimeError, "no address"):
             n1.ask("fdd.probes", {"ve": "x", "probes": [{"k": "tcp", "p": 1}]})
 
+    def test_37_a_service_that_tells_by_itself_is_suspected_when_it_stops_telling(self):
+        n1 = self.nodes[0]
+        self.start(n1)
+        n1.ask("fdd.probes", {"ve": "py", "address": n1.address, "probes": [{"k": "heartbeat", "d": 200}]})
+        client = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "client")
+        program = ("import time\nfrom depsys_heartbeat import Heartbeat\nheart = Heartbeat(interval_s=0.2)\n"
+                   "while True:\n    heart.beat()\n    time.sleep(0.02)\n")
+        teller = subprocess.Popen(["ip", "netns", "exec", n1.namespace, sys.executable, "-c", program],
+                                  env={**os.environ, "PYTHONPATH": client, "PYTHONDONTWRITEBYTECODE": "1"})
+        self.addCleanup(teller.wait)
+        self.addCleanup(teller.kill)
+        self.wait_for("it is heard", lambda: self.service(n1, "py/heartbeat")["good"] > 5)
+        told = self.service(n1, "py/heartbeat")
+        self.assertEqual((told["state"], told["good"]), ("alive", told["asked"]))
+        os.kill(teller.pid, signal.SIGSTOP)
+        self.wait_for("its silence", lambda: self.service(n1, "py/heartbeat")["state"] == "silent")
+        with n1.socket() as sender:  # junk, and what another address tells, is not taken for it
+            for junk in (b"", b"\x83", b"\xff" * 2000, os.urandom(30)):
+                sender.sendto(junk, (n1.address, PORT + 19))
+        self.assertEqual(self.service(n1, "py/heartbeat")["state"], "silent")
+        os.kill(teller.pid, signal.SIGCONT)
+        self.wait_for("its trust", lambda: self.service(n1, "py/heartbeat")["state"] == "alive")
+
     def test_40_an_own_stall_of_five_seconds_blames_nobody(self):
         n1, n2, n3 = self.nodes
         self.start_and_settle()
