@@ -48,17 +48,31 @@ const struct sim_link cluster_lan = {.delay = {100000}, .jitter = {100000}};
 
 static struct cluster_node *node_of(struct cluster *cluster, uint64_t id)
 {
-	for (unsigned i = 0; i < cluster->config.nodes; i++) {
-		if (cluster->ids[i] == id)
-			return &cluster->nodes[i];
-	}
-	abort();
+	unsigned *number = pairs_find(&cluster->numbers, (unsigned)(id >> 32), (unsigned)id);
+
+	if (!number)
+		abort();
+	return &cluster->nodes[*number];
 }
 
 /* Wall clock of a host: it does not matter what it says, only that it is taken from somewhere. */
-static uint64_t wall_s(const struct sim *sim)
+static uint64_t wall_s(const struct cluster *cluster)
 {
-	return WALL_S + (uint64_t)(sim_time(sim).ns / 1000000000);
+	if (cluster->config.fault == CLUSTER_NO_STORE)
+		return WALL_S;
+	return WALL_S + (uint64_t)(sim_time(cluster->sim).ns / 1000000000);
+}
+
+static uint64_t stored(const struct cluster *cluster, uint64_t incarnation)
+{
+	return cluster->config.fault == CLUSTER_NO_STORE ? 0 : incarnation;
+}
+
+/* The first complaint stays. */
+static void complain(struct cluster *cluster, const char *complaint)
+{
+	if (!cluster->complaint)
+		cluster->complaint = complaint;
 }
 
 /* ---- fdd's process */
@@ -131,8 +145,8 @@ static void *fdd_boot(struct sim *sim, unsigned process, void *context)
 	fdd->node = node;
 	if (fdd_new(&fdd->core, &core, rng_mix(node->cluster->seed, process + node->boots++)) < 0)
 		abort();
-	start.start.stored_incarnation = node->fdd_stored;
-	start.start.wall_s = wall_s(sim);
+	start.start.stored_incarnation = stored(node->cluster, node->fdd_stored);
+	start.start.wall_s = wall_s(node->cluster);
 	fdd_run(sim, process, fdd, start);
 	if (node->gossipd > 0)
 		sim_send(sim, process, node->gossipd, SIM_STREAM, FDD_UP, NULL, 0);
@@ -206,8 +220,16 @@ struct gossipd_process {
 	struct gossipd *core;
 	size_t role_count;
 	struct gossipd_role roles[GOSSIPD_MEMBERS_MAX];
+	uint64_t heard[CLUSTER_MAX]; /* highest incarnation in the datagrams of each node */
 	struct gossipd_actions actions;
 };
+
+static const struct gossipd *core_of(const struct cluster *cluster, unsigned node)
+{
+	struct gossipd_process *gossipd = sim_state(cluster->sim, cluster->nodes[node].gossipd);
+
+	return gossipd ? gossipd->core : NULL;
+}
 
 static unsigned node_number(const struct cluster_node *node, uint64_t id)
 {
@@ -231,12 +253,39 @@ static void send_roles(struct sim *sim, unsigned process, const struct gossipd_p
 	    sim, process, gossipd->node->fdd, SIM_STREAM, ROLES, roles, count * sizeof(roles[0]));
 }
 
+/*
+ * What holds of every verdict, in any weather: it is not below an incarnation that the judge has
+ * heard of from the subject itself, and not above any that the subject has had.
+ */
+static void check_verdict(
+    struct sim *sim, struct gossipd_process *gossipd, const struct gossipd_action *action)
+{
+	struct cluster *cluster = gossipd->node->cluster;
+	struct cluster_node *subject = node_of(cluster, action->member.id);
+	struct cluster_verdict verdict = {gossipd->node->number, subject->number,
+	    action->member.incarnation, action->member.from == GOSSIPD_SUSPECT};
+
+	cluster->verdicts++;
+	if (verdict.incarnation < gossipd->heard[subject->number])
+		complain(
+		    cluster, sim_complain(sim, "n%u judges n%u below the incarnation it has heard",
+				 verdict.judge + 1, verdict.subject + 1));
+	if (verdict.incarnation > subject->highest)
+		complain(
+		    cluster, sim_complain(sim, "n%u judges n%u at an incarnation that it never had",
+				 verdict.judge + 1, verdict.subject + 1));
+	if (cluster->on_verdict)
+		complain(cluster, cluster->on_verdict(cluster, &verdict, cluster->argument));
+}
+
 /* In trace lines: what happened, to whom, and how many of its observers said so. */
 static void trace_member(struct sim *sim, unsigned process, const struct cluster_node *node,
     const struct gossipd_action *action)
 {
 	bool refuted = action->member.from == GOSSIPD_SUSPECT && action->member.to == GOSSIPD_ALIVE;
 
+	node->cluster->suspicions += action->member.to == GOSSIPD_SUSPECT;
+	node->cluster->refutations += refuted;
 	sim_trace(sim, process, "%s n%u (%u of %u)",
 	    refuted ? "refuted" : gossipd_state_name(action->member.to),
 	    node_number(node, action->member.id), action->member.votes, action->member.observers);
@@ -283,6 +332,8 @@ static void send_gram(struct sim *sim, unsigned process, struct gossipd_process 
 	struct cluster_node *to = node_of(gossipd->node->cluster, action->send.to);
 	struct gossipd_gram gram;
 
+	if (gossipd->actions.gram.incarnation > gossipd->node->highest)
+		gossipd->node->highest = gossipd->actions.gram.incarnation;
 	copy_gram(&gram, &gossipd->actions.gram);
 	gram.accused = action->send.accused;
 	gram.reply = action->send.reply;
@@ -313,7 +364,12 @@ static void gossipd_act(struct sim *sim, unsigned process, struct gossipd_proces
 
 	switch (action->type) {
 	case GOSSIPD_PERSIST:
-		node->gossipd_stored = action->incarnation;
+		if (action->incarnation <= node->highest)
+			complain(node->cluster,
+			    sim_complain(sim,
+				"n%u starts at an incarnation that is not above its last",
+				node->number + 1));
+		node->gossipd_stored = node->highest = action->incarnation;
 		break;
 	case GOSSIPD_PEERS:
 		gossipd->role_count = gossipd->actions.role_count;
@@ -322,6 +378,8 @@ static void gossipd_act(struct sim *sim, unsigned process, struct gossipd_proces
 		break;
 	case GOSSIPD_MEMBER:
 		trace_member(sim, process, node, action);
+		if (action->member.to == GOSSIPD_DEAD)
+			check_verdict(sim, gossipd, action);
 		break;
 	case GOSSIPD_ISOLATED:
 		sim_trace(sim, process, action->isolated ? "isolated" : "in touch again");
@@ -373,8 +431,8 @@ static void *gossipd_boot(struct sim *sim, unsigned process, void *context)
 	if (gossipd_new(
 		&gossipd->core, &config, rng_mix(node->cluster->seed, process + node->boots++)) < 0)
 		abort();
-	start.start.stored_incarnation = node->gossipd_stored;
-	start.start.wall_s = wall_s(sim);
+	start.start.stored_incarnation = stored(node->cluster, node->gossipd_stored);
+	start.start.wall_s = wall_s(node->cluster);
 	gossipd_run(sim, process, gossipd, start);
 	return gossipd;
 }
@@ -451,15 +509,33 @@ static struct gossipd_event event_of(
 	return event;
 }
 
+/* Notes what the sender says of itself; false if the datagram is left unread. */
+static bool take_gram(
+    struct sim *sim, struct gossipd_process *gossipd, const struct sim_message *message)
+{
+	const struct gossipd_gram *gram = message->data;
+	struct cluster *cluster = gossipd->node->cluster;
+	uint64_t *heard = &gossipd->heard[sim_host_of(sim, message->from)];
+
+	if (gram->incarnation > *heard)
+		*heard = gram->incarnation;
+	return cluster->config.fault != CLUSTER_NO_GOSSIP &&
+	       (cluster->config.fault != CLUSTER_DEAF || rng_chance(&cluster->fates, 0.5));
+}
+
 static void gossipd_receive(
     struct sim *sim, unsigned process, void *state, const struct sim_message *message)
 {
 	struct gossipd_process *gossipd = state;
+	enum cluster_fault fault = gossipd->node->cluster->config.fault;
 
 	if (message->kind == PULL) {
-		answer_pull(sim, process, gossipd, message->from);
+		if (fault != CLUSTER_NO_PULLS)
+			answer_pull(sim, process, gossipd, message->from);
 		return;
 	}
+	if (message->kind == GRAM && !take_gram(sim, gossipd, message))
+		return;
 	gossipd_run(sim, process, gossipd, event_of(gossipd, sim, message));
 	if (message->kind == FDD_UP)
 		send_roles(sim, process, gossipd);
@@ -615,19 +691,15 @@ static const struct sim_program store_program = {
 
 /* ---- invariants */
 
-static const struct gossipd *core_of(const struct cluster *cluster, unsigned node)
-{
-	struct gossipd_process *gossipd = sim_state(cluster->sim, cluster->nodes[node].gossipd);
-
-	return gossipd ? gossipd->core : NULL;
-}
-
 static const char *cores_hold(struct sim *sim, unsigned process, void *argument)
 {
 	struct cluster *cluster = argument;
 	struct cluster_node *node;
 
-	if (process == cluster->store || !sim_running(sim, process))
+	if (cluster->complaint)
+		return cluster->complaint;
+	if (process == cluster->store || !sim_running(sim, process) ||
+	    ++cluster->steps % cluster->config.check_every != 0)
 		return NULL;
 	node = &cluster->nodes[sim_host_of(sim, process)];
 	if (process == node->fdd)
@@ -664,6 +736,7 @@ struct cluster_config cluster_defaults(unsigned nodes)
 	    .nodes = nodes,
 	    .interval = mono_ms(250),
 	    .suspect_level = 0.5,
+	    .check_every = 1,
 	};
 
 	gossipd_config_profile(&config.gossipd, GOSSIPD_BALANCED);
@@ -690,8 +763,10 @@ void cluster_links(struct cluster *cluster, const struct sim_link *link)
 {
 	struct sim_link links = *link;
 
-	links.delay = cluster_lan.delay;
-	links.jitter = cluster_lan.jitter;
+	if (links.delay.ns == 0) {
+		links.delay = cluster_lan.delay;
+		links.jitter = cluster_lan.jitter;
+	}
 	sim_link_all(cluster->sim, &links);
 	for (unsigned i = 0; i < cluster->config.nodes; i++) {
 		*sim_link(cluster->sim, i, cluster->config.nodes) = cluster_lan;
@@ -720,8 +795,12 @@ struct cluster *cluster_new(const struct cluster_config *config, uint64_t seed)
 	rng_init(&cluster->fates, rng_mix(seed, 3));
 	cluster->sim = sim_new(seed, config->nodes + 1);
 	sim_link_all(cluster->sim, &cluster_lan);
-	for (unsigned i = 0; i < config->nodes; i++)
-		cluster->ids[i] = rng_mix(seed, 1000 + i) | 1;
+	cluster->numbers.value_size = sizeof(unsigned);
+	for (unsigned i = 0; i < config->nodes; i++) {
+		uint64_t id = cluster->ids[i] = rng_mix(seed, 1000 + i) | 1;
+
+		*(unsigned *)pairs_get(&cluster->numbers, (unsigned)(id >> 32), (unsigned)id) = i;
+	}
 	for (unsigned i = 0; i < config->nodes; i++) {
 		cluster->nodes[i].fdd = 1 + 2 * i;
 		cluster->nodes[i].gossipd = 2 + 2 * i;
@@ -736,6 +815,7 @@ struct cluster *cluster_new(const struct cluster_config *config, uint64_t seed)
 
 struct cluster *cluster_free(struct cluster *cluster)
 {
+	pairs_fini(&cluster->numbers);
 	free(cluster);
 	return NULL;
 }
@@ -789,6 +869,12 @@ bool cluster_wait(struct cluster *cluster, unsigned b, enum gossipd_state state,
 		sim_run(cluster->sim, mono_add_ms(sim_time(cluster->sim), 5));
 	}
 	return true;
+}
+
+bool cluster_up(const struct cluster *cluster, unsigned node)
+{
+	return sim_running(cluster->sim, cluster->nodes[node].fdd) &&
+	       sim_running(cluster->sim, cluster->nodes[node].gossipd);
 }
 
 const char *cluster_views_equal(struct cluster *cluster)

@@ -9,6 +9,7 @@
 #include "fdd/fdd.h"
 #include "gossipd/gossipd.h"
 #include "metad/store-memory.h"
+#include "tests/sim/pairs.h"
 #include "tests/sim/sim.h"
 
 enum {
@@ -25,7 +26,17 @@ struct cluster_node {
 	unsigned fdd, gossipd; /* processes */
 	uint64_t fdd_stored, gossipd_stored;
 	unsigned boots;
-	bool left; /* asked to leave */
+	bool left;        /* asked to leave */
+	uint64_t highest; /* incarnation that its gossipd has ever told */
+};
+
+/* Faults of the parts themselves, for the cases that must fail. */
+enum cluster_fault {
+	CLUSTER_SOUND,
+	CLUSTER_NO_GOSSIP, /* no datagram between the gossipds arrives */
+	CLUSTER_NO_PULLS,  /* nobody answers a pull */
+	CLUSTER_NO_STORE,  /* the incarnation is not stored, and the wall clock stands */
+	CLUSTER_DEAF,      /* gossipd leaves half of what has arrived for it unread */
 };
 
 struct cluster_config {
@@ -35,6 +46,15 @@ struct cluster_config {
 	struct gossipd_config gossipd; /* without members and self */
 	unsigned liar;                 /* number of a node that lies, from 1; 0: none */
 	double doubt;                  /* share of the store's transactions that end in doubt */
+	unsigned check_every; /* n-th step of a process is followed by its core's own invariant */
+	enum cluster_fault fault;
+};
+
+/* Somebody held a member for dead that he did not before, by a judgement of his own or told. */
+struct cluster_verdict {
+	unsigned judge, subject;
+	uint64_t incarnation;
+	bool own; /* a judgement */
 };
 
 struct cluster {
@@ -45,8 +65,15 @@ struct cluster {
 	uint64_t ids[CLUSTER_MAX];
 	unsigned store; /* process */
 	struct rng fates;
-	/* what was seen, for scenarios */
-	unsigned verdicts;
+	struct pairs numbers; /* of nodes, by the halves of the id */
+	/* What was seen, for scenarios. */
+	uint64_t suspicions, refutations, verdicts;
+	/* Called with each verdict; a complaint ends the run. */
+	const char *(*on_verdict)(
+	    struct cluster *cluster, const struct cluster_verdict *verdict, void *argument);
+	void *argument;
+	const char *complaint;
+	uint64_t steps;
 };
 
 /* Three observers, heartbeats each 250 ms, confirmed for 200 ms. */
@@ -60,7 +87,7 @@ struct cluster *cluster_free(struct cluster *cluster); /* not the simulation */
 void cluster_kill(struct cluster *cluster, unsigned node);
 void cluster_restart(struct cluster *cluster, unsigned node);
 void cluster_leave(struct cluster *cluster, unsigned node);
-/* Loss on all links, the rest of the LAN as it was; not to the store. */
+/* Sets all links but those to the store; without a delay of their own they have the LAN's. */
 void cluster_links(struct cluster *cluster, const struct sim_link *link);
 extern const struct sim_link cluster_lan;
 
@@ -70,6 +97,8 @@ enum gossipd_state cluster_state(const struct cluster *cluster, unsigned a, unsi
 bool cluster_agrees(const struct cluster *cluster, unsigned b, enum gossipd_state state);
 /* Runs until they do; false after the limit. */
 bool cluster_wait(struct cluster *cluster, unsigned b, enum gossipd_state state, int64_t limit_ms);
+/* Are both daemons of a node up? */
+bool cluster_up(const struct cluster *cluster, unsigned node);
 /* NULL, or how the views of the running nodes differ from each other or from the truth. */
 const char *cluster_views_equal(struct cluster *cluster);
 /* The node that holds the lease now, or -1. */

@@ -11,7 +11,8 @@ static uint64_t key_of(unsigned a, unsigned b)
 /* Where the key stands, or the free place where it would. */
 static size_t place(const struct pairs *pairs, uint64_t key)
 {
-	size_t i = (size_t)(key * 0x9e3779b97f4a7c15u >> 20) & (pairs->capacity - 1);
+	/* Only the highest bits of the product depend on both numbers. */
+	size_t i = (size_t)(key * 0x9e3779b97f4a7c15u >> pairs->shift);
 
 	while (pairs->keys[i] != 0 && pairs->keys[i] != key)
 		i = (i + 1) & (pairs->capacity - 1);
@@ -35,6 +36,7 @@ static int grow(struct pairs *pairs)
 	    .value_size = pairs->value_size,
 	    .count = pairs->count,
 	    .capacity = pairs->capacity ? 2 * pairs->capacity : 64,
+	    .shift = pairs->capacity ? pairs->shift - 1 : 64 - 6,
 	};
 
 	larger.keys = calloc(larger.capacity, sizeof(*larger.keys));
@@ -85,5 +87,5 @@ void pairs_fini(struct pairs *pairs)
 	free(pairs->values);
 	pairs->keys = NULL;
 	pairs->values = NULL;
-	pairs->count = pairs->capacity = 0;
+	pairs->count = pairs->capacity = pairs->shift = 0;
 }

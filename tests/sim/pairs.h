@@ -12,6 +12,7 @@
 struct pairs {
 	size_t value_size;
 	size_t count, capacity; /* capacity: a power of two, or 0 */
+	unsigned shift;         /* 64 less the bits of the capacity */
 	uint64_t *keys;         /* 0: free */
 	unsigned char *values;
 };

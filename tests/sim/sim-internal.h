@@ -21,6 +21,7 @@ struct host {
 /* Order of a stream between two processes. */
 struct stream {
 	uint64_t sent, delivered;
+	int64_t arrives; /* the last one, if nothing is cut */
 };
 
 struct process {

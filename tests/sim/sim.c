@@ -17,7 +17,7 @@
 enum {
 	LOCAL_NS = 20000,              /* between two processes of one host */
 	RETRANSMIT_NS = 200 * 1000000, /* first of a stream after a loss, doubled each time */
-	RETRY_NS = 50 * 1000000,       /* a stream looks again whether a cut has healed */
+	RETRY_NS = 200 * 1000000,      /* a stream looks again whether a cut has healed */
 	BUFFER_MESSAGES = 2000,        /* what a paused process's socket holds */
 	SPIN_LIMIT = 1000,             /* timeouts at one instant */
 };
@@ -570,12 +570,16 @@ static void send_stream(
     struct sim *sim, struct event event, struct sim_link *link, const void *data)
 {
 	int64_t after = link ? travel(sim, link) : LOCAL_NS;
+	struct stream *stream;
 
 	for (int64_t wait = RETRANSMIT_NS; link && lost(sim, link) && wait < RETRANSMIT_MAX_NS;
 	     wait *= 2)
 		after += wait;
-	event.number = sim_stream(sim, &event)->sent++;
-	put(sim, event, after, data);
+	stream = sim_stream(sim, &event);
+	event.number = stream->sent++;
+	if (stream->arrives < sim->now + after)
+		stream->arrives = sim->now + after;
+	put(sim, event, stream->arrives - sim->now, data);
 }
 
 void sim_send(struct sim *sim, unsigned from, unsigned to, enum sim_channel channel, unsigned kind,
@@ -610,13 +614,11 @@ bool sim_stream_ready(struct sim *sim, struct event *event)
 
 	if (event->channel != SIM_STREAM)
 		return true;
-	if (a != b && !sim_reaches(sim, a, b))
-		event->at = sim->now + RETRY_NS;
-	else if (event->number != sim_stream(sim, event)->delivered)
-		event->at = sim->now + 100000;
-	else
+	if (event->number == sim_stream(sim, event)->delivered &&
+	    (a == b || sim_reaches(sim, a, b)))
 		return true;
-	event->arrived = event->at;
+	/* All that wait look again at the same instants, so they keep their order. */
+	event->at = event->arrived = (sim->now / RETRY_NS + 1) * RETRY_NS;
 	sim_push(sim, *event);
 	return false;
 }

@@ -114,6 +114,9 @@ void sim_trace(struct sim *sim, unsigned process, const char *format, ...)
 
 /* ---- for scenarios; times are true times */
 
+/* A line of the scenario's own in the trace: which fault begins. */
+void sim_note(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 struct mono sim_time(const struct sim *sim);
 struct rng *sim_rng(struct sim *sim);
 unsigned sim_hosts(const struct sim *sim);
@@ -174,7 +177,8 @@ const struct sim_line *sim_find(
 const struct sim_line *sim_find_after(
     const struct sim *sim, struct mono at, const char *who, const char *text);
 size_t sim_count(const struct sim *sim, const char *who, const char *text);
-void sim_print(const struct sim *sim);
+/* The last lines. */
+void sim_print(const struct sim *sim, size_t tail);
 /* Hash over every event dispatched so far. */
 uint64_t sim_hash(const struct sim *sim);
 uint64_t sim_events(const struct sim *sim);
@@ -196,7 +200,7 @@ const char *sim_complain(struct sim *sim, const char *format, ...)
 
 /*
  * Runs all scenarios (TAP), each with the seed given by --seed N or the default one; --seeds N
- * for N seeds from there (soak), --only CLAIM, --trace to print what happens.  On a failure
+ * for N seeds from there (soak), --only PATTERN (fnmatch, extended), --trace to print all lines kept.  On a failure
  * prints the trace's end, the complaint and the command line that replays it; exit code 1.
  */
 int sim_main(int argc, char **argv, const struct sim_scenario *scenarios);

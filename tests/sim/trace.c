@@ -2,6 +2,7 @@
  * The trace of a simulation, and the main of a scenario program.
  */
 #include <fnmatch.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,10 +38,10 @@ static void forget_lines(struct sim *sim)
 	sim->line_count = sim->lines_kept;
 }
 
-void sim_trace(struct sim *sim, unsigned process, const char *format, ...)
+static void add_line(
+    struct sim *sim, unsigned process, const char *who, const char *format, va_list arguments)
 {
 	struct sim_line *line;
-	va_list arguments;
 	char *text;
 
 	forget_lines(sim);
@@ -50,14 +51,30 @@ void sim_trace(struct sim *sim, unsigned process, const char *format, ...)
 		if (!sim->lines)
 			abort();
 	}
-	va_start(arguments, format);
 	if (vasprintf(&text, format, arguments) < 0)
 		abort();
-	va_end(arguments);
 	line = &sim->lines[sim->line_count++];
-	*line = (struct sim_line){mono_ns(sim->now), process, sim_name(sim, process), text};
+	*line = (struct sim_line){mono_ns(sim->now), process, who, text};
 	if (sim->echo)
 		print_line(line);
+}
+
+void sim_trace(struct sim *sim, unsigned process, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	add_line(sim, process, sim_name(sim, process), format, arguments);
+	va_end(arguments);
+}
+
+void sim_note(struct sim *sim, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	add_line(sim, UINT_MAX, "----", format, arguments);
+	va_end(arguments);
 }
 
 void sim_trace_fini(struct sim *sim)
@@ -128,11 +145,10 @@ size_t sim_count(const struct sim *sim, const char *who, const char *text)
 	return count;
 }
 
-void sim_print(const struct sim *sim)
+void sim_print(const struct sim *sim, size_t tail)
 {
-	size_t first = sim->line_count > TAIL_LINES ? sim->line_count - TAIL_LINES : 0;
-
-	for (size_t i = first; i < sim->line_count; i++)
+	for (size_t i = sim->line_count > tail ? sim->line_count - tail : 0; i < sim->line_count;
+	     i++)
 		print_line(&sim->lines[i]);
 }
 
@@ -173,7 +189,8 @@ static int read_options(int argc, char **argv, struct options *options)
 			break;
 		default:
 			fprintf(stderr,
-			    "usage: %s [--seed N] [--seeds N] [--only CLAIM] [--trace]\n", argv[0]);
+			    "usage: %s [--seed N] [--seeds N] [--only PATTERN] [--trace]\n",
+			    argv[0]);
 			return -1;
 		}
 	}
@@ -188,7 +205,7 @@ static bool run_one(
 	bool pass = (complaint != NULL) == scenario->must_fail;
 
 	if (trace || !pass)
-		sim_print(sim);
+		sim_print(sim, trace ? SIZE_MAX : TAIL_LINES);
 	if (!pass)
 		printf("# %s: %s\n# replay: %s --seed %llu --only %s --trace\n", scenario->claim,
 		    complaint ? complaint : "nothing failed, and it must", program,
@@ -212,7 +229,7 @@ int sim_main(int argc, char **argv, const struct sim_scenario *scenarios)
 	for (const struct sim_scenario *s = scenarios; s->claim; s++) {
 		bool pass = true;
 
-		if (options.only && strcmp(options.only, s->claim) != 0)
+		if (options.only && fnmatch(options.only, s->claim, FNM_EXTMATCH) != 0)
 			continue;
 		for (uint64_t seed = options.seed; pass && seed < options.seed + options.seeds;
 		     seed++)
