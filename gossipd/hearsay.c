@@ -12,8 +12,10 @@
  * that: one of the two is honest, and honest members tell only of what was reached.  So two claims
  * a member are all that is kept, and a liar with an absurd one cannot push honest ones out.
  * "Dead" and "left" count for the present incarnation only.  What is told of an older one counts
- * when the present one has been known for long: then it was missed by those who tell, and the
- * member fell silent for all.
+ * when the present one has been known for long, and the member does not answer when it is asked:
+ * then the refutation was missed by those who tell.  Without asking, those who were cut off when it
+ * came back would kill it with their old news.  The end of an earlier process is never that of the
+ * present one.
  *
  * With f = 1 liar this needs 3f + 1 = 4 members (Pease, Shostak and Lamport, 1980); three cannot tell who lies, and
  * believe each other.
@@ -88,6 +90,7 @@ bool concerns_present(const struct gossipd *core, const struct member *member, u
 {
 	return incarnation == member->incarnation ||
 	       (incarnation < member->incarnation &&
+		   member_epoch(incarnation) == member_epoch(member->incarnation) &&
 		   elapsed(core, member->learned_at, mono_ms(SETTLED_MS)));
 }
 
@@ -123,6 +126,20 @@ static void postpone(const struct gossipd *core, struct member *about, const str
 	about->confirm_at = MONO_NEVER;
 }
 
+/* Asked on each such claim, and claims are repeated while views differ. */
+static bool stays_silent(struct gossipd *core, struct member *about)
+{
+	if (!within(core, about->asked_at, mono_ms(SETTLED_MS)))
+		about->asked_at = core->now;
+	if (!mono_is_never(about->heard_at) && !mono_before(about->heard_at, about->asked_at)) {
+		about->dead_by = about->left_by = 0;
+		about->asked_at = MONO_NEVER;
+		return false;
+	}
+	core->ask |= bit_of(core, about);
+	return elapsed(core, about->asked_at, core->config.confirm);
+}
+
 static void hear_of_another(struct gossipd *core, struct member *from, struct member *about,
     const struct gossipd_entry *entry, struct gossipd_actions *actions)
 {
@@ -137,7 +154,9 @@ static void hear_of_another(struct gossipd *core, struct member *from, struct me
 		return;
 	mark(core, about, from, entry->state);
 	believed = (struct gossipd_entry){about->id, about->incarnation, end_of(core, about)};
-	if (believed.state != GOSSIPD_ALIVE)
+	if (believed.state == GOSSIPD_ALIVE)
+		return;
+	if (entry->incarnation == about->incarnation || stays_silent(core, about))
 		view_believe(core, about, &believed, actions);
 }
 

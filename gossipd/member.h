@@ -30,6 +30,7 @@ struct member {
 	struct mono refuted_at;    /* what it said of us was last refuted */
 	struct mono corrected_at;  /* it was last told what it did not know */
 	uint64_t postponed_by;     /* who have delayed the present verdict */
+	struct mono asked_at;      /* whether it lives, as others say it does not */
 	uint64_t dead_by, left_by; /* sets of indices: who says so of this incarnation */
 	/* what our own fdd says, while we watch it */
 	bool watch, silent;

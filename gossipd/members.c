@@ -13,6 +13,7 @@ static void member_init(const struct gossipd *core, struct member *member, uint6
 	    .again = core->config.again,
 	    .heard_at = MONO_NEVER,
 	    .answered_at = MONO_NEVER,
+	    .asked_at = MONO_NEVER,
 	    .refuted_at = MONO_NEVER,
 	    .corrected_at = MONO_NEVER,
 	    .ballots_at = MONO_NEVER,

@@ -303,6 +303,65 @@ static void votes_cast_while_cut_off_are_no_verdicts_afterwards(void)
 	}
 }
 
+/* Two members tell node 1 that this incarnation of node 5 has ended. */
+static void tell_the_end(uint64_t incarnation_of_5)
+{
+	for (unsigned from = 2; from <= 3; from++) {
+		struct gossipd_gram gram = {
+		    .incarnation = incarnation(1, from),
+		    .rumour_count = 1,
+		    .rumours = {{5, incarnation_of_5, GOSSIPD_DEAD}},
+		};
+		struct gossipd_event event = {.type = GOSSIPD_GRAM};
+
+		event.gram.from = from;
+		event.gram.gram = &gram;
+		step(1, event);
+	}
+}
+
+/* As those tell it who were cut off when it came back. */
+static void old_news_of_a_death_kill_only_whom_nobody_hears(void)
+{
+	uint64_t before;
+
+	cluster(5);
+	before = incarnation(1, 5);
+	silence(1, 5, true);
+	silence(1, 5, false);
+	check(incarnation(1, 5) > before);
+	pass(10000);
+	for (int i = 0; i < 20; i++) {
+		tell_the_end(before);
+		pass(100);
+	}
+	check_int(state(1, 5), GOSSIPD_ALIVE);
+	kill_node(5);
+	for (int i = 0; i < 80; i++) {
+		tell_the_end(before);
+		pass(100);
+	}
+	check_int(state(1, 5), GOSSIPD_DEAD);
+}
+
+/* The same of its process before this one: it proves nothing, whoever tells it. */
+static void the_death_of_an_old_process_is_not_that_of_the_new(void)
+{
+	uint64_t before;
+
+	cluster(5);
+	before = incarnation(1, 5);
+	kill_node(5);
+	boot(5, 2000);
+	pass(10000);
+	kill_node(5);
+	for (int i = 0; i < 80; i++) {
+		tell_the_end(before);
+		pass(100);
+	}
+	check_int(state(1, 5), GOSSIPD_ALIVE);
+}
+
 static void the_accused_refutes_and_is_alive_with_a_higher_incarnation(void)
 {
 	cluster(3);
@@ -761,6 +820,8 @@ int main(void)
 	    TEST(one_observer_alone_never_kills),
 	    TEST(one_that_is_not_heard_kills_nobody),
 	    TEST(votes_cast_while_cut_off_are_no_verdicts_afterwards),
+	    TEST(old_news_of_a_death_kill_only_whom_nobody_hears),
+	    TEST(the_death_of_an_old_process_is_not_that_of_the_new),
 	    TEST(the_accused_refutes_and_is_alive_with_a_higher_incarnation),
 	    TEST(a_refutation_comes_through_where_the_direct_link_is_cut),
 	    TEST(one_who_is_cut_off_judges_nobody),
