@@ -35,6 +35,7 @@ struct fdd {
 	uint64_t incarnation, sequence;
 	bool persist; /* the incarnation is to be stored */
 	struct mono next_tick;
+	struct mono deadline; /* of the last step */
 
 	bool held; /* we stood still; no judging until DRAINED */
 	struct mono held_from;
@@ -86,6 +87,7 @@ int fdd_new(struct fdd **out, const struct fdd_config *config, uint64_t seed)
 		return -ENOMEM;
 	fdd->config = *config;
 	fdd->room = config->peers_max + config->services_max;
+	fdd->deadline = MONO_NEVER;
 	rng_init(&fdd->rng, seed);
 	fdd->peers = calloc(fdd->room, sizeof(*fdd->peers));
 	fdd->gauges = calloc(fdd->room * config->registrations_max + 1, sizeof(*fdd->gauges));
@@ -171,13 +173,44 @@ static void tick(struct fdd *fdd)
 	recover(fdd);
 }
 
+static struct mono peer_deadline(const struct fdd *fdd, const struct peer *peer)
+{
+	struct mono deadline = gauge_deadline(&peer->own, &fdd->config.suspect, peer);
+
+	for (size_t s = 0; s < fdd->roster.end; s++) {
+		const struct slot *slot = &fdd->roster.slots[s];
+
+		if (slot_concerns(slot, peer->id, peer->service))
+			deadline = mono_min(deadline,
+			    gauge_deadline(&peer->gauges[s], &slot->registration.thresholds, peer));
+	}
+	return deadline;
+}
+
+/* Crossings are worked out when something has changed, not at each look at the clock: most steps are
+ * a heartbeat of one peer. */
+static struct mono peer_due(const struct fdd *fdd, struct peer *peer)
+{
+	if (!peer->due_known)
+		peer->due = peer_deadline(fdd, peer);
+	peer->due_known = true;
+	return peer->due;
+}
+
+static void forget_due(struct fdd *fdd)
+{
+	for (size_t i = 0; i < fdd->count; i++)
+		fdd->peers[i].due_known = false;
+}
+
 static void judge(struct fdd *fdd)
 {
 	for (size_t i = 0; i < fdd->count; i++) {
 		struct peer *peer = &fdd->peers[i];
 
-		if (!peer->watch)
+		if (!peer->watch || !mono_due(peer_due(fdd, peer), fdd->now))
 			continue;
+		peer->due_known = false;
 		gauge_judge(&peer->own, &fdd->config.suspect, peer, fdd->now);
 		peer_update(peer);
 		for (size_t s = 0; s < fdd->roster.end; s++) {
@@ -227,6 +260,7 @@ static enum fdd_answer on_drained(struct fdd *fdd)
 		if (fdd->peers[i].watch)
 			peer_excuse(&fdd->peers[i], fdd->held_from, fdd->now);
 	roster_excuse(&fdd->roster, mono_sub(fdd->now, fdd->held_from));
+	forget_due(fdd);
 	judge(fdd);
 	return FDD_OK;
 }
@@ -264,6 +298,7 @@ static enum fdd_answer on_heartbeat(struct fdd *fdd, const struct fdd_event *eve
 	}
 	note_lateness(fdd, peer, arrived);
 	level = peer_level(peer, arrived);
+	peer->due_known = false;
 	switch (peer_heartbeat(peer, &event->heartbeat.beat, arrived)) {
 	case PEER_FRESH:
 		calm_gauges(fdd, peer, level);
@@ -383,6 +418,7 @@ static void forget(struct fdd *fdd, struct slot *slot)
 {
 	reset_gauges(fdd, slot);
 	roster_remove(&fdd->roster, slot);
+	forget_due(fdd);
 }
 
 static enum fdd_answer on_register(struct fdd *fdd, const struct fdd_event *event)
@@ -587,6 +623,29 @@ static void notice_stall(struct fdd *fdd, struct mono now)
 		fdd->lhm++;
 }
 
+/* Never before the last step: what that step made due (a registration over a peer long silent) is
+ * no sign of a stall. */
+static struct mono next_deadline(struct fdd *fdd)
+{
+	struct mono deadline = fdd->next_tick;
+
+	if (!fdd->started)
+		return MONO_NEVER;
+	if (fdd->unfinished)
+		return fdd->now;
+	for (size_t i = 0; i < fdd->count && !fdd->held; i++)
+		if (fdd->peers[i].watch)
+			deadline = mono_min(deadline, peer_due(fdd, &fdd->peers[i]));
+	for (size_t s = 0; s < fdd->roster.end && !fdd->held; s++)
+		deadline = mono_min(deadline, slot_deadline(&fdd->roster.slots[s]));
+	return mono_before(deadline, fdd->now) ? fdd->now : deadline;
+}
+
+struct mono fdd_deadline(const struct fdd *fdd)
+{
+	return fdd->deadline;
+}
+
 enum fdd_answer fdd_step(
     struct fdd *fdd, const struct fdd_event *event, struct fdd_actions *actions)
 {
@@ -630,40 +689,11 @@ enum fdd_answer fdd_step(
 	case FDD_EVENT_TYPES:
 		break;
 	}
+	if (event->type != FDD_HEARTBEAT && event->type != FDD_TIMEOUT)
+		forget_due(fdd);
 	tell(fdd, actions);
+	fdd->deadline = next_deadline(fdd);
 	return answer;
-}
-
-static struct mono peer_deadline(const struct fdd *fdd, const struct peer *peer)
-{
-	struct mono deadline = gauge_deadline(&peer->own, &fdd->config.suspect, peer);
-
-	for (size_t s = 0; s < fdd->roster.end; s++) {
-		const struct slot *slot = &fdd->roster.slots[s];
-
-		if (slot_concerns(slot, peer->id, peer->service))
-			deadline = mono_min(deadline,
-			    gauge_deadline(&peer->gauges[s], &slot->registration.thresholds, peer));
-	}
-	return deadline;
-}
-
-/* Never before the last step: what that step made due (a registration over a peer long silent) is
- * no sign of a stall. */
-struct mono fdd_deadline(const struct fdd *fdd)
-{
-	struct mono deadline = fdd->next_tick;
-
-	if (!fdd->started)
-		return MONO_NEVER;
-	if (fdd->unfinished)
-		return fdd->now;
-	for (size_t i = 0; i < fdd->count && !fdd->held; i++)
-		if (fdd->peers[i].watch)
-			deadline = mono_min(deadline, peer_deadline(fdd, &fdd->peers[i]));
-	for (size_t s = 0; s < fdd->roster.end && !fdd->held; s++)
-		deadline = mono_min(deadline, slot_deadline(&fdd->roster.slots[s]));
-	return mono_before(deadline, fdd->now) ? fdd->now : deadline;
 }
 
 /* --- questions --- */
@@ -770,6 +800,9 @@ const char *fdd_invariant(const struct fdd *fdd)
 		nodes += !peer->service;
 		if (peer->service && (peer->send || !peer->watch))
 			return "a service that gets heartbeats, or is not watched";
+		if (peer->watch && peer->due_known &&
+		    mono_cmp(peer->due, peer_deadline(fdd, peer)) != 0)
+			return "a crossing is remembered wrongly";
 		if (peer->owed && !peer->send)
 			return "a heartbeat is owed to one who gets none";
 		fault = peer_invariant(peer, fdd->now);

@@ -41,6 +41,8 @@ struct peer {
 	struct arrivals arrivals; /* memory of the core */
 	struct gauge own;         /* over fdd_config.suspect */
 	struct gauge *gauges;     /* one for each registration slot; memory of the core */
+	bool due_known;           /* what follows is so, see peer_due() in fdd.c */
+	struct mono due;          /* when the next threshold of anybody is crossed */
 };
 
 const char *peer_state_name(enum peer_state state);
