@@ -80,7 +80,6 @@ static void complain(struct cluster *cluster, const char *complaint)
 struct fdd_process {
 	struct cluster_node *node;
 	struct fdd *core;
-	struct fdd_actions actions;
 };
 
 static void fdd_run(
@@ -118,13 +117,12 @@ static void fdd_act(
 static void fdd_run(
     struct sim *sim, unsigned process, struct fdd_process *fdd, struct fdd_event event)
 {
-	struct fdd_actions *actions = malloc(sizeof(*actions));
+	struct fdd_actions actions; /* not the process's: a drain steps within the step */
 
 	event.now = sim_now(sim, process);
-	fdd_step(fdd->core, &event, actions);
-	for (size_t i = 0; i < actions->count && sim_act(sim, process); i++)
-		fdd_act(sim, process, fdd, &actions->list[i]);
-	free(actions);
+	fdd_step(fdd->core, &event, &actions);
+	for (size_t i = 0; i < actions.count && sim_act(sim, process); i++)
+		fdd_act(sim, process, fdd, &actions.list[i]);
 }
 
 static void *fdd_boot(struct sim *sim, unsigned process, void *context)
