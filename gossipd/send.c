@@ -99,7 +99,8 @@ void send_all(struct gossipd *core, struct gossipd_actions *actions)
 	gram->digest = core->digest;
 	gram->accused = 0;
 	gram->reply = gram->answer = false;
-	gram->ballot_count = gram->rumour_count = 0;
+	gram->ballot_count = gram->rumour_count = gram->summary_count = 0;
+	gram->clusters = 0;
 	fill_ballots(core, gram);
 	fill_rumours(core, gram, size(to));
 	clusters_fill(&core->clusters, gram, size(to));

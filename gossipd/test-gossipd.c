@@ -38,8 +38,12 @@ static void step(unsigned n, struct gossipd_event event)
 	if (!net.node[n])
 		return;
 	event.now = net.now;
+	memset(&actions, 0xa5, sizeof(actions)); /* whatever the step leaves unsaid is wrong */
 	gossipd_step(net.node[n], &event, &actions);
 	check(!gossipd_invariant(net.node[n]));
+	for (size_t i = 0; i < actions.count; i++)
+		if (actions.list[i].type == GOSSIPD_SEND)
+			check_int(actions.gram.clusters + actions.gram.summary_count, 0);
 	carry_out(n);
 }
 
