@@ -42,7 +42,7 @@ void keys_generate(struct node_keys *keys)
 	crypto_box_keypair(keys->public_key, keys->secret_key);
 }
 
-static int read_key_text(const char *path, char text[2 * KEY_SIZE + 2])
+static int read_key_text(const char *path, mode_t most, char text[2 * KEY_SIZE + 2])
 {
 	struct stat st;
 	ssize_t size;
@@ -53,8 +53,9 @@ static int read_key_text(const char *path, char text[2 * KEY_SIZE + 2])
 		log_error("open key file %s: %s", path, strerror(errno));
 		return r;
 	}
-	if (fstat(fd, &st) < 0 || (st.st_mode & 0027)) {
-		log_error("key file %s: mode %04o, may be at most 0640", path, st.st_mode & 07777);
+	if (fstat(fd, &st) < 0 || (st.st_mode & 0667 & ~most)) {
+		log_error(
+		    "key file %s: mode %04o, may be at most %04o", path, st.st_mode & 07777, most);
 		r = -EPERM;
 	} else {
 		size = read(fd, text, 2 * KEY_SIZE + 1);
@@ -64,32 +65,29 @@ static int read_key_text(const char *path, char text[2 * KEY_SIZE + 2])
 	return r;
 }
 
-int keys_load(struct node_keys *keys, const char *path)
+static int load(uint8_t key[KEY_SIZE], const char *path, mode_t most)
 {
 	char text[2 * KEY_SIZE + 2] = "";
-	int r = read_key_text(path, text);
+	int r = read_key_text(path, most, text);
 
 	if (r < 0)
 		return r;
 	text[strcspn(text, "\n")] = '\0';
-	r = key_parse(keys->secret_key, text);
+	r = key_parse(key, text);
 	sodium_memzero(text, sizeof(text));
-	if (r < 0) {
+	if (r < 0)
 		log_error("key file %s: not 64 hex digits and a newline", path);
-		return r;
-	}
-	crypto_scalarmult_base(keys->public_key, keys->secret_key);
-	return 0;
+	return r;
 }
 
-int keys_save(const struct node_keys *keys, const char *path)
+static int save(const uint8_t key[KEY_SIZE], const char *path, mode_t mode)
 {
 	char text[2 * KEY_SIZE + 2];
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640), r = 0;
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode), r = 0;
 
 	if (fd < 0)
 		return -errno;
-	key_format(text, keys->secret_key);
+	key_format(text, key);
 	text[2 * KEY_SIZE] = '\n';
 	if (write(fd, text, 2 * KEY_SIZE + 1) != 2 * KEY_SIZE + 1 || fsync(fd) < 0)
 		r = errno ? -errno : -EIO;
@@ -97,5 +95,42 @@ int keys_save(const struct node_keys *keys, const char *path)
 	close(fd);
 	if (r < 0)
 		unlink(path);
+	return r;
+}
+
+int keys_load(struct node_keys *keys, const char *path)
+{
+	int r = load(keys->secret_key, path, 0640);
+
+	if (r == 0)
+		crypto_scalarmult_base(keys->public_key, keys->secret_key);
+	return r;
+}
+
+int keys_save(const struct node_keys *keys, const char *path)
+{
+	return save(keys->secret_key, path, 0640);
+}
+
+int admin_keys_create(struct admin_keys *keys, const char *path)
+{
+	uint8_t seed[KEY_SIZE];
+	int r;
+
+	randombytes_buf(seed, sizeof(seed));
+	crypto_sign_seed_keypair(keys->public_key, keys->secret_key, seed);
+	r = save(seed, path, 0600);
+	sodium_memzero(seed, sizeof(seed));
+	return r;
+}
+
+int admin_keys_load(struct admin_keys *keys, const char *path)
+{
+	uint8_t seed[KEY_SIZE];
+	int r = load(seed, path, 0600);
+
+	if (r == 0)
+		crypto_sign_seed_keypair(keys->public_key, keys->secret_key, seed);
+	sodium_memzero(seed, sizeof(seed));
 	return r;
 }

@@ -70,6 +70,16 @@ int keys_load(struct node_keys *keys, const char *path);
 void keys_generate(struct node_keys *keys);
 /* Creates the file with mode 0640; -EEXIST when there is one. */
 int keys_save(const struct node_keys *keys, const char *path);
+/*
+ * The administrator's Ed25519 pair, which signs membership (members.h): the file holds the 32 bytes of its seed, and
+ * nobody but its owner may read it.
+ */
+struct admin_keys {
+	uint8_t public_key[KEY_SIZE];
+	uint8_t secret_key[2 * KEY_SIZE];
+};
+int admin_keys_create(struct admin_keys *keys, const char *path);
+int admin_keys_load(struct admin_keys *keys, const char *path);
 /* 64 hex digits <-> 32 bytes; -EINVAL. */
 int key_parse(uint8_t key[KEY_SIZE], const char *text);
 void key_format(char text[2 * KEY_SIZE + 1], const uint8_t key[KEY_SIZE]);

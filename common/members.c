@@ -125,6 +125,14 @@ static int compare(const struct member_record *a, const struct member_record *b)
 	return memcmp(a->bytes, b->bytes, a->size);
 }
 
+static uint64_t hash_of(const struct member_record *record)
+{
+	uint64_t hash;
+
+	crypto_generichash((uint8_t *)&hash, sizeof(hash), record->bytes, record->size, NULL, 0);
+	return hash;
+}
+
 static void count_refusal(struct members_counters *counters, int r)
 {
 	counters->malformed += r == -EBADMSG;
@@ -157,24 +165,15 @@ int members_take(struct members *members, const void *bytes, size_t size,
 		    MEMBERS_MAX);
 		return -ENOSPC;
 	}
-	if (!known)
+	if (known)
+		members->digest ^= hash_of(known);
+	else
 		known = &members->record[members->count++];
 	*known = record;
+	members->digest ^= hash_of(known);
 	members->counters.taken++;
 	*out = known;
 	return 1;
-}
-
-uint64_t members_digest(const struct members *members)
-{
-	uint64_t digest = 0, hash;
-
-	for (size_t i = 0; i < members->count; i++) {
-		crypto_generichash((uint8_t *)&hash, sizeof(hash), members->record[i].bytes,
-		    members->record[i].size, NULL, 0);
-		digest ^= hash;
-	}
-	return digest;
 }
 
 bool member_is_in(const struct msg_member_record *record, uint64_t now_s)

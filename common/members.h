@@ -36,6 +36,8 @@ struct members_counters {
 struct members {
 	uint8_t admin[KEY_SIZE];
 	struct members_counters counters;
+	uint64_t
+	    digest; /* the same for all who know the same records, in whatever order they came; 0: none are known */
 	size_t count;
 	struct member_record
 	    record[MEMBERS_MAX]; /* at most one of a name; in the order in which they came */
@@ -52,8 +54,6 @@ int members_open(struct member_record *record, const void *bytes, size_t size,
 int members_take(struct members *members, const void *bytes, size_t size,
     const struct member_record **out, char why[MEMBERS_WHY]);
 const struct member_record *members_by_name(const struct members *members, const char *name);
-/* The same for all who know the same records, in whatever order they came. */
-uint64_t members_digest(const struct members *members);
 
 /* Is the node's present key, or its old one, good at this second since 1970? */
 bool member_is_in(const struct msg_member_record *record, uint64_t now_s);

@@ -19,6 +19,8 @@ struct roster {
 	struct members members;
 	char directory[320];
 	sd_event_source *changes, *due;
+	bool unapplied;       /* one that was taken waits for the loop */
+	uint64_t self_serial; /* of the record of this node that was last judged */
 };
 
 void roster_directory(char *path, size_t size, const struct node_config *node)
@@ -104,6 +106,9 @@ static void judge_self(struct roster *roster, const struct msg_member_record *re
 {
 	const uint8_t *key = roster->daemon->keys.public_key;
 
+	if (record->serial == roster->self_serial)
+		return;
+	roster->self_serial = record->serial;
 	if (record->state == MSG_COMMON_MEMBER_STATE_REVOKED)
 		log_error("this node, %s, is revoked: the others refuse it", record->name);
 	else if (memcmp(record->public_key, key, KEY_SIZE) != 0)
@@ -133,7 +138,7 @@ static void await_next(struct roster *roster)
 {
 	uint64_t next = members_next_change(&roster->members, now_s());
 
-	if (!roster->due)
+	if (!roster->due || roster->unapplied)
 		return;
 	if (next) {
 		sd_event_source_set_time(roster->due, next * 1000000);
@@ -149,6 +154,7 @@ static int on_due(sd_event_source *source, uint64_t usec, void *userdata)
 
 	(void)source;
 	(void)usec;
+	roster->unapplied = false;
 	for (size_t i = 0; i < roster->members.count; i++)
 		apply(roster, &roster->members.record[i].said);
 	await_next(roster);
@@ -240,8 +246,10 @@ int roster_take(struct roster *roster, const void *bytes, size_t size, char why[
 	snprintf(path, sizeof(path), "%s/%s", roster->directory, record->said.name);
 	if (replace_file(path, record->bytes, record->size, 0640) < 0)
 		log_error("the record of %s holds until this daemon ends", record->said.name);
-	apply(roster, &record->said);
-	await_next(roster);
+	/* From the loop: who brought it may be the one whose socket has to go. */
+	roster->unapplied = true;
+	sd_event_source_set_time(roster->due, 0);
+	sd_event_source_set_enabled(roster->due, SD_EVENT_ONESHOT);
 	return 1;
 }
 

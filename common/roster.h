@@ -24,7 +24,7 @@ int roster_watch(struct roster *roster, sd_event *loop);
 struct roster *roster_free(struct roster *roster);
 
 const struct members *roster_members(const struct roster *roster);
-/* gossipd only: takes a record, stores it, applies it.  As members_take; also the errors of storing. */
+/* gossipd only: takes a record, stores it, and applies it when the loop runs next.  As members_take. */
 int roster_take(struct roster *roster, const void *bytes, size_t size, char why[MEMBERS_WHY]);
 
 #endif

@@ -46,7 +46,7 @@ struct rpc_call {
 	struct mono deadline;
 	size_t routing_id_size;
 	uint8_t routing_id[ROUTING_ID_MAX];
-	char peer[NODE_NAME_MAX + 1];
+	char peer[2 * KEY_SIZE + 1]; /* a name, or a stranger's key */
 	struct mpr_error error;
 };
 

@@ -106,11 +106,13 @@ static void of_two_records_with_one_serial_all_choose_the_same(void)
 	check_int(members_sign(&record, secret, &two), 0);
 	(void)take(&one);
 	(void)take(&two);
-	digest = members_digest(&members);
+	digest = members.digest;
+	check(digest != 0);
 	members.count = 0;
+	members.digest = 0;
 	(void)take(&two);
 	(void)take(&one);
-	check(members_digest(&members) == digest);
+	check(members.digest == digest);
 }
 
 static void no_flipped_bit_and_no_cut_record_is_taken(void)

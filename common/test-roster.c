@@ -195,6 +195,27 @@ static void a_record_for_later_changes_nothing_until_then(void)
 	end();
 }
 
+static void a_record_handed_over_is_stored_and_counts_when_the_loop_runs(void)
+{
+	struct msg_member_record record;
+	_cleanup_buf_ struct buf bytes = {0};
+	char why[MEMBERS_WHY];
+
+	begin();
+	open_roster();
+	record = make("n4", 1);
+	check_int(members_sign(&record, secret, &bytes), 0);
+	check_int(roster_take(a_daemon.roster, bytes.data, bytes.size, why), 1);
+	check_int(roster_take(a_daemon.roster, bytes.data, bytes.size, why), 0);
+	check_int(heard, 0); /* whoever brings it may be the one that it is about */
+	hear(1);
+	check(peers_by_name(peers(), "n4") != NULL);
+	a_daemon.roster = roster_free(a_daemon.roster);
+	open_roster();
+	check_int(roster_members(a_daemon.roster)->count, 1);
+	end();
+}
+
 static void a_file_that_proves_nothing_changes_nothing(void)
 {
 	struct msg_member_record record;
@@ -243,6 +264,7 @@ int main(void)
 	    TEST(a_peer_of_the_configuration_can_be_revoked),
 	    TEST(after_a_rotation_both_keys_are_let_in_until_the_old_one_ends),
 	    TEST(a_record_for_later_changes_nothing_until_then),
+	    TEST(a_record_handed_over_is_stored_and_counts_when_the_loop_runs),
 	    TEST(a_file_that_proves_nothing_changes_nothing),
 	    TEST(what_is_said_of_the_node_itself_does_not_take_its_own_key), {0}});
 }

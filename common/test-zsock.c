@@ -30,7 +30,7 @@ struct world {
 	struct zwatch *watch;
 	char endpoint[64];
 	int received;
-	char from[NODE_NAME_MAX + 1];
+	char from[2 * KEY_SIZE + 1];
 };
 
 static void make_keys(struct node_keys *keys)
@@ -170,6 +170,44 @@ static void a_key_given_back_is_let_in_again(void)
 	say(&world, "hello");
 	run(&world, 1, 3000);
 	check_int(world.received, 1);
+	world_close(&world);
+}
+
+static void a_stranger_is_let_in_under_its_key_where_strangers_are_and_a_crowd_is_not(void)
+{
+	char expected[2 * KEY_SIZE + 1];
+	struct zcontext_counts counts;
+	struct world world;
+	size_t size = sizeof(world.endpoint);
+	void *crowd[60] = {NULL};
+
+	world_open(&world, false);
+	world.watch = zwatch_free(world.watch);
+	world.router = zsock_free(world.router);
+	world.dealer = zsock_free(world.dealer);
+	world.server = zcontext_free(world.server);
+	check_int(zcontext_new_for_strangers(&world.server, world.loop, &world.server_keys), 0);
+	check_int(zsock_new(&world.router, world.server,
+		      &(struct zsock_options){.type = ZMQ_ROUTER, .bind = "tcp://127.0.0.1:*"}),
+	    0);
+	check(zmq_getsockopt(world.router, ZMQ_LAST_ENDPOINT, world.endpoint, &size) == 0);
+	check_int(zwatch_new(&world.watch, world.loop, world.router, on_message, &world), 0);
+	for (size_t i = 0; i < 60; i++) {
+		check_int(zsock_new(&crowd[i], world.client,
+			      &(struct zsock_options){.type = ZMQ_DEALER,
+				  .connect = world.endpoint,
+				  .server_key = world.server_keys.public_key}),
+		    0);
+		check_int(zsock_send(crowd[i], &(struct zpart){"hello", 5}, 1), 0);
+	}
+	run(&world, 1, 3000);
+	key_format(expected, world.client_keys.public_key);
+	check_str(world.from, expected);
+	run(&world, 60, 500);
+	zcontext_counts(world.server, &counts);
+	check(counts.allowed >= 32 && counts.allowed < 60 && counts.refused > 0);
+	for (size_t i = 0; i < 60; i++)
+		zsock_free(crowd[i]);
 	world_close(&world);
 }
 
@@ -633,6 +671,7 @@ int main(void)
 	    TEST(an_unknown_key_gets_nothing_through),
 	    TEST(a_revoked_key_is_cut_off_and_stays_out),
 	    TEST(a_key_given_back_is_let_in_again),
+	    TEST(a_stranger_is_let_in_under_its_key_where_strangers_are_and_a_crowd_is_not),
 	    TEST(without_a_zap_handler_nobody_is_let_in),
 	    TEST(tcp_without_keys_is_refused),
 	    TEST(a_stranger_sending_200_mib_is_cut_and_memory_stays_flat),

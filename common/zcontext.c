@@ -16,11 +16,16 @@
 
 #define ZAP_ENDPOINT "inproc://zeromq.zap.01"
 #define BATCH 64
+#define STRANGERS_BURST 32
+#define STRANGER_EVERY_MS 100
 
 struct zcontext {
 	void *native;
 	const struct node_keys *keys;
 	const struct peers *peers;
+	bool for_strangers;
+	struct mono stranger_at; /* when the next one would be let in if they came evenly */
+	char stranger[2 * KEY_SIZE + 1];
 	void *zap;
 	struct zwatch *watch;
 	sd_event *loop;
@@ -54,7 +59,22 @@ static bool is_revoked(const struct zcontext *context, const uint8_t *key)
 	return false;
 }
 
-static struct verdict judge(const struct zcontext *context, const struct zframes *request)
+/* A bucket of STRANGERS_BURST that fills by one each STRANGER_EVERY_MS. */
+static struct verdict judge_stranger(struct zcontext *context, const uint8_t *key)
+{
+	struct mono now = mono_now();
+
+	if (mono_before(
+		mono_add_ms(now, STRANGERS_BURST * STRANGER_EVERY_MS), context->stranger_at))
+		return (struct verdict){"300", "too many strangers", ""};
+	if (mono_before(context->stranger_at, now))
+		context->stranger_at = now;
+	context->stranger_at = mono_add_ms(context->stranger_at, STRANGER_EVERY_MS);
+	key_format(context->stranger, key);
+	return (struct verdict){"200", "OK", context->stranger};
+}
+
+static struct verdict judge(struct zcontext *context, const struct zframes *request)
 {
 	const uint8_t *key = zframe_data(request, ZAP_CREDENTIALS);
 	const struct peer *peer;
@@ -63,6 +83,8 @@ static struct verdict judge(const struct zcontext *context, const struct zframes
 	    memcmp(zframe_data(request, ZAP_MECHANISM), "CURVE", 5) != 0 ||
 	    zframe_size(request, ZAP_CREDENTIALS) != KEY_SIZE)
 		return (struct verdict){"400", "CURVE only", ""};
+	if (context->for_strangers)
+		return judge_stranger(context, key);
 	if (is_revoked(context, key))
 		return (struct verdict){"400", "key revoked", ""};
 	peer = context->peers ? peers_by_key(context->peers, key) : NULL;
@@ -151,6 +173,15 @@ int zcontext_new(
 	}
 	*out = context;
 	return 0;
+}
+
+int zcontext_new_for_strangers(struct zcontext **out, sd_event *loop, const struct node_keys *keys)
+{
+	int r = zcontext_new(out, loop, keys, NULL);
+
+	if (r == 0)
+		(*out)->for_strangers = true;
+	return r;
 }
 
 struct zcontext *zcontext_free(struct zcontext *context)

@@ -18,6 +18,11 @@ struct zcontext;
 /* keys and peers may be NULL (local sockets only); they are borrowed and must outlive it. */
 int zcontext_new(
     struct zcontext **out, sd_event *loop, const struct node_keys *keys, const struct peers *peers);
+/*
+ * One whose CURVE servers let any key in, a few a second: the caller has proved that it has the key, and zframe_peer()
+ * is that key in hexadecimal digits.  A context of its own, so that nothing else can be reached through it.
+ */
+int zcontext_new_for_strangers(struct zcontext **out, sd_event *loop, const struct node_keys *keys);
 struct zcontext *zcontext_free(struct zcontext *context); /* close all sockets first */
 /*
  * Takes a node's key back: it is refused from now on, and connections that were let in are cut (all CURVE

@@ -1,36 +1,12 @@
 /*
- * depctl node, meta: what the node knows of the others, and what all agree on.
+ * depctl meta: what all agree on.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "depctl/command.h"
 #include "depctl/decode.h"
-#include "proto/gossipd.h"
 #include "proto/metad.h"
-
-int command_node_ls(struct session *session, const struct arguments *arguments)
-{
-	static const struct column columns[] = {{"NODE", "node", NULL},
-	    {"ADDRESS", "address", NULL}, {"STATE", "state", NULL},
-	    {"COORDINATOR", "coordinator", NULL}, {"VOTES", "votes", NULL},
-	    {"OBSERVERS", "observers", NULL}, {"WATCHED HERE", "watched", NULL},
-	    {"HEARD", "heard_ms", format_ms}, {0}};
-
-	int status;
-	json_t *reply = session_ask(session, "gossipd", MSG_GOSSIPD_MEMBERS, NULL, &status);
-
-	(void)arguments;
-	if (!reply)
-		return status;
-	output_rows(session->form, json_object_get(reply, "members"), columns, "no members");
-	fflush(stdout);
-	if (json_is_true(json_object_get(reply, "isolated")))
-		fprintf(stderr, "depctl: this node is cut off from the majority; "
-				"states and coordinator are what it knew before\n");
-	json_decref(reply);
-	return 0;
-}
 
 /* One page of facts into rows; their values are decoded like any message. */
 static const char *take_page(json_t *rows, const struct buf *body)

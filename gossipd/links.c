@@ -325,9 +325,8 @@ void links_pull(struct shell *shell, uint64_t peer)
 		    PULL_TIMEOUT_MS, on_view, neighbour);
 }
 
-void links_peer_changed(void *userdata, const struct peer *peer)
+void links_peer_changed(struct shell *shell, const struct peer *peer)
 {
-	struct shell *shell = userdata;
 	struct neighbour *neighbour =
 	    &shell->neighbours[peers_place(&shell->daemon->node.peers, peer)];
 

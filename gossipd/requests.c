@@ -12,7 +12,7 @@
 static void describe(const struct shell *shell, const struct gossipd_status *status,
     struct msg_gossipd_listed_member *member)
 {
-	const struct peer *peer = peers_by_id(&shell->daemon->node.peers, status->id);
+	const struct peer *peer = shell_peer(shell, status->id);
 
 	*member = (struct msg_gossipd_listed_member){
 	    .id = status->id,
@@ -102,7 +102,7 @@ static void on_view(void *userdata, struct rpc_call *call, const void *body, siz
 static bool notice_member(
     struct shell *shell, struct rpc_call *call, const struct gossipd_status *status)
 {
-	const struct peer *peer = peers_by_id(&shell->daemon->node.peers, status->id);
+	const struct peer *peer = shell_peer(shell, status->id);
 	struct msg_gossipd_member message = {.id = status->id,
 	    .state = (enum msg_gossipd_state)status->state,
 	    .incarnation = status->incarnation,
@@ -221,7 +221,12 @@ void requests_tell_member(struct shell *shell, const struct gossipd_action *acti
 	    .votes = action->member.votes,
 	    .observers = action->member.observers,
 	};
+	const struct peer *peer = shell_peer(shell, status.id);
 
+	if (status.state == GOSSIPD_LEFT && peer && shell_is_followed(shell, peer)) {
+		log_info("%s has left with its old key", peer->name);
+		return;
+	}
 	log_notice("%s is %s was=%s votes=%u/%u incarnation=%llu", shell_name_of(shell, status.id),
 	    gossipd_state_name(action->member.to), gossipd_state_name(action->member.from),
 	    status.votes, status.observers, (unsigned long long)status.incarnation);

@@ -25,6 +25,9 @@ const struct config_key gossipd_config_keys[] = {
     INT_KEY(stagger_ms, "150", 1, 60000, "between two candidates for coordinator"),
     INT_KEY(bridge_ms, "1000", 100, 60000, "between two datagrams of a gateway in quiet"),
     INT_KEY(silence_ms, "5000", 500, 600000, "a cluster asked for that long in vain is unknown"),
+    {"gossipd", "join", CONFIG_STRING, offsetof(struct gossipd_settings, join),
+	sizeof(((struct gossipd_settings *)0)->join), "", 0, 0, NULL,
+	"ADDRESS PORT KEY of a member to join by, when this node has no record yet"},
     {0},
 };
 
@@ -58,8 +61,16 @@ void gossipd_settings_apply(const struct gossipd_settings *settings, const struc
 int gossipd_settings_check(
     const struct node_config *node, const void *settings, struct config_error *error)
 {
+	const char *join = ((const struct gossipd_settings *)settings)->join;
 	struct gossipd_config config;
 
+	if (join[0] && (!joining_target_is_valid(join) || !node->has_admin)) {
+		snprintf(error->text, sizeof(error->text), "node %s: [gossipd]: join: %s",
+		    node->name,
+		    node->has_admin ? "a numeric address, a port, and a key of 64 hex digits"
+				    : "needs [node] admin");
+		return -EINVAL;
+	}
 	gossipd_settings_apply(settings, node, &config);
 	/* Otherwise no vote is ever told twice within the confirmation, and one lost datagram
 	 * undoes it. */

@@ -4,6 +4,8 @@
  *	links.c		fdd and metad of this node, gossipd of others: what we ask them
  *	shell-clusters.c the other clusters
  *	requests.c	what others ask of us, and what we tell them
+ *	records.c	signed records of the nodes: how they spread
+ *	joining.c	strangers that ask to be let in; and to be one
  */
 #ifndef GOSSIPD_SHELL_INTERNAL_H
 #define GOSSIPD_SHELL_INTERNAL_H
@@ -27,6 +29,19 @@ struct neighbour {
 	uint64_t pulled_from;      /* lowest id of the clusters asked for last */
 };
 
+/* The pull of records under way. */
+struct records {
+	bool pulling;
+	struct rpc_client *from;
+	char from_name[NODE_NAME_MAX + 1];
+	uint32_t after;
+	const struct peer *asked; /* the last one that was asked in turn */
+	struct mono next_pull;
+	struct log_limit limit;
+};
+
+struct joining;
+
 struct shell {
 	struct daemon *daemon;
 	struct gossipd *core;
@@ -47,6 +62,9 @@ struct shell {
 	char key[8 + CLUSTER_NAME_MAX]; /* coord/<cluster> */
 	/* shell-clusters.c */
 	struct gossipd_node *nodes; /* lent to the core */
+	/* records.c, joining.c */
+	struct records records;
+	struct joining *joining; /* NULL: membership is not signed */
 	/* requests.c */
 	struct rpc_call *watchers[WATCHERS_MAX];
 	struct rpc_call *leaver;
@@ -57,6 +75,10 @@ struct shell {
 	struct daemon_stat stats[STATS_MAX];
 };
 
+/* The node of an id, also when it is no longer one; NULL for one that never was. */
+const struct peer *shell_peer(const struct shell *shell, uint64_t id);
+/* Does another key stand for this node, so that nothing follows from this one's leaving?  While that is still to be seen: yes. */
+bool shell_is_followed(const struct shell *shell, const struct peer *peer);
 /* Name of a node, "" for none; and back: 0 for "", 1 for one that is not configured. */
 const char *shell_name_of(const struct shell *shell, uint64_t id);
 uint64_t shell_id_of(const struct shell *shell, const char *name);
@@ -72,8 +94,7 @@ void links_close(struct shell *shell);
 /* Once a second: what was lost is tried again. */
 void links_second(struct shell *shell);
 void links_set_roles(struct shell *shell, const struct gossipd_actions *actions);
-/* For daemon_listen_peers. */
-void links_peer_changed(void *userdata, const struct peer *peer);
+void links_peer_changed(struct shell *shell, const struct peer *peer);
 void links_pull(struct shell *shell, uint64_t peer);
 /* Connected to it; NULL when it is not another node that we know, or after logging. */
 struct neighbour *links_neighbour(struct shell *shell, uint64_t id);
@@ -97,6 +118,31 @@ void clusters_tell(struct shell *shell, const struct gossipd_action *action);
 void clusters_on_pull(void *userdata, struct rpc_call *call, const void *body, size_t size);
 void clusters_on_ls(void *userdata, struct rpc_call *call, const void *body, size_t size);
 void clusters_on_abroad(void *userdata, struct rpc_call *call, const void *body, size_t size);
+
+/* --- records.c --- */
+
+extern const struct rpc_method records_methods[];
+/* Of all records that this node knows; 0: none. */
+uint64_t records_digest(const struct shell *shell);
+#define RECORDS_STATS 4
+/* Writes at most RECORDS_STATS entries; their number. */
+size_t records_stats(const struct shell *shell, struct daemon_stat *stats);
+/* What a node said of its records: pulls them when they differ. */
+void records_compare(struct shell *shell, uint64_t from, uint64_t digest);
+void records_pull(struct shell *shell, struct rpc_client *from, const char *name);
+/* Once a second: now and then somebody is asked, also of another cluster, whose datagrams carry no digest. */
+void records_second(struct shell *shell);
+
+/* --- joining.c --- */
+
+/* configured: "ADDRESS PORT KEY" of a member, or "". */
+int joining_open(struct shell *shell, const char *configured);
+void joining_close(struct shell *shell);
+void joining_second(struct shell *shell);
+/* Records have come: is this node a member by now? */
+void joining_progress(struct shell *shell);
+void joining_on_pending(void *userdata, struct rpc_call *call, const void *body, size_t size);
+void joining_on_join(void *userdata, struct rpc_call *call, const void *body, size_t size);
 
 /* --- requests.c --- */
 

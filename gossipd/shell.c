@@ -20,16 +20,29 @@ _Static_assert(MSG_GOSSIPD_GRAM_SIZE_MAX <= SEAL_PAYLOAD_MAX, "a datagram must f
 _Static_assert(CLUSTER_MAX <= GOSSIPD_MEMBERS_MAX, "each node of the cluster is a member");
 _Static_assert((int)MSG_GOSSIPD_STATE_LEFT == (int)GOSSIPD_LEFT, "states are sent as they are");
 
+const struct peer *shell_peer(const struct shell *shell, uint64_t id)
+{
+	const struct peers *peers = &shell->daemon->node.peers;
+	const struct peer *peer = peers_by_id(peers, id);
+
+	for (size_t i = 0; !peer && i < peers->count; i++)
+		if (peers->peer[i].id == id)
+			peer = &peers->peer[i];
+	return peer;
+}
+
 const char *shell_name_of(const struct shell *shell, uint64_t id)
 {
-	const struct peer *peer = peers_by_id(&shell->daemon->node.peers, id);
+	const struct peer *peer = shell_peer(shell, id);
 
 	return peer ? peer->name : id == 0 ? "" : "?";
 }
 
 uint64_t shell_id_of(const struct shell *shell, const char *name)
 {
-	const struct peer *peer = peers_by_name(&shell->daemon->node.peers, name);
+	const struct node_config *node = &shell->daemon->node;
+	const struct peer *peer =
+	    strcmp(name, node->name) == 0 ? node->self : peers_by_name(&node->peers, name);
 
 	return peer ? peer->id : name[0] != '\0';
 }
@@ -37,7 +50,8 @@ uint64_t shell_id_of(const struct shell *shell, const char *name)
 /* --- datagrams --- */
 
 /* The core's datagram as a message. */
-static void write_gram(struct msg_gossipd_gram *message, const struct gossipd_gram *gram)
+static void write_gram(
+    struct msg_gossipd_gram *message, const struct gossipd_gram *gram, uint64_t records)
 {
 	*message = (struct msg_gossipd_gram){
 	    .incarnation = gram->incarnation,
@@ -48,6 +62,7 @@ static void write_gram(struct msg_gossipd_gram *message, const struct gossipd_gr
 	    .clusters = gram->clusters,
 	    .has_summaries = gram->summary_count > 0,
 	    .summaries.count = gram->summary_count,
+	    .records = records,
 	};
 	for (size_t i = 0; i < gram->ballot_count; i++)
 		message->ballots.item[message->ballots.count++] =
@@ -151,7 +166,7 @@ enum gossipd_answer shell_step(struct shell *shell, struct gossipd_event *event)
 	event->now = mono_now();
 	answer = gossipd_step(shell->core, event, &actions);
 	if (actions.count > 0 && actions.list[actions.count - 1].type == GOSSIPD_SEND)
-		write_gram(&gram, &actions.gram);
+		write_gram(&gram, &actions.gram, records_digest(shell));
 	for (size_t i = 0; i < actions.count; i++)
 		carry_out(shell, &actions.list[i], &actions, &gram);
 	return answer;
@@ -170,6 +185,7 @@ static int take_gram(
 	read_gram(&gram, &message);
 	event.gram.from = payload->from;
 	event.gram.gram = &gram;
+	records_compare(shell, payload->from, message.records);
 	if (shell_step(shell, &event) != GOSSIPD_REFUSED)
 		return 0;
 	snprintf(error->text, sizeof(error->text), "impossible values");
@@ -186,6 +202,87 @@ static int take_payload(
 	if (peer && !config_is_near(&shell->daemon->node, peer))
 		return clusters_take(shell, payload, error);
 	return take_gram(shell, payload, error);
+}
+
+/* --- who is a member at all --- */
+
+static bool is_up(const struct shell *shell, uint64_t id, enum gossipd_state *state)
+{
+	struct gossipd_status status;
+
+	*state = GOSSIPD_UNKNOWN;
+	for (size_t i = 0; gossipd_status(shell->core, i, mono_now(), &status); i++)
+		if (status.id == id)
+			*state = status.state;
+	return *state == GOSSIPD_ALIVE || *state == GOSSIPD_SUSPECT;
+}
+
+bool shell_is_followed(const struct shell *shell, const struct peer *peer)
+{
+	const struct peer *now = peers_by_name(&shell->daemon->node.peers, peer->name);
+	enum gossipd_state state;
+
+	return peer->old && (!peer->gone || (now && is_up(shell, now->id, &state)));
+}
+
+static void step_member(struct shell *shell, enum gossipd_event_type type, const struct peer *peer)
+{
+	struct gossipd_event event = {.type = type};
+
+	event.member.id = peer->id;
+	if (shell_step(shell, &event) == GOSSIPD_REFUSED && type == GOSSIPD_ADD_MEMBER)
+		log_error("%s is not taken as a member: the cluster has %d", peer->name,
+		    GOSSIPD_MEMBERS_MAX);
+}
+
+/*
+ * A node whose key was rotated leaves with the one and comes with the other.  That is told as neither; only when it has
+ * not come until the old key ends, it has left.
+ */
+static void remove_member(struct shell *shell, const struct peer *peer)
+{
+	struct gossipd_action left = {.type = GOSSIPD_MEMBER};
+	enum gossipd_state state;
+
+	(void)is_up(shell, peer->id, &state);
+	step_member(shell, GOSSIPD_REMOVE_MEMBER, peer);
+	if (state != GOSSIPD_LEFT || !peer->old || shell_is_followed(shell, peer))
+		return;
+	left.member.id = peer->id;
+	left.member.from = left.member.to = GOSSIPD_LEFT;
+	requests_tell_member(shell, &left);
+}
+
+static void on_peer(void *userdata, const struct peer *peer)
+{
+	struct shell *shell = userdata;
+
+	links_peer_changed(shell, peer);
+	if (!config_is_near(&shell->daemon->node, peer))
+		return;
+	if (peer->gone)
+		remove_member(shell, peer);
+	else if (!peer->old)
+		step_member(shell, GOSSIPD_ADD_MEMBER, peer);
+	shell_wake(shell);
+}
+
+/* One key a member: the old one goes when the new one is heard. */
+static void forget_old_keys(struct shell *shell)
+{
+	const struct peers *peers = &shell->daemon->node.peers;
+	enum gossipd_state state;
+
+	for (size_t i = 0; i < peers->count; i++) {
+		const struct peer *peer = &peers->peer[i], *now;
+
+		if (!peer->old || peer->gone)
+			continue;
+		now = peers_by_name(peers, peer->name);
+		(void)is_up(shell, peer->id, &state);
+		if (state != GOSSIPD_UNKNOWN && now && is_up(shell, now->id, &state))
+			step_member(shell, GOSSIPD_REMOVE_MEMBER, peer);
+	}
 }
 
 /* --- the loop --- */
@@ -222,6 +319,9 @@ static int on_second(sd_event_source *source, uint64_t usec, void *userdata)
 	int r = sd_event_source_set_time(source, usec + 1000000);
 
 	links_second(shell);
+	records_second(shell);
+	joining_second(shell);
+	forget_old_keys(shell);
 	if (++shell->seconds % 10 == 0)
 		requests_sweep(shell);
 	shell_wake(shell);
@@ -248,10 +348,12 @@ static void list_stats(struct shell *shell)
 
 	const size_t count = sizeof(stats) / sizeof(stats[0]);
 
-	_Static_assert(sizeof(stats) / sizeof(stats[0]) + SEALED_UDP_STATS < STATS_MAX,
+	_Static_assert(
+	    sizeof(stats) / sizeof(stats[0]) + SEALED_UDP_STATS + RECORDS_STATS < STATS_MAX,
 	    "STATS_MAX is too small");
 	memcpy(shell->stats, stats, sizeof(stats));
 	sealed_udp_stats(shell->udp, "authentic, but not gossip", &shell->stats[count]);
+	(void)records_stats(shell, &shell->stats[count + SEALED_UDP_STATS]);
 	shell->daemon->stats = shell->stats;
 }
 
@@ -301,6 +403,8 @@ static int add_sources(struct shell *shell)
 		    loop, &shell->second, CLOCK_MONOTONIC, now + 1000000, 10000, on_second, shell);
 	if (r >= 0)
 		r = rpc_server_add(shell->daemon->rpc, requests_methods, shell);
+	if (r >= 0)
+		r = rpc_server_add(shell->daemon->rpc, records_methods, shell);
 	return r < 0 ? r : 0;
 }
 
@@ -326,8 +430,6 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct gossipd_se
 	if (!shell)
 		return -ENOMEM;
 	shell->daemon = daemon;
-	shell->listener = (struct peers_listener){.changed = links_peer_changed, .userdata = shell};
-	daemon_listen_peers(daemon, &shell->listener);
 	shell->suspect = settings->suspect;
 	snprintf(
 	    shell->store, sizeof(shell->store), "%s/gossipd/incarnation", daemon->node.state_dir);
@@ -340,6 +442,8 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct gossipd_se
 		r = add_sources(shell);
 	if (r == 0)
 		r = links_open(shell);
+	if (r == 0)
+		r = joining_open(shell, settings->join);
 	if (r < 0) {
 		log_start_failed(r);
 		shell_free(shell);
@@ -347,6 +451,8 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct gossipd_se
 	}
 	list_stats(shell);
 	start(shell);
+	shell->listener = (struct peers_listener){.changed = on_peer, .userdata = shell};
+	daemon_listen_peers(daemon, &shell->listener);
 	*out = shell;
 	return 0;
 }
@@ -359,6 +465,7 @@ struct shell *shell_free(struct shell *shell)
 	shell->closing = true;
 	daemon_unlisten_peers(shell->daemon, &shell->listener);
 	requests_fini(shell);
+	joining_close(shell);
 	links_close(shell);
 	sd_event_source_disable_unref(shell->timer);
 	sd_event_source_disable_unref(shell->second);

@@ -15,6 +15,7 @@ struct gossipd_settings {
 	int64_t confirm_ms, gossip_ms, hurry_ms, tell_ms;
 	int64_t lease_ms, stagger_ms;
 	int64_t bridge_ms, silence_ms;
+	char join[160]; /* "ADDRESS PORT KEY" of a member, or "" */
 };
 
 extern const struct config_key gossipd_config_keys[];
@@ -25,6 +26,9 @@ void gossipd_settings_apply(const struct gossipd_settings *settings, const struc
 /* What no table of single values can say; for daemon_spec. */
 int gossipd_settings_check(
     const struct node_config *node, const void *settings, struct config_error *error);
+
+/* "ADDRESS PORT KEY" of a member to join by. */
+bool joining_target_is_valid(const char *text);
 
 struct shell;
 /* Takes over *udp.  0 or negative errno after logging. */

@@ -148,11 +148,11 @@ def find_program(bundle, name):
     return None
 
 
-def node_conf(name, nodes, cluster):
-    """The text of a node's depsys.conf."""
+def node_conf(name, nodes, cluster, peers=True):
+    """The text of a node's depsys.conf; peers: with a section for each node, this one too."""
     lines = ["[node]", f"name = {name}", f"cluster = {cluster}", f"address = {nodes[name]['address']}", f"port = {PORT}"]
     for peer, node in nodes.items():
-        if node["public_key"]:
+        if peers and node["public_key"]:
             lines += [f"[peer {peer}]", f"address = {node['address']}", f"port = {PORT}", f"key = {node['public_key']}"]
     return "\n".join(lines) + "\n"
 
@@ -273,6 +273,17 @@ class Cluster:
         for name in self.nodes:
             self._furnish(name, bundle, config_extra, programs)
         self._boot(list(self.nodes))
+
+    def add_node(self, bundle, name, number, config_extra=None, services=None):
+        """Makes and boots one more node, which no other has in its configuration and which has no other in its own. Returns its public key."""
+        secret, public = new_key()
+        self._add(name, number, public)
+        self._write_key(name, secret)
+        self._save()
+        self._furnish(name, os.path.abspath(bundle), config_extra, PROGRAMS if services is None else tuple(services) + ("depctl",))
+        write(os.path.join(self.node_directory(name), "etc", "depsys.conf"), node_conf(name, {name: self.nodes[name]}, self.prefix, False))
+        self._boot([name])
+        return public
 
     def _add(self, name, number, public_key):
         """The hardware address is fixed as a machine's is: after a reboot the others find the node at once."""

@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+"""Who is a member, by the administrator's signature: real daemons in a local cluster; nodes join, are revoked, change their keys, and restart.
+
+usage: test_keys.py BUILD_DIR
+"""
+import ctypes
+import ctypes.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path.insert(0, os.path.join(TREE, "tools"))
+import cluster as clusters  # noqa: E402
+
+BASE = "dst-keys"
+BUILD = os.path.join(TREE, "build")
+SERVICES = ("busd", "metad", "fdd", "gossipd", "gosd")
+FAILURES = ("member.dead", "member.suspect")
+
+
+def sodium():
+    library = ctypes.CDLL(ctypes.util.find_library("sodium") or "libsodium.so.23")
+    if library.sodium_init() < 0:
+        raise RuntimeError("libsodium does not start")
+    return library
+
+
+class Keys(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.mkdtemp(prefix=BASE + "-")
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+        self.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(self.directory, "cluster"))
+        self.admin, self.public = self.new_admin("admin.key")
+        self.config = f"[node]\nadmin = {self.public}\n[fdd]\ninterval_ms = 250\n[metad]\nvoters = n1 n2 n3\n"
+        self.names = ["n1", "n2", "n3"]
+
+    def tearDown(self):
+        bugs = self.cluster.log_lines(": BUG")
+        self.cluster.down()
+        self.assertEqual(bugs, [])
+
+    def new_admin(self, name):
+        """A key file that the nodes can see (their directories are the machine's), and its public half."""
+        path = os.path.join(self.directory, name)
+        made = subprocess.run([os.path.join(BUILD, "depctl", "depctl"), "key", "admin-new", path], capture_output=True, text=True, check=True)
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        return path, made.stdout.strip()
+
+    def up(self):
+        self.cluster.up(BUILD, nodes=3, config_extra=self.config, services=SERVICES)
+        self.wait("all are alive everywhere", self.all_alive)
+
+    def stranger(self, number=4):
+        name = f"n{number}"
+        key = self.cluster.add_node(BUILD, name, number, self.config, SERVICES)
+        self.wait(f"gossipd of {name}", lambda: self.run_depctl(name, "node", "ls").returncode == 0)
+        return name, key
+
+    def run_depctl(self, node, *words):
+        return self.cluster.run(node, ["depctl", "-o", "json", *words], capture_output=True, text=True)
+
+    def depctl(self, node, *words):
+        done = self.run_depctl(node, *words)
+        self.assertEqual(done.returncode, 0, f"{node}: depctl {' '.join(words)}: {done.stderr}")
+        return json.loads(done.stdout)
+
+    def wait(self, what, condition, timeout_s=20):
+        began = time.monotonic()
+        while not condition():
+            if time.monotonic() - began > timeout_s:
+                self.fail(f"waited {timeout_s} s: {what}; " + "; ".join(f"{name}: {self.states(name)}" for name in self.names))
+            time.sleep(0.05)
+        return time.monotonic() - began
+
+    def members(self, node):
+        done = self.run_depctl(node, "node", "ls")
+        return json.loads(done.stdout) if done.returncode == 0 else []
+
+    def states(self, node):
+        return {member["node"]: member["state"] for member in self.members(node)}
+
+    def all_alive(self):
+        return all(self.states(name) == dict.fromkeys(self.names, "alive") for name in self.names)
+
+    def stat(self, node, daemon, name):
+        return {row["name"]: row["value"] for row in self.depctl(node, "stats", daemon)}[name]
+
+    def key_of(self, node, name):
+        return next(row for row in self.depctl(node, "key", "ls") if row["node"] == name)
+
+    def pids(self, node):
+        return {row["daemon"]: row["pid"] for row in json.loads(self.run_depctl(node, "status").stdout)["daemons"] if "pid" in row}
+
+    def failures(self, names):
+        """Verdicts and suspicions in the event logs of these nodes so far."""
+        found = []
+        for name in names:
+            done = self.cluster.run(name, ["depctl", "-o", "jsonl", "events", "--since", "all"], capture_output=True, text=True)
+            found += [line for line in done.stdout.splitlines() if any(f'"{topic}"' in line for topic in FAILURES)]
+        return found
+
+    def join(self, name, key, by="n1"):
+        self.depctl(name, "node", "join", self.cluster.address(by), "--server-key", self.cluster.nodes[by]["public_key"])
+        self.wait(f"{name} waits at {by}", lambda: [row["public_key"] for row in self.depctl(by, "key", "pending")] == [key])
+
+    def let_in(self, name, key, by="n1"):
+        self.join(name, key, by)
+        self.depctl(by, "key", "allow", name, "--admin-key", self.admin)
+        self.names.append(name)
+        self.wait(f"{name} is a member everywhere", self.all_alive)
+
+    def put_object(self, node):
+        self.cluster.run(node, ["sh", "-c", "echo something >/tmp/object"], check=True)
+        return self.run_depctl(node, "obj", "put", "/tmp/object", "--copies", str(len(self.names) - 1))
+
+    def test_10_a_node_joins_by_a_member_and_nothing_restarts(self):
+        self.up()
+        before = {name: self.pids(name) for name in self.names}
+        name, key = self.stranger()
+        self.join(name, key)
+        time.sleep(2)
+        self.assertEqual(self.states(name), {name: "alive"})  # it was told nothing
+        self.assertEqual(self.states("n2"), dict.fromkeys(self.names, "alive"))
+        self.names.append(name)
+        self.depctl("n1", "key", "allow", name, "--admin-key", self.admin)
+        print(f"allowed to alive everywhere, s: {self.wait('n4 is a member everywhere', self.all_alive):.1f}")
+        self.assertEqual(self.depctl("n1", "key", "pending"), [])
+        for other in ("n1", "n2", "n3"):
+            self.assertEqual(self.pids(other), before[other])
+        stored = self.put_object(name)
+        self.assertEqual(stored.returncode, 0, stored.stderr)
+        self.assertEqual(self.failures(self.names), [])
+
+    def test_20_a_stranger_waits_and_a_word_of_another_signer_lets_nobody_in(self):
+        self.up()
+        other, _ = self.new_admin("other.key")
+        name, key = self.stranger()
+        self.join(name, key)
+        forged = self.run_depctl("n1", "key", "allow", name, "--admin-key", other)
+        self.assertEqual((forged.returncode, "not signed by the administrator" in forged.stderr), (5, True), forged.stderr)
+        self.assertEqual(self.stat("n1", "gossipd", "records_forged"), 1)
+        self.assertEqual([row["node"] for row in self.depctl("n1", "key", "pending")], [name])
+        self.assertEqual(self.states("n1"), dict.fromkeys(self.names, "alive"))
+        # What it sends to the ports of members is refused.
+        refused = self.stat("n1", "gossipd", "nodes_refused")
+        self.cluster.run(name, ["sh", "-c", f"printf '[peer n1]\\naddress = {self.cluster.address('n1')}\\nkey = {self.cluster.nodes['n1']['public_key']}\\n'"
+                                " >/etc/depsys/depsys.conf.d/60-n1.conf; kill $(pidof gossipd)"], check=True)
+        self.wait("its datagrams are refused", lambda: self.stat("n1", "gossipd", "refused_unknown_sender") > 0)
+        time.sleep(1)
+        self.assertEqual(self.states("n1"), dict.fromkeys(self.names, "alive"))
+        self.assertGreaterEqual(self.stat("n1", "gossipd", "nodes_refused"), refused)
+
+    def test_30_a_revoked_node_is_out_everywhere_and_an_old_record_does_not_bring_it_back(self):
+        self.up()
+        self.let_in(*self.stranger())
+        record = os.path.join(self.cluster.node_directory("n2"), "var", "members", "n4")
+        with open(record, "rb") as file:
+            old = file.read()
+        self.names.remove("n4")
+        self.depctl("n2", "key", "revoke", "n4", "--admin-key", self.admin)
+        took = self.wait("n4 is out of the views", lambda: all(
+            set(self.states(name).values()) == {"alive"} and "n4" not in self.states(name) for name in self.names))
+        print(f"revoked to out everywhere, s: {took:.1f}")
+        for name in self.names:
+            self.assertEqual(self.key_of(name, "n4")["state"], "revoked")
+        sent = self.stat("n1", "fdd", "refused_unknown_sender")
+        self.wait("its heartbeats are refused", lambda: self.stat("n1", "fdd", "refused_unknown_sender") > sent)
+        done = self.cluster.run("n4", ["depctl", "--timeout", "3s", "meta", "ls"], capture_output=True, text=True)
+        self.assertNotEqual(done.returncode, 0, done.stdout)
+        with open(record + ".tmp", "wb") as file:  # as a member that lies might have it done
+            file.write(old)
+        self.cluster.run("n2", ["mv", "/var/lib/depsys/members/n4.tmp", "/var/lib/depsys/members/n4"], check=True)
+        self.wait("the old record is refused", lambda: self.stat("n2", "gossipd", "records_stale") > 0)
+        self.assertNotIn("n4", self.states("n2"))
+        self.assertEqual(self.failures(self.names), [])
+
+    def test_40_a_node_changes_its_key_and_is_never_missed(self):
+        self.up()
+        for name in self.names:
+            before = self.key_of("n2", name)["public_key"]
+            done = self.depctl(name, "--timeout", "5s", "key", "rotate", "--admin-key", self.admin)
+            self.assertNotEqual(done["public_key"], before)
+            self.wait("all are alive under one key each", lambda: self.all_alive() and
+                      all(len(self.members(other)) == 3 for other in self.names))
+            for other in self.names:
+                self.assertEqual(self.key_of(other, name)["public_key"], done["public_key"])
+        stored = self.put_object("n1")
+        self.assertEqual(stored.returncode, 0, stored.stderr)
+        self.assertEqual(self.failures(self.names), [])
+        for name in self.names:  # what stands in the files is enough after a power cut
+            self.cluster.kill(name)
+        for name in self.names:
+            self.cluster.start(name)
+        self.wait("all are alive again", self.all_alive, 40)
+
+    def test_50_a_rolling_restart_is_no_failure(self):
+        self.up()
+        self.let_in(*self.stranger())
+        for name in self.names:
+            self.depctl(name, "node", "leave")
+            others = [other for other in self.names if other != name]
+            self.wait(f"{name} has left", lambda n=name, o=others: all(self.states(other).get(n) == "left" for other in o))
+            self.cluster.kill(name)
+            time.sleep(2)
+            self.cluster.start(name)
+            self.wait(f"{name} is back", self.all_alive, 40)
+        self.assertEqual(self.failures(self.names), [])
+
+    def test_60_wrong_use_is_told(self):
+        self.up()
+        for words, status, text in (
+                (("key", "allow", "n9", "--admin-key", self.admin), 4, "nobody waits as n9"),
+                (("key", "allow", "n9"), 2, "--admin-key is missing"),
+                (("key", "allow", "n9", "--admin-key", "/nowhere"), 4, "nobody waits"),
+                (("key", "allow", "n9", "--admin-key", self.admin, "--key", "12"), 2, "64 hex digits"),
+                (("key", "allow", "n9", "--admin-key", self.admin, "--key", "0" * 64, "--address", "10.0.0.9"), 2, "of no use"),
+                (("key", "revoke", "n9", "--admin-key", self.admin), 4, "no node n9"),
+                (("key", "revoke", "n3", "--admin-key", "/nowhere"), 1, "/nowhere"),
+                (("node", "join", "n1", "--server-key", "0" * 64), 2, "numeric address"),
+                (("node", "join", "10.77.0.1"), 2, "--server-key"),
+                (("node", "show", "n9"), 4, "no member n9")):
+            done = self.run_depctl("n1", *words)
+            self.assertEqual((done.returncode, text in done.stderr), (status, True), f"{words}: {done.returncode} {done.stderr}")
+        self.assertEqual(self.depctl("n1", "node", "show", "n2")["detector"]["name"], "n2")
+        self.assertEqual(self.states("n1"), dict.fromkeys(self.names, "alive"))
+
+
+if __name__ == "__main__":
+    clusters.sweep(BASE)
+    if len(sys.argv) > 1:
+        BUILD = os.path.realpath(sys.argv.pop(1))
+    unittest.main(verbosity=2)
