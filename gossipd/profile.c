@@ -13,7 +13,7 @@ static const struct {
 	int64_t gossip_ms, hurry_ms, tell_ms, confirm_ms, again_ms;
 } profiles[] = {
     [GOSSIPD_FAST] = {5, 1000, 100, 30, 150, 500},
-    [GOSSIPD_BALANCED] = {5, 2000, 200, 100, 500, 1000},
+    [GOSSIPD_BALANCED] = {5, 2000, 200, 50, 200, 1000},
     [GOSSIPD_ECONOMY] = {3, 3000, 300, 150, 600, 2000},
 };
 

@@ -15,8 +15,8 @@
 
 const struct config_key gossipd_config_keys[] = {
     INT_KEY(observers, "0", 0, GOSSIPD_OBSERVERS_MAX, "nodes that watch each member"),
-    {"gossipd", "suspect", CONFIG_FLOAT, offsetof(struct gossipd_settings, suspect), 0, "0.5", 0.05,
-	0.99, NULL, "suspicion level of a vote; 1/2 is 3 predicted intervals"},
+    {"gossipd", "suspect", CONFIG_FLOAT, offsetof(struct gossipd_settings, suspect), 0, "0.45",
+	0.05, 0.99, NULL, "suspicion level of a vote; 0.45 is 2.6 predicted intervals"},
     INT_KEY(confirm_ms, "0", 0, 60000, "a majority of votes must hold for that long"),
     INT_KEY(gossip_ms, "0", 0, 60000, "between two datagrams to somebody in quiet times"),
     INT_KEY(hurry_ms, "0", 0, 60000, "the same while there is news"),

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/seal.h"
 #include "tests/sim/liar.h"
 
 enum {
@@ -45,6 +46,32 @@ struct meta_answer {
 };
 
 const struct sim_link cluster_lan = {.delay = {100000}, .jitter = {100000}};
+
+/* What the daemons would put on the wire: IP and UDP headers, the seal's header and tag, and the
+ * body as proto/fdd.toml and proto/gossipd.toml pack it: a byte or two for each key, nine for a
+ * large number. */
+enum {
+	WIRE_FRAME = 20 + 8 + SEAL_HEADER_SIZE + SEAL_TAG_SIZE,
+	WIRE_BEAT = 1 + 11 + 5 + 5,
+	WIRE_GRAM = 1 + 11 + 5 + 11,
+	WIRE_ACCUSED = 11,
+	WIRE_FLAG = 3,
+	WIRE_LIST = 3,
+	WIRE_BALLOT = 1 + 11 + 11,
+	WIRE_RUMOUR = 1 + 11 + 11 + 3,
+};
+
+static uint64_t wire_size(const struct gossipd_gram *gram)
+{
+	uint64_t size = WIRE_FRAME + WIRE_GRAM;
+
+	size += gram->accused ? WIRE_ACCUSED : 0;
+	size += gram->reply ? WIRE_FLAG : 0;
+	size += gram->answer ? WIRE_FLAG : 0;
+	size += gram->ballot_count ? WIRE_LIST + WIRE_BALLOT * gram->ballot_count : 0;
+	size += gram->rumour_count ? WIRE_LIST + WIRE_RUMOUR * gram->rumour_count : 0;
+	return size;
+}
 
 static struct cluster_node *node_of(struct cluster *cluster, uint64_t id)
 {
@@ -97,6 +124,7 @@ static void fdd_act(
 		fdd->node->fdd_stored = action->incarnation;
 		break;
 	case FDD_SEND_HEARTBEAT:
+		cluster->wire_bytes += WIRE_FRAME + WIRE_BEAT;
 		sim_send(sim, process, node_of(cluster, action->send.to)->fdd, SIM_DATAGRAM, BEAT,
 		    &action->send.beat, sizeof(action->send.beat));
 		break;
@@ -338,6 +366,7 @@ static void send_gram(struct sim *sim, unsigned process, struct gossipd_process 
 	gram.answer = action->send.answer;
 	if (lies(gossipd->node))
 		liar_gram(sim_rng(sim), gossipd->core, gossipd->node->id, action->send.to, &gram);
+	gossipd->node->cluster->wire_bytes += wire_size(&gram);
 	sim_send(sim, process, to->gossipd, SIM_DATAGRAM, GRAM, &gram, sizeof(gram));
 }
 
@@ -430,7 +459,7 @@ static void *gossipd_boot(struct sim *sim, unsigned process, void *context)
 		&gossipd->core, &config, rng_mix(node->cluster->seed, process + node->boots++)) < 0)
 		abort();
 	start.start.stored_incarnation = stored(node->cluster, node->gossipd_stored);
-	start.start.wall_s = wall_s(node->cluster);
+	start.start.wall_s = node->clock_set_back ? 1 : wall_s(node->cluster);
 	gossipd_run(sim, process, gossipd, start);
 	return gossipd;
 }
@@ -753,6 +782,7 @@ struct cluster_config cluster_profile(unsigned nodes, enum gossipd_profile profi
 	struct cluster_config config = cluster_defaults(nodes);
 
 	config.interval = mono_ms(intervals_ms[profile]);
+	config.suspect_level = 0.45;
 	gossipd_config_profile(&config.gossipd, profile);
 	return config;
 }

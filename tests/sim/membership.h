@@ -26,8 +26,9 @@ struct cluster_node {
 	unsigned fdd, gossipd; /* processes */
 	uint64_t fdd_stored, gossipd_stored;
 	unsigned boots;
-	bool left;        /* asked to leave */
-	uint64_t highest; /* incarnation that its gossipd has ever told */
+	bool left;           /* asked to leave */
+	bool clock_set_back; /* its wall clock stands in 1970 */
+	uint64_t highest;    /* incarnation that its gossipd has ever told */
 };
 
 /* Faults of the parts themselves, for the cases that must fail. */
@@ -74,6 +75,7 @@ struct cluster {
 	void *argument;
 	const char *complaint;
 	uint64_t steps;
+	uint64_t wire_bytes; /* IP bytes of all datagrams of fdd and gossipd */
 };
 
 /* Three observers, heartbeats each 250 ms, confirmed for 200 ms. */
