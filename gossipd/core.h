@@ -3,6 +3,7 @@
  *	gossipd.c	step: one event in, actions out
  *	members.c	who is a member at all: adding, removing, tombstones
  *	hearsay.c	what members say of each other, and when it is believed
+ *	damping.c	members that come and go too often
  *	view.c		what is durable about members, how it changes, how differences are repaired
  *	judge.c		votes, suspicion, verdict; are we ourselves cut off?
  *	roles.c		who observes whom
@@ -53,7 +54,8 @@ struct gossipd {
 	size_t tombstone_count;
 	/* Sets of members that would else be looked for in every step. */
 	uint64_t in[GOSSIPD_STATES]; /* by state */
-	uint64_t voters;             /* others whose last datagram held ballots */
+	uint64_t damped;
+	uint64_t voters; /* others whose last datagram held ballots */
 	bool started, fdd_lost, leaving, gone;
 	struct mono now;
 	struct mono started_at;
@@ -219,6 +221,14 @@ void hear_of_ourselves(struct gossipd *core, struct member *from, uint64_t incar
 /* Is a vote against that incarnation, or its end, news of the one that we know? */
 bool concerns_present(
     const struct gossipd *core, const struct member *member, uint64_t incarnation);
+
+/* ---- damping.c */
+
+/* It came back from the dead, or as a new process without having left. */
+void damping_flap(struct gossipd *core, struct member *member, struct gossipd_actions *actions);
+void damping_decay(struct gossipd *core, struct gossipd_actions *actions);
+/* The candidates that are not damped, if they are enough. */
+uint64_t damping_stable(const struct gossipd *core, uint64_t candidates);
 
 /* ---- judge.c */
 

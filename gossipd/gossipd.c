@@ -234,7 +234,7 @@ static void on_timeout(struct gossipd *core, struct gossipd_actions *actions)
 static void rank_candidate(struct gossipd *core)
 {
 	const struct member *holder = find(core, core->coord.fact.node);
-	uint64_t candidates = core->in[GOSSIPD_ALIVE];
+	uint64_t candidates = damping_stable(core, core->in[GOSSIPD_ALIVE]);
 
 	if (holder)
 		candidates &= ~bit_of(core, holder);
@@ -294,6 +294,7 @@ static void conclude(
 		bool isolated = core->isolated;
 
 		doubt_ourselves(core, actions);
+		damping_decay(core, actions);
 		if (event->type == GOSSIPD_LEVEL || event->type == GOSSIPD_FDD_LOST ||
 		    core->isolated != isolated)
 			judge_all(core, actions);
@@ -438,6 +439,7 @@ bool gossipd_status(
 	    .incarnation = member->incarnation,
 	    .watch = member->watch,
 	    .send = core->receivers >> n & 1,
+	    .damped = core->damped >> n & 1,
 	    .silent = member->silent,
 	    .votes = size(accusers(core, member, core->config.fresh) & member->observers),
 	    .observers = size(member->observers),

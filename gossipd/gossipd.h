@@ -227,18 +227,19 @@ struct gossipd_event {
 };
 
 enum gossipd_action_type {
-	GOSSIPD_PERSIST,       /* store .incarnation durably before any later action */
-	GOSSIPD_PEERS,         /* tell fdd the roles in actions->roles */
-	GOSSIPD_MEMBER,        /* .member changed: tell who listens */
-	GOSSIPD_ISOLATED,      /* .isolated: we are cut off, or no longer */
-	GOSSIPD_COORD,         /* .coord: another coordinator or epoch, or our own lease lost */
-	GOSSIPD_META_GET,      /* read the coordinator's fact; answer with META_RESULT */
-	GOSSIPD_META_PUT,      /* swap it; the nonce of the transaction is the ticket */
-	GOSSIPD_PULL,          /* ask .peer for its view over a stream; answer with VIEW, if any */
-	GOSSIPD_SEND,          /* actions->gram with .send's own fields to .send.to */
-	GOSSIPD_GONE,          /* the good-bye has been said as often as it will be */
-	GOSSIPD_CLUSTER,       /* .cluster: another cluster has changed, as far as we know */
-	GOSSIPD_CROSS,         /* actions->bridge with .cross's own field to .cross.to */
+	GOSSIPD_PERSIST,  /* store .incarnation durably before any later action */
+	GOSSIPD_PEERS,    /* tell fdd the roles in actions->roles */
+	GOSSIPD_MEMBER,   /* .member changed: tell who listens */
+	GOSSIPD_DAMPED,   /* .damped: it comes and goes too often to have a part, or no longer */
+	GOSSIPD_ISOLATED, /* .isolated: we are cut off, or no longer */
+	GOSSIPD_COORD,    /* .coord: another coordinator or epoch, or our own lease lost */
+	GOSSIPD_META_GET, /* read the coordinator's fact; answer with META_RESULT */
+	GOSSIPD_META_PUT, /* swap it; the nonce of the transaction is the ticket */
+	GOSSIPD_PULL,     /* ask .peer for its view over a stream; answer with VIEW, if any */
+	GOSSIPD_SEND,     /* actions->gram with .send's own fields to .send.to */
+	GOSSIPD_GONE,     /* the good-bye has been said as often as it will be */
+	GOSSIPD_CLUSTER,  /* .cluster: another cluster has changed, as far as we know */
+	GOSSIPD_CROSS,    /* actions->bridge with .cross's own field to .cross.to */
 	GOSSIPD_PULL_CLUSTERS, /* ask .peer for its summaries over a stream; answer with SUMMARIES */
 };
 
@@ -254,6 +255,10 @@ struct gossipd_action {
 	union {
 		uint64_t incarnation;
 		bool isolated;
+		struct {
+			uint64_t id;
+			bool damped;
+		} damped;
 		uint64_t peer;
 		struct {
 			uint64_t id;
@@ -310,6 +315,7 @@ struct gossipd_status {
 	enum gossipd_state state;
 	uint64_t incarnation;
 	bool watch, send;
+	bool damped;
 	bool silent;    /* by our own fdd */
 	unsigned votes; /* of its observers, against it */
 	unsigned observers;

@@ -52,6 +52,9 @@ struct member {
 	uint64_t observers;     /* set of indices */
 	struct mono
 	    receiver_until; /* asked for our heartbeats though not our observer by our view */
+	/* flaps: damping.c */
+	uint64_t penalty;
+	struct mono penalty_at;
 	/* gossip */
 	unsigned rumour;     /* datagrams that still carry its entry */
 	struct mono pull_at; /* its view is not pulled again before */

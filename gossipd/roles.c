@@ -25,6 +25,7 @@ static void choose_observers(struct gossipd *core)
 
 		candidates |= may_observe(core, &core->members[i]) ? bit(i) : 0;
 	}
+	candidates = damping_stable(core, candidates);
 	if (candidates == core->candidates && core->roles_told)
 		return;
 	core->candidates = candidates;

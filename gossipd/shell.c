@@ -124,6 +124,12 @@ static void carry_out(struct shell *shell, const struct gossipd_action *action,
 	case GOSSIPD_MEMBER:
 		requests_tell_member(shell, action);
 		break;
+	case GOSSIPD_DAMPED:
+		log_notice(action->damped.damped
+			       ? "%s comes and goes: it observes nobody until it is stable"
+			       : "%s is stable again",
+		    shell_name_of(shell, action->damped.id));
+		break;
 	case GOSSIPD_ISOLATED:
 		requests_tell_isolated(shell, action->isolated);
 		break;

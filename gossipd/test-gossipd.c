@@ -771,6 +771,73 @@ static void the_set_of_members_is_bounded_and_has_no_doubles(void)
 	check_int(change_only(1, GOSSIPD_ADD_MEMBER, 1000), GOSSIPD_OK);
 }
 
+static void flap(unsigned n, uint64_t wall_s)
+{
+	kill_node(n);
+	silence_everywhere(n);
+	pass(1000);
+	check_int(state(1, n), GOSSIPD_DEAD);
+	boot(n, wall_s);
+	pass(1000);
+	check_int(state(1, n), GOSSIPD_ALIVE);
+}
+
+static bool damped(unsigned at, unsigned of)
+{
+	struct gossipd_status status;
+
+	check(knows(at, of, &status));
+	return status.damped;
+}
+
+static void one_that_comes_and_goes_observes_nobody_until_it_is_stable(void)
+{
+	unsigned observing = 0;
+
+	cluster(6);
+	for (unsigned b = 1; b <= 5; b++)
+		observing += net.watch[6][b];
+	check(observing > 0);
+	flap(6, 2000);
+	flap(6, 2010);
+	check(!damped(1, 6));
+	flap(6, 2020);
+	for (unsigned a = 1; a <= 5; a++) {
+		check(damped(a, 6));
+		check_int(state(a, 6), GOSSIPD_ALIVE); /* what it is remains true */
+	}
+	/* Its observations are with others. */
+	for (unsigned b = 1; b <= 5; b++) {
+		unsigned others = 0;
+
+		for (unsigned a = 1; a <= 5; a++)
+			others += net.watch[a][b];
+		check_int(others, 3);
+	}
+	pass(5 * 60 * 1000);
+	for (unsigned a = 1; a <= 5; a++)
+		check(!damped(a, 6));
+}
+
+static void two_returns_in_an_hour_are_no_flapping(void)
+{
+	cluster(5);
+	for (unsigned i = 0; i < 4; i++) {
+		flap(5, 2000 + 1000 * i);
+		pass(3 * 60 * 1000);
+		check(!damped(1, 5));
+	}
+}
+
+static void where_all_flap_all_observe(void)
+{
+	cluster(3);
+	for (unsigned i = 0; i < 4; i++)
+		flap(3, 2000 + 10 * i);
+	check(damped(1, 3));
+	check(net.watch[3][1] && net.watch[3][2]);
+}
+
 /* Indices move; what is told of whom must not. */
 static void roles_after_any_changes_are_those_of_a_new_core_with_the_same_members(void)
 {
@@ -847,6 +914,9 @@ int main(void)
 	    TEST(one_that_is_added_again_comes_back_by_its_own_word_only),
 	    TEST(a_tombstone_is_not_kept_for_ever),
 	    TEST(the_set_of_members_is_bounded_and_has_no_doubles),
+	    TEST(one_that_comes_and_goes_observes_nobody_until_it_is_stable),
+	    TEST(two_returns_in_an_hour_are_no_flapping),
+	    TEST(where_all_flap_all_observe),
 	    TEST(roles_after_any_changes_are_those_of_a_new_core_with_the_same_members),
 	    {0},
 	});

@@ -33,6 +33,16 @@ static void tell_move(struct gossipd *core, const struct member *member, enum go
 	action->member.observers = size(member->observers);
 }
 
+/* Back from the dead, or a new process that nobody saw leave. */
+static bool is_flap(const struct member *member, enum gossipd_state to, uint64_t incarnation)
+{
+	if (to != GOSSIPD_ALIVE)
+		return false;
+	return member->state == GOSSIPD_DEAD ||
+	       ((member->state == GOSSIPD_ALIVE || member->state == GOSSIPD_SUSPECT) &&
+		   member_epoch(incarnation) != member_epoch(member->incarnation));
+}
+
 /* The one place where a state or an incarnation changes. */
 void view_move(struct gossipd *core, struct member *member, enum gossipd_state to,
     uint64_t incarnation, struct gossipd_actions *actions)
@@ -43,6 +53,8 @@ void view_move(struct gossipd *core, struct member *member, enum gossipd_state t
 	assert(member_may_move(from, to) && incarnation >= member->incarnation);
 	if (from != to || member_epoch(incarnation) != member_epoch(member->incarnation))
 		tell_move(core, member, to, incarnation, actions);
+	if (is_flap(member, to, incarnation) && !is_self(core, member))
+		damping_flap(core, member, actions);
 	if (incarnation != member->incarnation) {
 		member->learned_at = core->now;
 		member->dead_by = member->left_by = 0;

@@ -408,6 +408,10 @@ static void gossipd_act(struct sim *sim, unsigned process, struct gossipd_proces
 		if (action->member.to == GOSSIPD_DEAD)
 			check_verdict(sim, gossipd, action);
 		break;
+	case GOSSIPD_DAMPED:
+		sim_trace(sim, process, "%s n%u", action->damped.damped ? "flapping" : "stable",
+		    node_number(node, action->damped.id));
+		break;
 	case GOSSIPD_ISOLATED:
 		sim_trace(sim, process, action->isolated ? "isolated" : "in touch again");
 		break;
