@@ -13,7 +13,7 @@
 
 enum {
 	PENALTY_FLAP = 1000,
-	PENALTY_DAMP = 2500,  /* three flaps in quick succession */
+	PENALTY_DAMP = 2500, /* three flaps in quick succession */
 	PENALTY_REUSE = 1000,
 	PENALTY_MAX = 8000, /* three half-lives above reuse */
 	PENALTY_HALF_MS = 60000,
