@@ -211,6 +211,8 @@ class Keys(unittest.TestCase):
             self.cluster.start(name)
             self.wait(f"{name} is back", self.all_alive, 40)
         self.assertEqual(self.failures(self.names), [])
+        self.cluster.kill("n4")  # without a good-bye it is one: the check sees it
+        self.wait("n4's failure is told", lambda: self.failures(["n1"]))
 
     def test_60_wrong_use_is_told(self):
         self.up()
