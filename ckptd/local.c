@@ -268,7 +268,6 @@ static void on_stored(void *userdata, const struct rpc_answer *answer)
 /* The key of the VE's images, from its fact, opened with this node's key. */
 static int open_key(const struct shell *shell, const struct fact *fact, uint8_t key[32])
 {
-	const struct node_keys *keys = &shell->daemon->keys;
 	struct msg_migrated_key_fact sealed;
 	struct mpr_error error;
 
@@ -278,9 +277,8 @@ static int open_key(const struct shell *shell, const struct fact *fact, uint8_t 
 		return -EBADMSG;
 	for (size_t i = 0; i < sealed.keys.count; i++) {
 		if (!strcmp(sealed.keys.item[i].node, shell->daemon->node.name) &&
-		    crypto_box_seal_open(key, sealed.keys.item[i].sealed,
-			sizeof(sealed.keys.item[i].sealed), keys->public_key,
-			keys->secret_key) == 0)
+		    daemon_open_sealed(shell->daemon, key, sealed.keys.item[i].sealed,
+			sizeof(sealed.keys.item[i].sealed)) == 0)
 			return 0;
 	}
 	return -EKEYREJECTED;

@@ -2,9 +2,23 @@
  * The nodes of a running daemon come and go: the table, the door (ZAP), and who listens, in one place.
  */
 #include <errno.h>
+#include <sodium.h>
 #include <string.h>
 
 #include "common/daemon.h"
+
+int daemon_open_sealed(
+    const struct daemon *daemon, uint8_t *out, const uint8_t *sealed, size_t size)
+{
+	const struct node_keys *keys[] = {
+	    &daemon->keys, daemon->has_old_keys ? &daemon->old_keys : NULL};
+
+	for (size_t i = 0; i < 2 && keys[i]; i++)
+		if (crypto_box_seal_open(
+			out, sealed, size, keys[i]->public_key, keys[i]->secret_key) == 0)
+			return 0;
+	return -EKEYREJECTED;
+}
 
 void daemon_listen_peers(struct daemon *daemon, struct peers_listener *listener)
 {

@@ -206,6 +206,10 @@ static int become(const char *user, uid_t uid, gid_t gid)
 /* The others know it by its record, which may be newer than the configuration. */
 static void take_own_key(struct daemon *daemon)
 {
+	char path[sizeof(daemon->node.key_path) + 4];
+
+	snprintf(path, sizeof(path), "%s.old", daemon->node.key_path);
+	daemon->has_old_keys = access(path, F_OK) == 0 && keys_load(&daemon->old_keys, path) == 0;
 	memcpy(daemon->node.self->public_key, daemon->keys.public_key, KEY_SIZE);
 	daemon->node.self->id = node_id(daemon->keys.public_key);
 }
@@ -518,4 +522,5 @@ void daemon_fini(struct daemon *daemon)
 	free(daemon->private);
 	daemon->private = NULL;
 	sodium_memzero(&daemon->keys, sizeof(daemon->keys));
+	sodium_memzero(&daemon->old_keys, sizeof(daemon->old_keys));
 }

@@ -59,6 +59,8 @@ struct daemon {
 	const struct daemon_spec *spec;
 	struct node_config node;
 	struct node_keys keys;
+	bool has_old_keys; /* of before the last depctl key rotate */
+	struct node_keys old_keys;
 	sd_event *loop;
 	struct zcontext *zmq;
 	struct rpc_server *rpc;
@@ -80,6 +82,10 @@ int daemon_open(struct daemon *daemon);
  * until SIGTERM, SIGINT or the stop message.  Returns the exit code. */
 int daemon_run(struct daemon *daemon);
 void daemon_fini(struct daemon *daemon);
+
+/* Opens what was sealed (crypto_box_seal) for this node, also with the key that it had before: 0 or -EKEYREJECTED. */
+int daemon_open_sealed(
+    const struct daemon *daemon, uint8_t *out, const uint8_t *sealed, size_t size);
 
 /* Listeners hear in the order in which they came; the daemon borrows them. */
 void daemon_listen_peers(struct daemon *daemon, struct peers_listener *listener);

@@ -374,11 +374,8 @@ static int open_key(
 		r = -EBADMSG;
 	for (size_t i = 0; r == -ENOENT && i < fact->keys.count; i++)
 		if (strcmp(fact->keys.item[i].node, daemon->node.name) == 0)
-			r = crypto_box_seal_open(key, fact->keys.item[i].sealed,
-				sizeof(fact->keys.item[i].sealed), daemon->keys.public_key,
-				daemon->keys.secret_key) == 0
-				? 0
-				: -EKEYREJECTED;
+			r = daemon_open_sealed(daemon, key, fact->keys.item[i].sealed,
+			    sizeof(fact->keys.item[i].sealed));
 	free(fact);
 	return r;
 }
