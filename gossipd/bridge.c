@@ -316,7 +316,6 @@ size_t clusters_tell_some(const struct clusters *clusters, uint64_t ids[2])
 
 void clusters_fill(struct clusters *clusters, struct gossipd_gram *gram, unsigned receivers)
 {
-	gram->clusters = gram->summary_count = 0;
 	if (clusters->count < 2)
 		return;
 	gram->clusters = clusters_digest(clusters);
