@@ -28,6 +28,7 @@ struct weather {
 	int64_t rough;      /* a fault other than a node's death is under way until then */
 	int64_t disturbed;  /* the last change of any kind */
 	int64_t cut_until;  /* the network is cut somewhere */
+	uint64_t part;      /* that a partition cuts off; 0: only links are cut */
 	bool unsettled;     /* since then */
 	unsigned differ[2]; /* the first whose view was not true, and of whom */
 	unsigned pending_count;
@@ -237,58 +238,66 @@ static void heal(struct weather *weather, unsigned node)
 	disturb(weather, 0);
 }
 
-static int64_t cut_until(struct weather *weather)
+static void cut_until(struct weather *weather)
 {
 	int64_t until = now(weather) + seconds(between(weather, 2, 90));
 
 	later(weather, until, heal, 0);
 	disturb(weather, until);
 	weather->cut_until = until;
-	return until;
+	weather->part = 0;
 }
 
-/* Draws a part, at most half; true if it is the smaller one, of the living. */
-static bool draw_part(struct weather *weather, uint64_t *part)
+/* At most half. */
+static uint64_t draw_part(struct weather *weather)
 {
-	unsigned size = 1 + below(weather, nodes(weather) / 2), live = 0, inside = 0;
+	uint64_t part = 0;
 
-	*part = 0;
-	for (unsigned i = 0; i < size; i++)
-		*part |= (uint64_t)1 << below(weather, nodes(weather));
+	for (unsigned i = 1 + below(weather, nodes(weather) / 2); i > 0; i--)
+		part |= (uint64_t)1 << below(weather, nodes(weather));
+	return part;
+}
+
+/* Who is in the smaller part may be held for dead by the larger one.  When deaths and stalls outside
+ * leave no larger one, all may. */
+static void excuse_parts(struct weather *weather)
+{
+	unsigned inside = 0, outside = 0;
+
+	if (now(weather) >= weather->cut_until || weather->part == 0)
+		return;
 	for (unsigned i = 0; i < nodes(weather); i++) {
-		live += !weather->gone[i];
-		inside += !weather->gone[i] && (*part >> i & 1);
+		if (weather->part >> i & 1)
+			inside += !weather->gone[i];
+		else
+			outside += !weather->gone[i] && weather->excused[i] < now(weather);
 	}
-	return 2 * inside < live;
+	for (unsigned i = 0; i < nodes(weather); i++) {
+		if (inside >= outside || (weather->part >> i & 1))
+			excuse(weather, i, weather->cut_until);
+	}
 }
 
 static void partition(struct weather *weather)
 {
-	uint64_t part;
-	bool smaller = draw_part(weather, &part);
-	int64_t until = cut_until(weather);
-
-	sim_note(weather->cluster->sim, "partition %016llx", (unsigned long long)part);
-	sim_partition(weather->cluster->sim, part);
-	for (unsigned i = 0; i < nodes(weather); i++) {
-		if (!smaller || (part >> i & 1))
-			excuse(weather, i, until);
-	}
+	cut_until(weather);
+	weather->part = draw_part(weather);
+	sim_note(weather->cluster->sim, "partition %016llx", (unsigned long long)weather->part);
+	sim_partition(weather->cluster->sim, weather->part);
 }
 
 /* The part is not heard by the others, or does not hear them: either way nothing that needs an answer
  * gets there, so it may be held for dead.  The others may not. */
 static void partition_one_way(struct weather *weather)
 {
-	uint64_t part;
-	bool smaller = draw_part(weather, &part), mute = chance(weather, 0.5);
-	int64_t until = cut_until(weather);
+	bool mute = chance(weather, 0.5);
+	uint64_t part = draw_part(weather);
 
+	cut_until(weather);
+	weather->part = part;
 	sim_note(weather->cluster->sim, "%016llx %s", (unsigned long long)part,
 	    mute ? "is not heard" : "hears nothing");
 	for (unsigned a = 0; a < nodes(weather); a++) {
-		if (!smaller || (part >> a & 1))
-			excuse(weather, a, until);
 		for (unsigned b = 0; b < nodes(weather); b++) {
 			if ((part >> a & 1) == mute && (part >> b & 1) != mute)
 				sim_cut_one_way(weather->cluster->sim, a, b, true);
@@ -343,6 +352,7 @@ static void some_fault(struct weather *weather)
 		return;
 	weather->report->faults++;
 	faults[kind].begin(weather);
+	excuse_parts(weather);
 }
 
 /* ---- spells */
