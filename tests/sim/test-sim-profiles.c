@@ -162,6 +162,43 @@ static const char *balanced_at_40_percent_loss(uint64_t seed, struct sim **out)
 		   : "a goal is missed";
 }
 
+/* ---- F7: nodes that stand still for some seconds, as with SIGSTOP */
+
+static const char *stall_many(struct cluster *cluster)
+{
+	const unsigned stalls = 60;
+	unsigned flaps = 0, accusations = 0;
+
+	run_ms(cluster, 10000);
+	for (unsigned i = 0; i < stalls && !sim_broken(cluster->sim); i++) {
+		unsigned n = (unsigned)rng_below(sim_rng(cluster->sim), NODES);
+		struct mono begin = sim_time(cluster->sim);
+		int64_t ms = 1000 + (int64_t)rng_below(sim_rng(cluster->sim), 4000);
+
+		sim_pause_host(cluster->sim, n, mono_ms(ms));
+		run_ms(cluster, ms + 5000);
+		flaps += sim_find_after(cluster->sim, begin, "*/gossipd", "dead *") != NULL;
+		accusations +=
+		    sim_find_after(cluster->sim, begin,
+			sim_name(cluster->sim, cluster->nodes[n].gossipd), "dead *") != NULL;
+	}
+	printf("# %u of %u stalls of 1 to 5 s became a verdict\n", flaps, stalls);
+	return goal("F7", "verdicts of those who stood still", accusations, 0, "")
+		   ? sim_broken(cluster->sim)
+		   : "one that stood still judged";
+}
+
+static const char *one_that_stood_still_accuses_nobody(uint64_t seed, struct sim **out)
+{
+	struct cluster_config config = cluster_profile(NODES, GOSSIPD_BALANCED);
+	struct cluster *cluster = cluster_new(&config, seed);
+	const char *complaint = stall_many(cluster);
+
+	*out = cluster->sim;
+	cluster_free(cluster);
+	return complaint;
+}
+
 /* ---- G2 */
 
 static bool all_equal(struct cluster *cluster, int64_t limit_ms, double *took_s)
@@ -232,6 +269,7 @@ int main(int argc, char **argv)
 	    LIST(economy_finds_a_death_in_half_of_serfs_time),
 	    LIST(balanced_at_20_percent_loss),
 	    LIST(balanced_at_40_percent_loss),
+	    LIST(one_that_stood_still_accuses_nobody),
 	    LIST(views_are_equal_again_after_a_partition_and_a_stale_return),
 	    {0},
 	};
