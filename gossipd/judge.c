@@ -6,11 +6,11 @@
 static bool votes_against(const struct gossipd *core, const struct member *voter,
     const struct member *member, struct mono fresh)
 {
+	/* A verdict is more than the vote, which was given up for it. */
+	if (member->dead_by & bit_of(core, voter))
+		return member_counts(voter);
 	if (is_self(core, voter))
 		return member->voting;
-	if (member->dead_by & bit_of(core, voter))
-		return member_counts(
-		    voter); /* its verdict is more than its vote, which it gave up */
 	if (!within(core, voter->ballots_at, fresh))
 		return false;
 	for (size_t i = 0; i < voter->ballot_count; i++) {
@@ -118,6 +118,7 @@ static void confirm(struct gossipd *core, struct member *member, struct gossipd_
 	} else if (elapsed(core, member->contact_at, core->config.confirm)) {
 		core->counters.verdicts++;
 		view_move(core, member, GOSSIPD_DEAD, member->incarnation, actions);
+		member->dead_by |= bit(core->self);
 		core->send |= others(core, STATE(ALIVE) | STATE(SUSPECT) | STATE(DEAD));
 	}
 }

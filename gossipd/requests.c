@@ -158,11 +158,15 @@ static void on_watch(void *userdata, struct rpc_call *call, const void *body, si
 {
 	struct shell *shell = userdata;
 	struct gossipd_status status;
+	struct msg_gossipd_watch message;
+	struct mpr_error error;
 	struct rpc_call **place;
 	bool there = true;
 
-	(void)body;
-	(void)size;
+	if (msg_gossipd_watch_unpack(&message, body, size, &error) < 0) {
+		rpc_fail(call, RPC_INVALID, "%s", error.text);
+		return;
+	}
 	if (!free_watcher(shell))
 		requests_sweep(shell);
 	place = free_watcher(shell);
@@ -176,6 +180,11 @@ static void on_watch(void *userdata, struct rpc_call *call, const void *body, si
 		rpc_call_drop(call);
 	else
 		*place = call;
+	shell->terms[place - shell->watchers] = (struct terms){
+	    .confirm = mono_ms(message.has_confirm_ms ? message.confirm_ms : 0),
+	    .quorum = message.has_quorum ? message.quorum : 0,
+	    .votes = message.votes,
+	};
 }
 
 /* --- what the core tells --- */
@@ -230,10 +239,33 @@ void requests_tell_member(struct shell *shell, const struct gossipd_action *acti
 	log_notice("%s is %s was=%s votes=%u/%u incarnation=%llu", shell_name_of(shell, status.id),
 	    gossipd_state_name(action->member.to), gossipd_state_name(action->member.from),
 	    status.votes, status.observers, (unsigned long long)status.incarnation);
-	for (size_t i = 0; i < WATCHERS_MAX; i++)
-		if (shell->watchers[i] && !notice_member(shell, shell->watchers[i], &status))
+	for (size_t i = 0; i < WATCHERS_MAX; i++) {
+		struct gossipd_status told = status;
+
+		if (!shell->watchers[i])
+			continue;
+		terms_change(&shell->terms[i], &told, mono_now());
+		if (!notice_member(shell, shell->watchers[i], &told))
 			drop_watcher(&shell->watchers[i]);
+	}
 	publish_member(shell, action);
+}
+
+struct mono requests_tell_pending(struct shell *shell)
+{
+	struct mono now = mono_now(), at = MONO_NEVER;
+	struct gossipd_status status;
+
+	for (size_t i = 0; i < WATCHERS_MAX; i++) {
+		while (
+		    shell->watchers[i] && terms_next(&shell->terms[i], shell->core, now, &status)) {
+			if (!notice_member(shell, shell->watchers[i], &status))
+				drop_watcher(&shell->watchers[i]);
+		}
+		if (shell->watchers[i])
+			at = mono_min(at, terms_deadline(&shell->terms[i], now));
+	}
+	return at;
 }
 
 void requests_tell_isolated(struct shell *shell, bool isolated)

@@ -16,6 +16,7 @@
 #include "common/sealed-udp.h"
 #include "gossipd/gossipd.h"
 #include "gossipd/shell.h"
+#include "gossipd/terms.h"
 #include "proto/gossipd.h"
 
 #define WATCHERS_MAX 16
@@ -67,6 +68,7 @@ struct shell {
 	struct joining *joining; /* NULL: membership is not signed */
 	/* requests.c */
 	struct rpc_call *watchers[WATCHERS_MAX];
+	struct terms terms[WATCHERS_MAX]; /* of each watcher */
 	struct rpc_call *leaver;
 	bool gone;
 	bool closing; /* what still comes in reaches no core */
@@ -148,6 +150,8 @@ void joining_on_join(void *userdata, struct rpc_call *call, const void *body, si
 
 extern const struct rpc_method requests_methods[];
 void requests_tell_member(struct shell *shell, const struct gossipd_action *action);
+/* What the terms of watchers held back, if it is due; when to come again. */
+struct mono requests_tell_pending(struct shell *shell);
 void requests_tell_isolated(struct shell *shell, bool isolated);
 void requests_tell_coord(struct shell *shell, const struct gossipd_action *action);
 void requests_tell_gone(struct shell *shell);

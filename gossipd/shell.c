@@ -303,7 +303,8 @@ void shell_wake(struct shell *shell)
 			break;
 		shell_step(shell, &(struct gossipd_event){.type = GOSSIPD_TIMEOUT});
 	}
-	deadline_set(shell->timer, gossipd_deadline(shell->core));
+	deadline_set(
+	    shell->timer, mono_min(requests_tell_pending(shell), gossipd_deadline(shell->core)));
 }
 
 static void on_datagrams(void *userdata)

@@ -3,6 +3,7 @@
  * that can be cut.  fdd is the test, too: silence(a, b) is what fdd on a says of b.
  */
 #include "gossipd/gossipd.h"
+#include "gossipd/terms.h"
 
 #include "common/rng.h"
 #include "common/test.h"
@@ -771,6 +772,69 @@ static void the_set_of_members_is_bounded_and_has_no_doubles(void)
 	check_int(change_only(1, GOSSIPD_ADD_MEMBER, 1000), GOSSIPD_OK);
 }
 
+/* What a subscriber at node 1 is told of a member now. */
+static enum gossipd_state told(struct terms *terms, unsigned of)
+{
+	struct gossipd_status status;
+
+	check(knows(1, of, &status));
+	terms_change(terms, &status, net.now);
+	return status.state;
+}
+
+static void who_asks_for_more_certainty_is_told_of_a_death_later(void)
+{
+	struct terms patient = {.confirm = mono_ms(1000)}, hasty = {.votes = false};
+	struct gossipd_status status;
+
+	cluster(5);
+	kill_node(5);
+	silence_everywhere(5);
+	pass(300);
+	check_int(told(&hasty, 5), GOSSIPD_DEAD);
+	check_int(told(&patient, 5), GOSSIPD_SUSPECT);
+	pass(999);
+	check(!terms_next(&patient, net.node[1], net.now, &status));
+	check_int(terms_deadline(&patient, net.now).ns, mono_add_ms(net.now, 1).ns);
+	pass(1);
+	check(terms_next(&patient, net.node[1], net.now, &status));
+	check_int(status.state, GOSSIPD_DEAD);
+	check(!terms_next(&patient, net.node[1], net.now, &status));
+}
+
+static void a_death_that_ends_before_is_never_told_to_him(void)
+{
+	struct terms patient = {.confirm = mono_ms(5000)};
+	struct gossipd_status status;
+
+	cluster(5);
+	kill_node(5);
+	silence_everywhere(5);
+	pass(300);
+	check_int(told(&patient, 5), GOSSIPD_SUSPECT);
+	boot(5, 2000);
+	pass(300);
+	check_int(told(&patient, 5), GOSSIPD_ALIVE);
+	pass(10000);
+	check(!terms_next(&patient, net.node[1], net.now, &status));
+}
+
+static void who_asks_for_votes_is_told_of_each(void)
+{
+	struct terms votes = {.votes = true};
+	struct gossipd_status status;
+
+	cluster(3);
+	kill_node(3);
+	silence(1, 3, true);
+	check_int(told(&votes, 3), GOSSIPD_SUSPECT);
+	check(!terms_next(&votes, net.node[1], net.now, &status));
+	silence(2, 3, true);
+	check(terms_next(&votes, net.node[1], net.now, &status));
+	check_int(status.votes, 2);
+	check(!terms_next(&votes, net.node[1], net.now, &status));
+}
+
 static void flap(unsigned n, uint64_t wall_s)
 {
 	kill_node(n);
@@ -914,6 +978,9 @@ int main(void)
 	    TEST(one_that_is_added_again_comes_back_by_its_own_word_only),
 	    TEST(a_tombstone_is_not_kept_for_ever),
 	    TEST(the_set_of_members_is_bounded_and_has_no_doubles),
+	    TEST(who_asks_for_more_certainty_is_told_of_a_death_later),
+	    TEST(a_death_that_ends_before_is_never_told_to_him),
+	    TEST(who_asks_for_votes_is_told_of_each),
 	    TEST(one_that_comes_and_goes_observes_nobody_until_it_is_stable),
 	    TEST(two_returns_in_an_hour_are_no_flapping),
 	    TEST(where_all_flap_all_observe),
