@@ -320,10 +320,13 @@ static void go(struct cell_op *op)
 {
 	struct shell *shell = op->shell;
 	struct reading *reading = reading_new(shell, on_read, op);
+	const struct node_config *node = &shell->daemon->node;
+	char cluster[CLUSTER_NAME_MAX + 1];
 	struct ckptd_member_view view;
 
+	config_cluster_name(cluster, node, node->self);
 	if (op->op == CKPTD_CELL_COMMIT)
-		reading_add(reading, "coord/%s", shell->daemon->node.cluster);
+		reading_add(reading, "coord/%s", cluster);
 	reading_add(reading, "ckpt/%016" PRIx64, op->id);
 	if (op->op == CKPTD_CELL_READ && op->ve[0])
 		reading_add(reading, "cat/%s", op->ve);

@@ -111,6 +111,9 @@ static void take_ve(struct scan *scan, const struct msg_metad_entry *entry)
 		log_warning("fact %s: %s", entry->key, error.text);
 		return;
 	}
+	/* VEs of other clusters are their coordinators' business. */
+	if (strcmp(fact.site, config_site(node)) != 0)
+		return;
 	peer = peers_by_name(&node->peers, fact.node);
 	*ve = (struct schedule_ve){.interval_ms = (uint32_t)fact.interval_ms};
 	memcpy(ve->place.ve, fact.name, sizeof(ve->place.ve));
@@ -171,12 +174,17 @@ static void delete_cell(struct shell *shell, uint64_t id, uint64_t version)
 
 static void take_cell(struct scan *scan, const struct msg_metad_entry *entry)
 {
+	const struct node_config *node = &scan->shell->daemon->node;
 	struct msg_ckptd_decision decision;
+	const struct peer *coordinator;
 	struct mpr_error error;
 	uint64_t id;
 
 	if (!cell_parse(entry->key, &id) ||
 	    msg_ckptd_decision_unpack(&decision, entry->value, entry->value_size, &error) < 0)
+		return;
+	coordinator = peers_by_name(&node->peers, decision.coordinator);
+	if (coordinator && !config_is_near(node, coordinator))
 		return;
 	if (decision.outcome == MSG_CKPTD_OUTCOME_UNDECIDED) {
 		shell_post(scan->shell, &(struct ckptd_event){.kind = CKPTD_EV_ORPHAN, .id = id});

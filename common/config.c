@@ -32,6 +32,7 @@ static const char *const level_names[] = {"debug", "info", "notice", "warning", 
 static const struct config_key node_keys_table[] = {
     NODE_KEY("name", CONFIG_STRING, name, NULL, 0, 0),
     NODE_KEY("cluster", CONFIG_STRING, cluster, "main", 0, 0),
+    NODE_KEY("site", CONFIG_STRING, site, "", 0, 0),
     NODE_KEY("address", CONFIG_STRING, address, NULL, 0, 0),
     NODE_KEY("port", CONFIG_INT, port, "7400", 1, 65535 - PORT_RANGE),
     NODE_KEY("key", CONFIG_STRING, key_path, "/etc/depsys/node.key", 0, 0),
@@ -448,7 +449,7 @@ static int find_self(struct reading *reading)
 		self = &peers->peer[peers->count++];
 		memcpy(self->name, node->name, sizeof(self->name));
 		memcpy(self->address, node->address, sizeof(self->address));
-		memcpy(self->site, node->cluster, sizeof(self->site));
+		memcpy(self->site, node->site[0] ? node->site : node->cluster, sizeof(self->site));
 		self->port = (uint16_t)node->port;
 	}
 	node->self = self;
@@ -464,6 +465,8 @@ static int finish_node(struct reading *reading)
 		return fault(reading, "[node]: name: 1 to 63 of a-z 0-9 -");
 	if (!config_name_is_valid(node->cluster))
 		return fault(reading, "[node]: cluster: 1 to 63 of a-z 0-9 -");
+	if (node->site[0] && !config_name_is_valid(node->site))
+		return fault(reading, "[node]: site: 1 to 63 of a-z 0-9 -");
 	if (!config_address_is_valid(node->address))
 		return fault(
 		    reading, "[node]: address: \"%s\" is not a numeric address", node->address);
@@ -485,6 +488,11 @@ void config_cluster_name(
 		snprintf(name, CLUSTER_NAME_MAX + 1, "%s", node->cluster);
 	else
 		snprintf(name, CLUSTER_NAME_MAX + 1, "%s/%s", node->cluster, peer->site);
+}
+
+const char *config_site(const struct node_config *node)
+{
+	return strcmp(node->self->site, node->cluster) == 0 ? "" : node->self->site;
 }
 
 bool config_is_near(const struct node_config *node, const struct peer *peer)

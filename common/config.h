@@ -49,6 +49,7 @@ enum node_profile {
 struct node_config {
 	char name[NODE_NAME_MAX + 1];
 	char cluster[NODE_NAME_MAX + 1];
+	char site[NODE_NAME_MAX + 1]; /* of a node that has no section of its own */
 	char address[NODE_ADDRESS_MAX + 1];
 	int64_t port;
 	char key_path[256];
@@ -88,6 +89,8 @@ bool config_address_is_valid(const char *address);
 /* The cluster that a node is of: [node] cluster, and behind a slash its site when it has one. */
 void config_cluster_name(
     char name[CLUSTER_NAME_MAX + 1], const struct node_config *node, const struct peer *peer);
+/* Our own site; "" for the nodes that have none. */
+const char *config_site(const struct node_config *node);
 /* Is it of our own cluster? */
 bool config_is_near(const struct node_config *node, const struct peer *peer);
 

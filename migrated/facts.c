@@ -97,6 +97,9 @@ static void take_ve(struct facts *facts, const struct msg_metad_entry *entry)
 		log_error("fact %s cannot be read: %s", entry->key, error.text);
 		return;
 	}
+	/* VEs of other clusters are their coordinators' business. */
+	if (strcmp(ve->fact.site, config_site(&facts->daemon->node)) != 0)
+		return;
 	ve->version = entry->version;
 	facts->count++;
 }
@@ -229,7 +232,7 @@ static void on_txn(void *userdata, const struct rpc_answer *answer)
 }
 
 /* A new service key, sealed for every node of the cluster. */
-static int make_keys(const struct peers *peers, struct buf *out)
+static int make_keys(const struct node_config *node, struct buf *out)
 {
 	struct msg_migrated_key_fact *fact = calloc(1, sizeof(*fact));
 	const struct peer *peer = NULL;
@@ -237,9 +240,13 @@ static int make_keys(const struct peers *peers, struct buf *out)
 	int r = fact ? 0 : -ENOMEM;
 
 	randombytes_buf(key, sizeof(key));
-	while (r == 0 && fact->keys.count < CLUSTER_MAX && (peer = peers_next(peers, peer))) {
-		struct msg_migrated_sealed_key *sealed = &fact->keys.item[fact->keys.count++];
+	while (
+	    r == 0 && fact->keys.count < CLUSTER_MAX && (peer = peers_next(&node->peers, peer))) {
+		struct msg_migrated_sealed_key *sealed = &fact->keys.item[fact->keys.count];
 
+		if (!config_is_near(node, peer))
+			continue;
+		fact->keys.count++;
 		snprintf(sealed->node, sizeof(sealed->node), "%s", peer->name);
 		if (crypto_box_seal(sealed->sealed, key, sizeof(key), peer->public_key) != 0)
 			r = -EINVAL;
@@ -277,13 +284,15 @@ static int fill_txn(struct writing *writing, uint64_t coord_version)
 	const struct migrated_action *action = &writing->action;
 	bool removes = action->kind == MIGRATED_REMOVE, is_new = action->version == 0;
 	struct msg_metad_txn *txn = &facts->txn;
+	char cluster[CLUSTER_NAME_MAX + 1];
 	struct msg_metad_op *op;
 	int r = 0;
 
+	config_cluster_name(cluster, &facts->daemon->node, facts->daemon->node.self);
 	txn->ops.count = 0;
 	txn->has_nonce = true;
 	randombytes_buf(txn->nonce, sizeof(txn->nonce));
-	add_op(txn, MSG_METAD_KIND_CHECK, "coord/", facts->daemon->node.cluster, coord_version);
+	add_op(txn, MSG_METAD_KIND_CHECK, "coord/", cluster, coord_version);
 	op = add_op(txn, removes ? MSG_METAD_KIND_DELETE : MSG_METAD_KIND_PUT, "ve/", action->name,
 	    action->version);
 	if (!removes) {
@@ -295,7 +304,7 @@ static int fill_txn(struct writing *writing, uint64_t coord_version)
 	if (removes)
 		add_op(txn, MSG_METAD_KIND_DELETE, "key/", action->name, 0)->has_expected = false;
 	if (is_new && !removes && r == 0) {
-		r = make_keys(&facts->daemon->node.peers, &writing->keys);
+		r = make_keys(&facts->daemon->node, &writing->keys);
 		op = add_op(txn, MSG_METAD_KIND_PUT, "key/", action->name, 0);
 		op->has_expected = false;
 		set_value(op, &writing->keys);
@@ -336,6 +345,7 @@ static void on_coord(void *userdata, const struct rpc_answer *answer)
 void facts_write(struct facts *facts, const struct migrated_action *action, uint64_t epoch)
 {
 	struct writing *writing = calloc(1, sizeof(*writing));
+	char cluster[CLUSTER_NAME_MAX + 1];
 	struct msg_metad_get request;
 	_cleanup_buf_ struct buf body = {0};
 
@@ -346,7 +356,8 @@ void facts_write(struct facts *facts, const struct migrated_action *action, uint
 	writing->facts = facts;
 	writing->action = *action;
 	writing->epoch = epoch;
-	snprintf(request.key, sizeof(request.key), "coord/%s", facts->daemon->node.cluster);
+	config_cluster_name(cluster, &facts->daemon->node, facts->daemon->node.self);
+	snprintf(request.key, sizeof(request.key), "coord/%s", cluster);
 	msg_metad_get_pack(&request, &body);
 	if (rpc_request(facts->metad, MSG_METAD_GET, body.data, body.size, TIMEOUT_MS, on_coord,
 		writing) < 0)

@@ -423,6 +423,8 @@ static void on_run(void *userdata, struct rpc_call *call, const void *body, size
 	memcpy(request.fact.address, message.address, sizeof(request.fact.address));
 	memcpy(request.fact.gateway, message.gateway, sizeof(request.fact.gateway));
 	memcpy(request.fact.node, message.node, sizeof(request.fact.node));
+	snprintf(
+	    request.fact.site, sizeof(request.fact.site), "%s", config_site(&shell->daemon->node));
 	request.fact.interval_ms = message.interval_ms;
 	request.fact.copies = message.copies;
 	request.fact.has_probes = message.has_probes;

@@ -285,11 +285,12 @@ size_t nodes_order(struct nodes *nodes, const struct peer **order)
 	size_t self = peers_place(&config->peers, config->self), count = 0;
 
 	pthread_mutex_lock(&nodes->lock);
-	for (int down = 0; down < 2; down++)
+	for (int pass = 0; pass < 4; pass++)
 		for (size_t i = 1; i < PEERS_MAX && count < CLUSTER_MAX; i++) {
 			const struct node *node = &nodes->node[(self + i) % PEERS_MAX];
 
-			if (node->there && node->down == down)
+			if (node->there && node->down == pass % 2 &&
+			    config_is_near(config, node->peer) == (pass < 2))
 				order[count++] = node->peer;
 		}
 	pthread_mutex_unlock(&nodes->lock);

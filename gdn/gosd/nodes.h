@@ -20,8 +20,8 @@ void nodes_stop(struct nodes *nodes);
 struct nodes *nodes_free(struct nodes *nodes);
 
 /*
- * The other nodes in the order of the list behind this one, those that answer before those that did
- * not when last asked.  order: CLUSTER_MAX entries.  Returns their number.
+ * The other nodes in the order of the list behind this one: those of our own site first, and of each
+ * those that answer before those that did not when last asked.  order: CLUSTER_MAX entries.  Returns their number.
  */
 size_t nodes_order(struct nodes *nodes, const struct peer **order);
 bool nodes_is_down(struct nodes *nodes, const struct peer *peer);
