@@ -56,6 +56,8 @@ bool parse_probe(const char *text, struct msg_common_probe *probe);
 bool parse_text(const char *what, const char *text, char *field, size_t size);
 #define PARSE_TEXT(what, text, field) parse_text((what), (text), (field), sizeof(field))
 
+int command_cluster_ls(struct session *session, const struct arguments *arguments);
+int command_cluster_nodes(struct session *session, const struct arguments *arguments);
 int command_status(struct session *session, const struct arguments *arguments);
 int command_stats(struct session *session, const struct arguments *arguments);
 int command_log(struct session *session, const struct arguments *arguments);

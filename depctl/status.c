@@ -172,19 +172,31 @@ static const struct column daemon_columns[] = {{"DAEMON", "daemon", NULL}, {"STA
     {"VERSION", "version", NULL}, {"PID", "pid", NULL}, {"UP", "uptime_ms", format_ms},
     {"MEMORY", "rss_kb", format_kb}, {"CPU", "cpu_ms", format_ms}, {0}};
 
+static size_t count_near(const struct node_config *node)
+{
+	const struct peer *peer = NULL;
+	size_t count = 0;
+
+	while ((peer = peers_next(&node->peers, peer)))
+		count += config_is_near(node, peer);
+	return count;
+}
+
 static void print_cluster(const struct session *session, const json_t *cluster)
 {
+	char name[CLUSTER_NAME_MAX + 1];
 	const json_t *coordinator = json_object_get(cluster, "coordinator");
 	const json_t *alive = json_object_get(cluster, "alive"),
 		     *ves = json_object_get(cluster, "ves");
 
-	printf("cluster %s, ", session->node.cluster);
+	config_cluster_name(name, &session->node, session->node.self);
+	printf("cluster %s, ", name);
 	if (alive)
 		printf("%lld of %zu nodes alive, coordinator %s",
-		    (long long)json_integer_value(alive), session->node.peers.count,
+		    (long long)json_integer_value(alive), count_near(&session->node),
 		    coordinator ? json_string_value(coordinator) : "none");
 	else
-		printf("%zu nodes", session->node.peers.count);
+		printf("%zu nodes", count_near(&session->node));
 	if (json_is_true(json_object_get(cluster, "isolated")))
 		printf(" (cut off from the majority: as it was known before)");
 	if (ves)

@@ -272,6 +272,11 @@ class Clusters(unittest.TestCase):
             caller.unknown() == ({"oslo"} if SITE_OF[node] != "oslo" else {"paris", "rome"})
             for node, caller in self.callers.items()), 20)
         self.assertTrue(self.all_known_abroad(), "what was last known stays")
+        table = self.cluster.run("n6", ["depctl", "cluster", "ls"], check=True, capture_output=True, text=True).stdout
+        self.assertRegex(table, r"(?m)/oslo +UNKNOWN +5 +5 ")
+        self.assertRegex(table, r"(?m)/rome +heard +5 +5 ")
+        nodes = self.cluster.run("n6", ["depctl", "cluster", "nodes"], check=True, capture_output=True, text=True).stdout
+        self.assertRegex(nodes, r"(?m)^n1 +\S+/oslo +\S+ +alive +UNKNOWN")
         self.heal()
         self.wait("all are heard again", lambda: not any(caller.unknown() for caller in self.callers.values()), 20)
         self.assertTrue(self.all_alive())

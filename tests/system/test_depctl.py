@@ -96,7 +96,7 @@ class Depctl(unittest.TestCase):
 
 class Looking(Depctl):
     def test_every_table_has_a_json_and_a_jsonl_twin(self):
-        for words in (("status",), ("stats", "fdd"), ("node", "ls"), ("fd", "ls"), ("meta", "ls"), ("meta", "ls", "coord/"),
+        for words in (("status",), ("stats", "fdd"), ("node", "ls"), ("cluster", "ls"), ("fd", "ls"), ("meta", "ls"), ("meta", "ls", "coord/"),
                       ("obj", "verify")):
             self.assertGreaterEqual(len(self.says(*words).splitlines()), 2, words)
             value = self.gives(*words)
