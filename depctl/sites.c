@@ -41,8 +41,8 @@ int command_cluster_ls(struct session *session, const struct arguments *argument
 
 int command_cluster_nodes(struct session *session, const struct arguments *arguments)
 {
-	static const struct column columns[] = {{"NODE", "node", NULL}, {"CLUSTER", "cluster", NULL},
-	    {"ADDRESS", "address", NULL}, {"STATE", "state", NULL},
+	static const struct column columns[] = {{"NODE", "node", NULL},
+	    {"CLUSTER", "cluster", NULL}, {"ADDRESS", "address", NULL}, {"STATE", "state", NULL},
 	    {"CLUSTER IS", "unknown", format_heard}, {0}};
 
 	int status;

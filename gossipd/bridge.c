@@ -10,7 +10,8 @@
 enum {
 	FANOUT = 4,        /* clusters that are told news at once */
 	SPREADS = 12,      /* datagrams that carry them, all in all */
-	TELLS_MEMBER = 2,  /* by which a member that is no gateway passes news on */
+	TELLS_GATEWAY = 4, /* datagrams to members, beside the one that goes to all at once */
+	TELLS_MEMBER = 1,  /* by a member that is no gateway */
 	MARKS_SENDS = 6,   /* datagrams that carry one beat */
 	BEATS_A_TURN = 24, /* clusters whose beats can rise in one turn: half of what fits */
 	HOP_TURNS = 2,     /* for a beat from one gateway to twice as many */
@@ -96,14 +97,17 @@ void bridge_news(
 	bool own = record == &clusters->records[clusters->own];
 
 	if (clusters->gateway && abroad) {
-		set_left(&record->spreads, &clusters->spreading, SPREADS);
+		set_left(
+		    &record->spreads, &clusters->spreading, clusters->pulling ? FANOUT : SPREADS);
 		clusters->spread_at = now;
 	}
 	/* Of our own cluster the members know more than a summary says. */
 	if (own)
 		return;
-	set_left(&record->tells, &clusters->telling,
-	    clusters->gateway ? 2 * clusters->records[clusters->own].size : TELLS_MEMBER);
+	if (clusters->gateway)
+		set_left(&record->tells, &clusters->telling, TELLS_GATEWAY);
+	else
+		set_left(&record->tells, &clusters->telling, clusters->pulling ? 0 : TELLS_MEMBER);
 	clusters->tell_all = clusters->tell_all || clusters->gateway;
 }
 

@@ -476,8 +476,10 @@ enum gossipd_answer clusters_pulled(struct clusters *clusters, uint64_t from,
 	if (clusters->count == 0 || count > GOSSIPD_PULLED_MAX)
 		return GOSSIPD_REFUSED;
 	inside = own_place(clusters, from) < own(clusters)->size;
+	clusters->pulling = true;
 	for (size_t i = 0; i < count; i++)
 		take(clusters, &summaries[i], inside, now, actions);
+	clusters->pulling = false;
 	return GOSSIPD_OK;
 }
 

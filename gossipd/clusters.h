@@ -78,6 +78,7 @@ struct clusters {
 	/* pulls */
 	struct mono changed_at, pulled_at, pull_gap;
 	bool pull_brought;
+	bool pulling; /* what is taken now was pulled: others will pull it too */
 };
 
 /* -EINVAL when the nodes are not sorted, a cluster is too large, we are not among them, or two
