@@ -12,7 +12,8 @@ enum {
 	SPREADS = 12,      /* datagrams that carry them, all in all */
 	TELLS_GATEWAY = 4, /* datagrams to members, beside the one that goes to all at once */
 	TELLS_MEMBER = 1,  /* by a member that is no gateway */
-	MARKS_SENDS = 6,   /* datagrams that carry one beat */
+	BULK = 2 * GOSSIPD_SUMMARIES_MAX, /* more news at once than that are left to the digests */
+	MARKS_SENDS = 6,                  /* datagrams that carry one beat */
 	BEATS_A_TURN = 24, /* clusters whose beats can rise in one turn: half of what fits */
 	HOP_TURNS = 2,     /* for a beat from one gateway to twice as many */
 	PROBES = 2,        /* clusters asked in one tick */
@@ -91,18 +92,23 @@ static void set_left(uint8_t *left, size_t *count, unsigned n)
 	*left = (uint8_t)n;
 }
 
+static bool has_room(uint8_t left, size_t pending)
+{
+	return left > 0 || pending < BULK;
+}
+
 void bridge_news(
     struct clusters *clusters, struct cluster_record *record, bool abroad, struct mono now)
 {
 	bool own = record == &clusters->records[clusters->own];
 
-	if (clusters->gateway && abroad) {
+	if (clusters->gateway && abroad && has_room(record->spreads, clusters->spreading)) {
 		set_left(
 		    &record->spreads, &clusters->spreading, clusters->pulling ? FANOUT : SPREADS);
 		clusters->spread_at = now;
 	}
 	/* Of our own cluster the members know more than a summary says. */
-	if (own)
+	if (own || !has_room(record->tells, clusters->telling))
 		return;
 	if (clusters->gateway)
 		set_left(&record->tells, &clusters->telling, TELLS_GATEWAY);

@@ -28,7 +28,6 @@ static int judge(const struct sites_cost *one, unsigned nodes)
 	complaint = sites_measure(nodes / SIZE, SIZE, SEED, KILLS, &many);
 	printf("%u nodes: time %.2f, bytes %.2f of those of %d nodes\n", nodes / SIZE * SIZE,
 	    many.time_ms / one->time_ms, many.bytes / one->bytes, SIZE);
-	fflush(stdout);
 	if (complaint)
 		printf("%s\n", complaint);
 	return complaint || many.time_ms > 1.3 * one->time_ms || many.bytes > 1.1 * one->bytes;
@@ -39,6 +38,7 @@ int main(int argc, char **argv)
 	struct sites_cost one;
 	int status;
 
+	setlinebuf(stdout);
 	if (sites_measure(1, SIZE, SEED, 2 * KILLS, &one))
 		return 1;
 	if (argc < 2) {

@@ -183,7 +183,8 @@ static void trace_cluster(
 				   is = gossipd_summary_state(to, i);
 		const struct site_node *subject = node_of(sites, action->cluster.nodes[i].id);
 
-		if (was == is || from->version == 0)
+		/* Of ten thousand who boot each would else be told of by all. */
+		if (was == is || was == GOSSIPD_UNKNOWN)
 			continue;
 		note(sites, process, subject, is == GOSSIPD_DEAD);
 		sim_trace(sites->sim, process, "abroad %s n%u", gossipd_state_name(is),
