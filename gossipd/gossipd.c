@@ -371,8 +371,9 @@ static bool config_valid(const struct gossipd_config *config)
 
 	if (config->member_count == 0 || config->member_count > GOSSIPD_MEMBERS_MAX ||
 	    config->observers == 0 || config->observers > GOSSIPD_OBSERVERS_MAX ||
-	    config->witnesses == 0 || config->witnesses > CLAIMS || config->gossip.ns <= 0 ||
-	    config->hurry.ns <= 0 || config->tell.ns <= 0 || config->confirm.ns <= 0)
+	    config->quorum > 100 || config->witnesses == 0 || config->witnesses > CLAIMS ||
+	    config->gossip.ns <= 0 || config->hurry.ns <= 0 || config->tell.ns <= 0 ||
+	    config->confirm.ns <= 0)
 		return false;
 	for (size_t i = 0; i < config->member_count; i++) {
 		found = found || config->members[i] == config->self;

@@ -131,6 +131,7 @@ struct gossipd_config {
 	struct mono hurry;   /* the same while there is news to be told */
 	struct mono tell;    /* between two tellings of a vote */
 	struct mono fresh;   /* a vote not repeated for that long does not count */
+	unsigned quorum;     /* per cent of them that a verdict takes; a majority always */
 	struct mono confirm; /* a majority of votes must hold for that long */
 	struct mono linger;  /* suspected for that long: no longer chosen as observer */
 	struct mono again;   /* after a refutation, before the same observer begins again */

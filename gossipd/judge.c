@@ -36,12 +36,15 @@ uint64_t accusers(const struct gossipd *core, const struct member *member, struc
 	return set;
 }
 
-/* A majority of the observers; two at least, so that nobody ever judges alone. */
-static unsigned quorum(const struct member *member)
+/* A majority of the observers or the share that is configured; two at least, so that nobody ever judges alone. */
+static unsigned quorum(const struct gossipd *core, const struct member *member)
 {
-	unsigned majority = size(member->observers) / 2 + 1;
+	unsigned observers = size(member->observers), majority = observers / 2 + 1;
+	unsigned wanted = (observers * core->config.quorum + 99) / 100;
 
-	return majority < 2 ? 2 : majority;
+	if (wanted < majority)
+		wanted = majority;
+	return wanted < 2 ? 2 : wanted;
 }
 
 /* Did a majority of the cluster, ourselves included, answer us since then?  To hear them is not enough:
@@ -106,7 +109,8 @@ static void suspect(struct gossipd *core, struct member *member, struct gossipd_
 static void confirm(struct gossipd *core, struct member *member, struct gossipd_actions *actions)
 {
 	if (member->state != GOSSIPD_SUSPECT || !member->voting ||
-	    size(accusers(core, member, core->config.fresh) & member->observers) < quorum(member)) {
+	    size(accusers(core, member, core->config.fresh) & member->observers) <
+		quorum(core, member)) {
 		member->confirm_at = MONO_NEVER;
 	} else if (mono_is_never(member->confirm_at)) {
 		member->confirm_at = core->now;

@@ -14,6 +14,7 @@
 #define ROLES_TIMEOUT_MS 2000
 #define META_TIMEOUT_MS 900 /* the core gives up after 1,000 */
 #define PULL_TIMEOUT_MS 1500
+#define IDLE_MS 10000
 
 /* --- fdd --- */
 
@@ -306,6 +307,7 @@ struct neighbour *links_neighbour(struct shell *shell, uint64_t id)
 	if (!neighbour->client)
 		r = rpc_client_new_peer(&neighbour->client, shell->daemon->zmq, shell->daemon->loop,
 		    neighbour->peer, PORT_GOSSIPD_RPC);
+	neighbour->used_at = mono_now();
 	if (r == 0)
 		return neighbour;
 	log_error("connect to %s: %s", neighbour->peer->name, strerror(-r));
@@ -330,15 +332,38 @@ void links_peer_changed(struct shell *shell, const struct peer *peer)
 	struct neighbour *neighbour =
 	    &shell->neighbours[peers_place(&shell->daemon->node.peers, peer)];
 
-	if (peer->gone)
-		neighbour->client = rpc_client_free(neighbour->client);
+	if (peer->gone && neighbour->client) {
+		rpc_client_free(neighbour->old);
+		neighbour->old = neighbour->client;
+		neighbour->client = NULL;
+	}
 	clusters_peer_changed(shell);
 }
 
 /* --- life --- */
 
+/* A connection costs a ping a second each way, more than all of gossip; pulls are rare. */
+static void hang_up(struct shell *shell)
+{
+	struct records *records = &shell->records;
+	struct mono now = mono_now();
+
+	if (!records->pulling)
+		records->from = NULL;
+
+	for (size_t i = 0; i < PEERS_MAX; i++) {
+		struct neighbour *neighbour = &shell->neighbours[i];
+
+		neighbour->old = rpc_client_free(neighbour->old);
+		if (neighbour->client && neighbour->client != records->from &&
+		    mono_due(mono_add_ms(neighbour->used_at, IDLE_MS), now))
+			neighbour->client = rpc_client_free(neighbour->client);
+	}
+}
+
 void links_second(struct shell *shell)
 {
+	hang_up(shell);
 	rpc_stream_ask(shell->levels);
 	if (shell->roles_due && shell->fdd_up)
 		send_roles(shell);
@@ -369,6 +394,8 @@ void links_close(struct shell *shell)
 	rpc_client_free(shell->metad);
 	rpc_stream_free(shell->levels);
 	rpc_stream_free(shell->hints);
-	for (size_t i = 0; i < PEERS_MAX; i++)
+	for (size_t i = 0; i < PEERS_MAX; i++) {
 		rpc_client_free(shell->neighbours[i].client);
+		rpc_client_free(shell->neighbours[i].old);
+	}
 }

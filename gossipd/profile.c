@@ -9,18 +9,19 @@
 #include "gossipd/gossipd.h"
 
 static const struct {
-	unsigned observers;
+	unsigned observers, quorum;
 	int64_t gossip_ms, hurry_ms, tell_ms, confirm_ms, again_ms;
 } profiles[] = {
-    [GOSSIPD_FAST] = {5, 1000, 100, 30, 150, 500},
-    [GOSSIPD_BALANCED] = {5, 2000, 200, 50, 200, 1000},
-    [GOSSIPD_ECONOMY] = {3, 3000, 300, 150, 600, 2000},
+    [GOSSIPD_FAST] = {5, 51, 1000, 100, 30, 150, 500},
+    [GOSSIPD_BALANCED] = {5, 51, 2000, 200, 50, 200, 1000},
+    [GOSSIPD_ECONOMY] = {3, 51, 3000, 300, 150, 600, 2000},
 };
 
 void gossipd_config_profile(struct gossipd_config *config, enum gossipd_profile profile)
 {
 	*config = (struct gossipd_config){
 	    .observers = profiles[profile].observers,
+	    .quorum = profiles[profile].quorum,
 	    .witnesses = 2,
 	    .gossip = mono_ms(profiles[profile].gossip_ms),
 	    .hurry = mono_ms(profiles[profile].hurry_ms),

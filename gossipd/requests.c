@@ -48,6 +48,7 @@ static void on_members(void *userdata, struct rpc_call *call, const void *body, 
 
 		describe(shell, &status, member);
 		member->coordinator = status.id == coordinator;
+		member->damped = status.damped;
 	}
 	msg_gossipd_members_reply_pack(&reply, &out);
 	rpc_reply(call, MSG_GOSSIPD_MEMBERS_REPLY, out.data, out.size);
@@ -266,6 +267,24 @@ struct mono requests_tell_pending(struct shell *shell)
 			at = mono_min(at, terms_deadline(&shell->terms[i], now));
 	}
 	return at;
+}
+
+void requests_tell_damped(struct shell *shell, uint64_t id, bool damped)
+{
+	const char *name = shell_name_of(shell, id);
+	struct msg_member_flapping flapping = {.id = id};
+	struct msg_member_stable stable = {.id = id};
+
+	snprintf(flapping.node, sizeof(flapping.node), "%s", name);
+	snprintf(stable.node, sizeof(stable.node), "%s", name);
+	if (damped)
+		daemon_tell(
+		    shell->daemon, MSG_MEMBER_FLAPPING, msg_member_flapping_pack, &flapping);
+	else
+		daemon_tell(shell->daemon, MSG_MEMBER_STABLE, msg_member_stable_pack, &stable);
+	log_notice(damped ? "%s comes and goes: it observes nobody until it is stable"
+			  : "%s is stable again",
+	    name);
 }
 
 void requests_tell_isolated(struct shell *shell, bool isolated)

@@ -15,6 +15,8 @@
 
 const struct config_key gossipd_config_keys[] = {
     INT_KEY(observers, "0", 0, GOSSIPD_OBSERVERS_MAX, "nodes that watch each member"),
+    INT_KEY(
+	quorum, "0", 0, 100, "per cent of the observers that a verdict takes; a majority always"),
     {"gossipd", "suspect", CONFIG_FLOAT, offsetof(struct gossipd_settings, suspect), 0, "0.45",
 	0.05, 0.99, NULL, "suspicion level of a vote; 0.45 is 2.6 predicted intervals"},
     INT_KEY(confirm_ms, "0", 0, 60000, "a majority of votes must hold for that long"),
@@ -47,6 +49,8 @@ void gossipd_settings_apply(const struct gossipd_settings *settings, const struc
 	gossipd_config_profile(config, profiles[node->profile]);
 	if (settings->observers > 0)
 		config->observers = (unsigned)settings->observers;
+	if (settings->quorum > 0)
+		config->quorum = (unsigned)settings->quorum;
 	override(&config->confirm, settings->confirm_ms);
 	override(&config->gossip, settings->gossip_ms);
 	override(&config->hurry, settings->hurry_ms);

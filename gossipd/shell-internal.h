@@ -26,8 +26,11 @@
 struct neighbour {
 	struct shell *shell;
 	const struct peer *peer;
-	struct rpc_client *client; /* made when first needed */
-	uint64_t pulled_from;      /* lowest id of the clusters asked for last */
+	struct rpc_client *client; /* made when needed, let go when idle */
+	struct mono used_at;
+	struct rpc_client
+	    *old; /* of a peer that is gone: freed soon, as it may be the one that told us so */
+	uint64_t pulled_from; /* lowest id of the clusters asked for last */
 };
 
 /* The pull of records under way. */
@@ -152,6 +155,7 @@ extern const struct rpc_method requests_methods[];
 void requests_tell_member(struct shell *shell, const struct gossipd_action *action);
 /* What the terms of watchers held back, if it is due; when to come again. */
 struct mono requests_tell_pending(struct shell *shell);
+void requests_tell_damped(struct shell *shell, uint64_t id, bool damped);
 void requests_tell_isolated(struct shell *shell, bool isolated);
 void requests_tell_coord(struct shell *shell, const struct gossipd_action *action);
 void requests_tell_gone(struct shell *shell);

@@ -125,10 +125,7 @@ static void carry_out(struct shell *shell, const struct gossipd_action *action,
 		requests_tell_member(shell, action);
 		break;
 	case GOSSIPD_DAMPED:
-		log_notice(action->damped.damped
-			       ? "%s comes and goes: it observes nobody until it is stable"
-			       : "%s is stable again",
-		    shell_name_of(shell, action->damped.id));
+		requests_tell_damped(shell, action->damped.id, action->damped.damped);
 		break;
 	case GOSSIPD_ISOLATED:
 		requests_tell_isolated(shell, action->isolated);

@@ -132,6 +132,8 @@ static void pass(int64_t ms)
 	}
 }
 
+static unsigned quorum = 51;
+
 /* Times in which the tests below can count. */
 static void quick(struct gossipd_config *config)
 {
@@ -140,6 +142,7 @@ static void quick(struct gossipd_config *config)
 	config->gossip = mono_ms(500);
 	config->tell = mono_ms(50);
 	config->confirm = mono_ms(200);
+	config->quorum = quorum;
 	gossipd_config_derive(config);
 }
 
@@ -251,6 +254,27 @@ static void a_dead_member_of_three_is_judged_by_the_two_survivors(void)
 	check_int(state(1, 3), GOSSIPD_DEAD);
 	check_int(state(2, 3), GOSSIPD_DEAD);
 	check(logged("1:3 suspect;") && logged("2:3 dead;"));
+}
+
+static void a_quorum_of_all_takes_the_last_observer(void)
+{
+	unsigned watchers[3], count = 0;
+
+	quorum = 100;
+	cluster(5);
+	quorum = 51;
+	for (unsigned a = 1; a < 5; a++)
+		if (net.watch[a][5])
+			watchers[count++] = a;
+	check_int(count, 3);
+	kill_node(5);
+	silence(watchers[0], 5, true);
+	silence(watchers[1], 5, true);
+	pass(400);
+	check_int(state(watchers[0], 5), GOSSIPD_SUSPECT);
+	silence(watchers[2], 5, true);
+	pass(400);
+	check_int(state(watchers[0], 5), GOSSIPD_DEAD);
 }
 
 static void one_observer_alone_never_kills(void)
@@ -952,6 +976,7 @@ int main(void)
 	return test_main((struct test[]){
 	    TEST(members_find_each_other),
 	    TEST(a_dead_member_of_three_is_judged_by_the_two_survivors),
+	    TEST(a_quorum_of_all_takes_the_last_observer),
 	    TEST(one_observer_alone_never_kills),
 	    TEST(one_that_is_not_heard_kills_nobody),
 	    TEST(votes_cast_while_cut_off_are_no_verdicts_afterwards),

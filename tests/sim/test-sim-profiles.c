@@ -31,7 +31,7 @@ static void run_ms(struct cluster *cluster, int64_t ms)
 
 static bool goal(const char *id, const char *what, double value, double limit, const char *unit)
 {
-	printf("goal %s: %s %.3g%s (%.3g%s) %s\n", id, what, value, unit, limit, unit,
+	printf("# goal %s: %s %.3g%s (%.3g%s) %s\n", id, what, value, unit, limit, unit,
 	    value <= limit ? "met" : "missed");
 	return value <= limit;
 }
