@@ -21,7 +21,7 @@
 #include "common/rng.h"
 #include "fdd/fdd.h"
 #include "fdd/peer.h"
-#include "fdd/roster.h"
+#include "fdd/registrations.h"
 
 static const unsigned calm_ticks_per_lhm = 20;
 
@@ -46,7 +46,7 @@ struct fdd {
 	size_t count;
 	size_t nodes, room; /* of count; room for nodes and services */
 	struct peer *peers; /* room */
-	struct roster roster;
+	struct registrations registrations;
 	struct gauge *gauges;         /* room * registrations_max */
 	struct fdd_arrival *arrivals; /* room * arrivals_max */
 	struct fdd_counters counters;
@@ -92,7 +92,7 @@ int fdd_new(struct fdd **out, const struct fdd_config *config, uint64_t seed)
 	fdd->peers = calloc(fdd->room, sizeof(*fdd->peers));
 	fdd->gauges = calloc(fdd->room * config->registrations_max + 1, sizeof(*fdd->gauges));
 	fdd->arrivals = calloc(fdd->room * config->arrivals_max + 1, sizeof(*fdd->arrivals));
-	if (roster_init(&fdd->roster, config->registrations_max) < 0 || !fdd->peers ||
+	if (registrations_init(&fdd->registrations, config->registrations_max) < 0 || !fdd->peers ||
 	    !fdd->gauges || !fdd->arrivals) {
 		fdd_free(fdd);
 		return -ENOMEM;
@@ -110,7 +110,7 @@ struct fdd *fdd_free(struct fdd *fdd)
 {
 	if (fdd) {
 		free(fdd->peers);
-		roster_fini(&fdd->roster);
+		registrations_fini(&fdd->registrations);
 		free(fdd->gauges);
 		free(fdd->arrivals);
 		free(fdd);
@@ -177,8 +177,8 @@ static struct mono peer_deadline(const struct fdd *fdd, const struct peer *peer)
 {
 	struct mono deadline = gauge_deadline(&peer->own, &fdd->config.suspect, peer);
 
-	for (size_t s = 0; s < fdd->roster.end; s++) {
-		const struct slot *slot = &fdd->roster.slots[s];
+	for (size_t s = 0; s < fdd->registrations.end; s++) {
+		const struct slot *slot = &fdd->registrations.slots[s];
 
 		if (slot_concerns(slot, peer->id, peer->service))
 			deadline = mono_min(deadline,
@@ -213,8 +213,8 @@ static void judge(struct fdd *fdd)
 		peer->due_known = false;
 		gauge_judge(&peer->own, &fdd->config.suspect, peer, fdd->now);
 		peer_update(peer);
-		for (size_t s = 0; s < fdd->roster.end; s++) {
-			const struct slot *slot = &fdd->roster.slots[s];
+		for (size_t s = 0; s < fdd->registrations.end; s++) {
+			const struct slot *slot = &fdd->registrations.slots[s];
 
 			if (slot_concerns(slot, peer->id, peer->service))
 				gauge_judge(&peer->gauges[s], &slot->registration.thresholds, peer,
@@ -226,8 +226,8 @@ static void judge(struct fdd *fdd)
 /* Leases that ended, values that are to be told. */
 static void attend(struct fdd *fdd)
 {
-	for (size_t s = 0; s < fdd->roster.end; s++) {
-		struct slot *slot = &fdd->roster.slots[s];
+	for (size_t s = 0; s < fdd->registrations.end; s++) {
+		struct slot *slot = &fdd->registrations.slots[s];
 
 		slot_expire(slot, fdd->now);
 		if (!slot_values_due(slot, fdd->now))
@@ -259,7 +259,7 @@ static enum fdd_answer on_drained(struct fdd *fdd)
 	for (size_t i = 0; i < fdd->count; i++)
 		if (fdd->peers[i].watch)
 			peer_excuse(&fdd->peers[i], fdd->held_from, fdd->now);
-	roster_excuse(&fdd->roster, mono_sub(fdd->now, fdd->held_from));
+	registrations_excuse(&fdd->registrations, mono_sub(fdd->now, fdd->held_from));
 	forget_due(fdd);
 	judge(fdd);
 	return FDD_OK;
@@ -269,10 +269,10 @@ static void calm_gauges(struct fdd *fdd, struct peer *peer, double level)
 {
 	gauge_calm(&peer->own, &fdd->config.suspect, level);
 	peer_update(peer);
-	for (size_t s = 0; s < fdd->roster.end; s++)
-		if (fdd->roster.slots[s].used)
-			gauge_calm(
-			    &peer->gauges[s], &fdd->roster.slots[s].registration.thresholds, level);
+	for (size_t s = 0; s < fdd->registrations.end; s++)
+		if (fdd->registrations.slots[s].used)
+			gauge_calm(&peer->gauges[s],
+			    &fdd->registrations.slots[s].registration.thresholds, level);
 }
 
 /* We woke too late to see the alarm that this heartbeat ends.  Nobody is told of it, so a replay of
@@ -411,13 +411,13 @@ static enum fdd_answer on_drop_service(struct fdd *fdd, const struct fdd_event *
 static void reset_gauges(struct fdd *fdd, const struct slot *slot)
 {
 	for (size_t i = 0; i < fdd->room; i++)
-		fdd->peers[i].gauges[slot - fdd->roster.slots] = (struct gauge){0};
+		fdd->peers[i].gauges[slot - fdd->registrations.slots] = (struct gauge){0};
 }
 
 static void forget(struct fdd *fdd, struct slot *slot)
 {
 	reset_gauges(fdd, slot);
-	roster_remove(&fdd->roster, slot);
+	registrations_remove(&fdd->registrations, slot);
 	forget_due(fdd);
 }
 
@@ -427,7 +427,7 @@ static enum fdd_answer on_register(struct fdd *fdd, const struct fdd_event *even
 
 	if (!registration_valid(&event->registration))
 		return FDD_REFUSED;
-	slot = roster_put(&fdd->roster, &event->registration, fdd->now);
+	slot = registrations_put(&fdd->registrations, &event->registration, fdd->now);
 	if (!slot)
 		return FDD_REFUSED;
 	reset_gauges(fdd, slot);
@@ -436,7 +436,7 @@ static enum fdd_answer on_register(struct fdd *fdd, const struct fdd_event *even
 
 static enum fdd_answer on_unregister(struct fdd *fdd, const struct fdd_event *event)
 {
-	struct slot *slot = roster_find(&fdd->roster, event->registration_id);
+	struct slot *slot = registrations_find(&fdd->registrations, event->registration_id);
 
 	if (!slot)
 		return FDD_REFUSED;
@@ -446,7 +446,7 @@ static enum fdd_answer on_unregister(struct fdd *fdd, const struct fdd_event *ev
 
 static enum fdd_answer on_renew(struct fdd *fdd, const struct fdd_event *event)
 {
-	struct slot *slot = roster_find(&fdd->roster, event->registration_id);
+	struct slot *slot = registrations_find(&fdd->registrations, event->registration_id);
 
 	if (!slot || slot->expired)
 		return FDD_REFUSED;
@@ -531,7 +531,7 @@ static void tell_value(
 	action = add_level(fdd, actions, FDD_VALUE, peer);
 	if (!action)
 		return;
-	action->level.registration = fdd->roster.slots[s].registration.id;
+	action->level.registration = fdd->registrations.slots[s].registration.id;
 	peer->gauges[s].value = false;
 	fdd->counters.values++;
 }
@@ -548,7 +548,7 @@ static void tell_crossings(
 
 		if (!action)
 			return;
-		action->level.registration = fdd->roster.slots[s].registration.id;
+		action->level.registration = fdd->registrations.slots[s].registration.id;
 		action->level.raised = raised;
 		action->level.threshold = raised ? gauge->told++ : --gauge->told;
 		fdd->counters.notices++;
@@ -557,8 +557,8 @@ static void tell_crossings(
 
 static void tell_expired(struct fdd *fdd, struct fdd_actions *actions)
 {
-	for (size_t s = 0; s < fdd->roster.end; s++) {
-		struct slot *slot = &fdd->roster.slots[s];
+	for (size_t s = 0; s < fdd->registrations.end; s++) {
+		struct slot *slot = &fdd->registrations.slots[s];
 		struct fdd_action *action;
 
 		if (!slot->expired)
@@ -575,8 +575,8 @@ static void tell_expired(struct fdd *fdd, struct fdd_actions *actions)
 static void tell_peer(struct fdd *fdd, struct fdd_actions *actions, struct peer *peer)
 {
 	tell_state(fdd, actions, peer);
-	for (size_t s = 0; s < fdd->roster.end; s++) {
-		if (!slot_concerns(&fdd->roster.slots[s], peer->id, peer->service))
+	for (size_t s = 0; s < fdd->registrations.end; s++) {
+		if (!slot_concerns(&fdd->registrations.slots[s], peer->id, peer->service))
 			continue;
 		tell_crossings(fdd, actions, peer, s);
 		tell_value(fdd, actions, peer, s);
@@ -636,8 +636,8 @@ static struct mono next_deadline(struct fdd *fdd)
 	for (size_t i = 0; i < fdd->count && !fdd->held; i++)
 		if (fdd->peers[i].watch)
 			deadline = mono_min(deadline, peer_due(fdd, &fdd->peers[i]));
-	for (size_t s = 0; s < fdd->roster.end && !fdd->held; s++)
-		deadline = mono_min(deadline, slot_deadline(&fdd->roster.slots[s]));
+	for (size_t s = 0; s < fdd->registrations.end && !fdd->held; s++)
+		deadline = mono_min(deadline, slot_deadline(&fdd->registrations.slots[s]));
 	return mono_before(deadline, fdd->now) ? fdd->now : deadline;
 }
 
@@ -771,7 +771,7 @@ unsigned fdd_lhm(const struct fdd *fdd)
 static const char *gauges_invariant(const struct fdd *fdd, const struct peer *peer)
 {
 	for (size_t s = 0; s < fdd->config.registrations_max; s++) {
-		const struct slot *slot = &fdd->roster.slots[s];
+		const struct slot *slot = &fdd->registrations.slots[s];
 		size_t limit = slot->used ? slot->registration.thresholds.count : 0;
 
 		if (peer->gauges[s].value && !slot->registration.period.ns)

@@ -2,8 +2,8 @@
  * The registrations of the core: who wants to be told, of what, and for how long.  Part of the core;
  * see fdd.h.
  */
-#ifndef FDD_ROSTER_H
-#define FDD_ROSTER_H
+#ifndef FDD_REGISTRATIONS_H
+#define FDD_REGISTRATIONS_H
 
 #include "fdd/fdd.h"
 
@@ -15,24 +15,24 @@ struct slot {
 	struct mono lease_end;   /* MONO_NEVER: no lease */
 };
 
-struct roster {
+struct registrations {
 	size_t max, end;    /* slots from end on are free */
 	struct slot *slots; /* max */
 };
 
-int roster_init(struct roster *roster, size_t max);
-void roster_fini(struct roster *roster);
+int registrations_init(struct registrations *all, size_t max);
+void registrations_fini(struct registrations *all);
 
 /* Does it ask for something that can be done? */
 bool registration_valid(const struct fdd_registration *registration);
 
-struct slot *roster_find(const struct roster *roster, uint64_t id);
+struct slot *registrations_find(const struct registrations *all, uint64_t id);
 /* Takes the place of one with the same id; NULL when all slots are in use. */
-struct slot *roster_put(
-    struct roster *roster, const struct fdd_registration *registration, struct mono now);
-void roster_remove(struct roster *roster, struct slot *slot);
+struct slot *registrations_put(
+    struct registrations *all, const struct fdd_registration *registration, struct mono now);
+void registrations_remove(struct registrations *all, struct slot *slot);
 /* This process saw nothing for so long: no lease ran meanwhile. */
-void roster_excuse(struct roster *roster, struct mono lost);
+void registrations_excuse(struct registrations *all, struct mono lost);
 
 /* Is this peer, a node or a service, to be judged for it? */
 bool slot_concerns(const struct slot *slot, uint64_t peer, bool service);

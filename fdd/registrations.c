@@ -7,22 +7,22 @@
  * Rejected: a queue of values to tell.  A slow reader would see old levels; here each peer is marked
  * as owed, and what is told is its level at that moment.
  */
-#include "fdd/roster.h"
+#include "fdd/registrations.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-int roster_init(struct roster *roster, size_t max)
+int registrations_init(struct registrations *all, size_t max)
 {
-	*roster = (struct roster){.max = max};
-	roster->slots = calloc(max + 1, sizeof(*roster->slots));
-	return roster->slots ? 0 : -ENOMEM;
+	*all = (struct registrations){.max = max};
+	all->slots = calloc(max + 1, sizeof(*all->slots));
+	return all->slots ? 0 : -ENOMEM;
 }
 
-void roster_fini(struct roster *roster)
+void registrations_fini(struct registrations *all)
 {
-	free(roster->slots);
-	*roster = (struct roster){0};
+	free(all->slots);
+	*all = (struct registrations){0};
 }
 
 static bool within(struct mono t, struct mono low, struct mono high)
@@ -44,55 +44,55 @@ bool registration_valid(const struct fdd_registration *registration)
 	       fdd_thresholds_valid(&registration->thresholds);
 }
 
-struct slot *roster_find(const struct roster *roster, uint64_t id)
+struct slot *registrations_find(const struct registrations *all, uint64_t id)
 {
-	for (size_t s = 0; s < roster->end; s++)
-		if (roster->slots[s].used && roster->slots[s].registration.id == id)
-			return &roster->slots[s];
+	for (size_t s = 0; s < all->end; s++)
+		if (all->slots[s].used && all->slots[s].registration.id == id)
+			return &all->slots[s];
 	return NULL;
 }
 
-static struct slot *free_slot(const struct roster *roster)
+static struct slot *free_slot(const struct registrations *all)
 {
-	for (size_t s = 0; s < roster->max; s++)
-		if (!roster->slots[s].used)
-			return &roster->slots[s];
+	for (size_t s = 0; s < all->max; s++)
+		if (!all->slots[s].used)
+			return &all->slots[s];
 	return NULL;
 }
 
-static void trim(struct roster *roster)
+static void trim(struct registrations *all)
 {
-	roster->end = roster->max;
-	while (roster->end && !roster->slots[roster->end - 1].used)
-		roster->end--;
+	all->end = all->max;
+	while (all->end && !all->slots[all->end - 1].used)
+		all->end--;
 }
 
-struct slot *roster_put(
-    struct roster *roster, const struct fdd_registration *registration, struct mono now)
+struct slot *registrations_put(
+    struct registrations *all, const struct fdd_registration *registration, struct mono now)
 {
-	struct slot *slot = roster_find(roster, registration->id);
+	struct slot *slot = registrations_find(all, registration->id);
 
 	if (!slot)
-		slot = free_slot(roster);
+		slot = free_slot(all);
 	if (!slot)
 		return NULL;
 	*slot = (struct slot){.used = true, .registration = *registration};
 	slot->next_values = registration->period.ns ? now : MONO_NEVER;
 	slot_renew(slot, now);
-	trim(roster);
+	trim(all);
 	return slot;
 }
 
-void roster_remove(struct roster *roster, struct slot *slot)
+void registrations_remove(struct registrations *all, struct slot *slot)
 {
 	*slot = (struct slot){0};
-	trim(roster);
+	trim(all);
 }
 
-void roster_excuse(struct roster *roster, struct mono lost)
+void registrations_excuse(struct registrations *all, struct mono lost)
 {
-	for (size_t s = 0; s < roster->end; s++) {
-		struct slot *slot = &roster->slots[s];
+	for (size_t s = 0; s < all->end; s++) {
+		struct slot *slot = &all->slots[s];
 
 		if (slot->used && !mono_is_never(slot->lease_end))
 			slot->lease_end = mono_add(slot->lease_end, lost);
