@@ -87,7 +87,7 @@ static int sign_and_put(
 	if (msg_member_signed_unpack(&request.record, bytes.data, bytes.size, &error) < 0 ||
 	    msg_gossipd_put_record_pack(&request, &body) < 0)
 		return RPC_FAILED;
-	return key_ask(session, MSG_GOSSIPD_PUT_RECORD, &body, &reply);
+	return session_fetch(session, "gossipd", MSG_GOSSIPD_PUT_RECORD, &body, &reply);
 }
 
 static int needs_admin_key(const char *path)
@@ -203,7 +203,7 @@ static int take_applicant(struct session *session, struct msg_member_record *rec
 	int status;
 
 	msg_gossipd_pending_pack(&request, &body);
-	status = key_ask(session, MSG_GOSSIPD_PENDING, &body, &reply);
+	status = session_fetch(session, "gossipd", MSG_GOSSIPD_PENDING, &body, &reply);
 	if (status)
 		return status;
 	if (msg_gossipd_pending_reply_unpack(&pending, reply.data, reply.size, &error) < 0)
@@ -445,7 +445,7 @@ static int leave(struct session *session)
 	struct msg_gossipd_leave request = {0};
 
 	msg_gossipd_leave_pack(&request, &body);
-	return key_ask(session, MSG_GOSSIPD_LEAVE, &body, &reply);
+	return session_fetch(session, "gossipd", MSG_GOSSIPD_LEAVE, &body, &reply);
 }
 
 static int finish(struct session *session, const struct rotation *rotation,

@@ -41,11 +41,8 @@ int command_meta_ls(struct session *session, const struct arguments *arguments)
 	static const struct column columns[] = {{"KEY", "key", NULL}, {"VERSION", "version", NULL},
 	    {"VALUE", "value", format_value}, {0}};
 	struct msg_metad_scan request = {.limit = 256};
-	struct rpc_client *client = session_client(session, "metad");
 	json_t *rows = json_array();
-	char error[512] = "";
-	struct mono asked = mono_now();
-	enum rpc_status status;
+	int status;
 	bool more;
 
 	if (arguments->n_positionals &&
@@ -55,17 +52,13 @@ int command_meta_ls(struct session *session, const struct arguments *arguments)
 		_cleanup_buf_ struct buf body = {0}, reply = {0};
 
 		msg_metad_scan_pack(&request, &body);
-		status = client ? rpc_ask(client, session->loop, MSG_METAD_SCAN, body.data,
-				      body.size, session->timeout_ms, &reply, error, sizeof(error))
-				: RPC_FAILED;
+		status = session_fetch(session, "metad", MSG_METAD_SCAN, &body, &reply);
 		snprintf(request.after, sizeof(request.after), "%s",
-		    status == RPC_OK ? take_page(rows, &reply) : "");
+		    status == 0 ? take_page(rows, &reply) : "");
 		more = *request.after;
 	} while (more);
-	if (status == RPC_OK)
+	if (status == 0)
 		output_rows(session->form, rows, columns, "no facts");
 	json_decref(rows);
-	return status == RPC_OK ? 0
-				: session_explain(session, "metad",
-				      session_verdict(session, "metad", status, asked), error);
+	return status;
 }

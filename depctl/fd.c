@@ -237,7 +237,7 @@ static int make_request(const struct session *session, const struct arguments *a
 
 int command_fd_watch(struct session *session, const struct arguments *arguments)
 {
-	struct watching watching = {.session = session, .status = session_reach(session, "fdd")};
+	struct watching watching = {.session = session};
 	struct rpc_client *client = session_client(session, "fdd");
 	_cleanup_buf_ struct buf body = {0};
 	struct msg_fdd_register request;
@@ -248,17 +248,16 @@ int command_fd_watch(struct session *session, const struct arguments *arguments)
 		r = EXIT_USAGE;
 	if (r)
 		return r;
-	if (watching.status != RPC_OK)
-		return session_explain(session, "fdd", watching.status, "");
 	if (!client || msg_fdd_register_pack(&request, &body) < 0 ||
 	    rpc_request(client, MSG_FDD_REGISTER, body.data, body.size, 0, on_notice, &watching) <
 		0)
 		return session_explain(session, "fdd", RPC_FAILED, "");
 	while (!watching.ended && sd_event_run(session->loop, UINT64_MAX) >= 0)
 		;
-	return watching.status == RPC_OK
-		   ? 0
-		   : session_explain(session, "fdd", watching.status, watching.error);
+	if (watching.status == RPC_OK)
+		return 0;
+	return session_explain(session, "fdd",
+	    session_verdict(session, "fdd", watching.status, mono_now()), watching.error);
 }
 
 /* --- log --- */

@@ -86,21 +86,6 @@ int command_key_admin_show(struct session *session, const struct arguments *argu
 
 /* --- what the node knows --- */
 
-int key_ask(struct session *session, const char *name, const struct buf *body, struct buf *reply)
-{
-	struct rpc_client *client = session_client(session, "gossipd");
-	enum rpc_status status = client ? session_reach(session, "gossipd") : RPC_FAILED;
-	struct mono asked = mono_now();
-	char error[512] = "";
-
-	if (status == RPC_OK)
-		status = rpc_ask(client, session->loop, name, body->data, body->size,
-		    session->timeout_ms, reply, error, sizeof(error));
-	return status == RPC_OK ? 0
-				: session_explain(session, "gossipd",
-				      session_verdict(session, "gossipd", status, asked), error);
-}
-
 int key_say_unread(const struct mpr_error *error)
 {
 	fprintf(stderr, "depctl: gossipd: its answer cannot be read: %s\n", error->text);
@@ -118,7 +103,7 @@ int key_each(struct session *session, key_take *take, void *userdata)
 		int status;
 
 		msg_gossipd_keys_pack(&request, &body);
-		status = key_ask(session, MSG_GOSSIPD_KEYS, &body, &reply);
+		status = session_fetch(session, "gossipd", MSG_GOSSIPD_KEYS, &body, &reply);
 		if (status)
 			return status;
 		if (msg_gossipd_keys_reply_unpack(&page, reply.data, reply.size, &error) < 0)

@@ -7,8 +7,6 @@
 #include "depctl/command.h"
 #include "proto/gossipd.h"
 
-/* Asks gossipd; 0, or the exit code after one line. */
-int key_ask(struct session *session, const char *name, const struct buf *body, struct buf *reply);
 int key_say_unread(const struct mpr_error *error);
 
 typedef void key_take(void *userdata, const struct msg_gossipd_key *key);

@@ -156,6 +156,23 @@ json_t *session_gather(struct session *session, const char *daemon, const char *
 	return gathering.notices;
 }
 
+int session_fetch(struct session *session, const char *daemon, const char *name,
+    const struct buf *body, struct buf *reply)
+{
+	struct rpc_client *client = session_client(session, daemon);
+	struct mono asked = mono_now();
+	char error[512] = "";
+	enum rpc_status status = client
+				     ? rpc_ask(client, session->loop, name, body->data, body->size,
+					   session->timeout_ms, reply, error, sizeof(error))
+				     : RPC_FAILED;
+
+	if (status == RPC_OK)
+		return 0;
+	return session_explain(
+	    session, daemon, session_verdict(session, daemon, status, asked), error);
+}
+
 json_t *session_ask(struct session *session, const char *daemon, const char *name,
     const struct buf *body, int *status)
 {

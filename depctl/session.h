@@ -54,6 +54,9 @@ json_t *session_ask(struct session *session, const char *daemon, const char *nam
 /* The same for a stream: the notices' values under key are gathered in one array. */
 json_t *session_gather(struct session *session, const char *daemon, const char *name,
     const struct buf *body, int *status);
+/* The same undecoded, for answers that come in pages: 0 and the body in reply, or the exit code after such a line. */
+int session_fetch(struct session *session, const char *daemon, const char *name,
+    const struct buf *body, struct buf *reply);
 /* Says what failed and what to do about it; returns the exit code. */
 int session_explain(
     const struct session *session, const char *daemon, enum rpc_status status, const char *error);

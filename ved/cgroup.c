@@ -6,8 +6,8 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
+#include "common/mono.h"
 #include "ved/files.h"
 
 static bool has_word(const char *list, const char *word)
@@ -156,19 +156,11 @@ int cgroup_join(const struct cgroup *cgroup)
 	return rc;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* Waits until cgroup.events says so ("frozen 1", "populated 0"); the kernel tells changes of the file by POLLPRI. */
 static int wait_event(const struct cgroup *cgroup, const char *wanted, int timeout_ms)
 {
 	char path[VE_PATH * 3], text[256];
-	int64_t end = now_ms() + timeout_ms;
+	int64_t end = mono_to_ms(mono_now()) + timeout_ms;
 	int rc = path_set(path, "%s/cgroup.events", cgroup->unified);
 	_cleanup_fd_ int fd = rc < 0 ? -1 : open(path, O_RDONLY | O_CLOEXEC);
 
@@ -177,7 +169,7 @@ static int wait_event(const struct cgroup *cgroup, const char *wanted, int timeo
 	for (;;) {
 		struct pollfd poll_for = {.fd = fd, .events = POLLPRI};
 		ssize_t got = pread(fd, text, sizeof(text) - 1, 0);
-		int64_t left = end - now_ms();
+		int64_t left = end - mono_to_ms(mono_now());
 
 		if (got < 0)
 			return -errno;

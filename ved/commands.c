@@ -101,11 +101,7 @@ static void describe(
 	    .op = MSG_VED_OP_EXEC, .epoch = request->epoch, .limit_ms = request->timeout_ms};
 	path_set(job->name, "%s", request->name);
 	path_set(job->command, "%s", request->command);
-	path_set(job->run, "%s", engine->run);
-	path_set(job->state, "%s", engine->state);
-	path_set(job->cgroup, "%s", engine->cgroup);
-	path_set(job->criu, "%s", engine->criu);
-	path_set(job->crun, "%s", engine->crun);
+	jobs_set_engine(job, engine);
 }
 
 void commands_run(struct commands *commands, const struct engine_config *engine,

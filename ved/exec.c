@@ -21,10 +21,10 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/buf.h"
+#include "common/mono.h"
 #include "ved/files.h"
 #include "ved/record.h"
 
@@ -145,14 +145,6 @@ static void become_command(
 	_exit(NOT_RUN);
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* Reads what it writes until it ends or its time is over; what is too much is read and forgotten. */
 static bool gather(int fd, int64_t until_ms, struct exec_result *result)
 {
@@ -160,7 +152,7 @@ static bool gather(int fd, int64_t until_ms, struct exec_result *result)
 
 	for (;;) {
 		struct pollfd ready = {.fd = fd, .events = POLLIN};
-		int64_t left = until_ms - now_ms();
+		int64_t left = until_ms - mono_to_ms(mono_now());
 		char text[512];
 		ssize_t got;
 
@@ -178,7 +170,7 @@ static bool gather(int fd, int64_t until_ms, struct exec_result *result)
 static bool wait_for_end(pid_t child, int64_t until_ms, int *status)
 {
 	while (waitpid(child, status, WNOHANG) == 0) {
-		if (now_ms() >= until_ms)
+		if (mono_to_ms(mono_now()) >= until_ms)
 			return false;
 		usleep(2000);
 	}
@@ -189,7 +181,7 @@ static bool wait_for_end(pid_t child, int64_t until_ms, int *status)
 static int run(const struct exec_order *order, const struct privilege *privilege,
     struct exec_result *result, struct engine_error *error)
 {
-	int64_t until_ms = now_ms() + order->limit_ms;
+	int64_t until_ms = mono_to_ms(mono_now()) + order->limit_ms;
 	int ends[2], status;
 	pid_t child;
 	bool ended;

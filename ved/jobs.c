@@ -164,6 +164,18 @@ static int spawn(const char *program, int input, int output, pid_t *pid)
 	return rc;
 }
 
+void jobs_set_engine(struct msg_ved_job *job, const struct engine_config *engine)
+{
+	path_set(job->run, "%s", engine->run);
+	path_set(job->state, "%s", engine->state);
+	path_set(job->cgroup, "%s", engine->cgroup);
+	path_set(job->bridge, "%s", engine->bridge);
+	path_set(job->criu, "%s", engine->criu);
+	path_set(job->crun, "%s", engine->crun);
+	job->criu_version = (uint64_t)engine->criu_version;
+	job->gid = engine->group == (gid_t)-1 ? -1 : (int64_t)engine->group;
+}
+
 int jobs_start(struct jobs *jobs, const struct msg_ved_job *description)
 {
 	_cleanup_fd_ int input = make_input(description);

@@ -270,26 +270,18 @@ static void describe_job(
 	    [VE_DUMP] = MSG_VED_OP_DUMP,
 	    [VE_RECOVER] = MSG_VED_OP_RECOVER,
 	};
-	const struct engine_config *engine = &shell->engine;
 
 	*job = (struct msg_ved_job){.op = ops[request->op],
 	    .epoch = request->epoch,
 	    .limit_ms = request->limit_ms,
-	    .kill = request->kill,
-	    .gid = engine->group == (gid_t)-1 ? -1 : (int64_t)engine->group};
+	    .kill = request->kill};
 	path_set(job->name, "%s", request->name);
 	path_set(job->bundle, "%s", request->bundle);
 	path_set(job->bundle_dir, "%s", request->bundle_dir);
 	path_set(job->image_dir, "%s", request->image_dir);
 	path_set(job->address, "%s", request->address);
 	path_set(job->gateway, "%s", request->gateway);
-	path_set(job->run, "%s", engine->run);
-	path_set(job->state, "%s", engine->state);
-	path_set(job->cgroup, "%s", engine->cgroup);
-	path_set(job->bridge, "%s", engine->bridge);
-	path_set(job->criu, "%s", engine->criu);
-	path_set(job->crun, "%s", engine->crun);
-	job->criu_version = (uint64_t)engine->criu_version;
+	jobs_set_engine(job, &shell->engine);
 }
 
 static void job_ended(struct shell *shell, const char *name, const struct msg_ved_job_done *done)
