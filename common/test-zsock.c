@@ -12,6 +12,7 @@
 #include "common/buf.h"
 #include "common/mono.h"
 #include "common/test.h"
+#include "common/zcontext.h"
 #include "common/zsock.h"
 
 #define ZAP_ENFORCE_DOMAIN 93
@@ -634,12 +635,62 @@ static void an_announcing_dealer_queues_nothing_and_says_when_it_is_connected(vo
 	for (int tries = 0; zsock_recv(world.router, &frames) == -EAGAIN; tries++, usleep(1000)) {
 		struct zframes none;
 
-		check(tries < 300);
+		check(tries < 30000);
 		check_int(zsock_recv(dealer, &none), -EAGAIN); /* lets the dealer do its work */
 	}
 	check_int(frames.count, 2);
 	check_int(zframe_size(&frames, 1), 0);
 	zframes_fini(&frames);
+	zsock_free(dealer);
+	world_close(&world);
+}
+
+static const char retries[] = "inproc://test-retries";
+
+static int tell_retries(void *userdata, void *socket)
+{
+	(void)userdata;
+	return zmq_socket_monitor(socket, retries, ZMQ_EVENT_CONNECT_RETRIED) < 0 ? -zmq_errno()
+										  : 0;
+}
+
+/* The pause before the next attempt, as libzmq tells it. */
+static unsigned next_pause_ms(void *monitor)
+{
+	struct zframes frames;
+	uint32_t pause = 0;
+
+	while (zsock_recv(monitor, &frames) == -EAGAIN)
+		usleep(1000);
+	check(zframe_size(&frames, 0) == sizeof(uint16_t) + sizeof(pause));
+	memcpy(&pause, (const uint8_t *)zframe_data(&frames, 0) + sizeof(uint16_t), sizeof(pause));
+	zframes_fini(&frames);
+	return pause;
+}
+
+static void an_absent_daemon_is_asked_for_less_and_less_often_but_found_soon(void)
+{
+	struct world world = {0};
+	void *dealer, *monitor;
+	unsigned pause = 0;
+
+	check(sd_event_new(&world.loop) >= 0);
+	check_int(zcontext_new(&world.server, world.loop, NULL, NULL), 0);
+	check_int(
+	    zsock_new(&dealer, world.server,
+		&(struct zsock_options){
+		    .type = ZMQ_DEALER, .connect = ipc, .announce = true, .created = tell_retries}),
+	    0);
+	monitor = zmq_socket(zcontext_native(world.server), ZMQ_PAIR);
+	check(monitor && zmq_connect(monitor, retries) == 0);
+	check_range(next_pause_ms(monitor), 20, 40);
+	for (int i = 0; i < 5; i++) {
+		pause = next_pause_ms(monitor);
+		check_range(pause, 20, 300);
+	}
+	check_range(pause, 250, 300);
+	check(zmq_socket_monitor(dealer, NULL, 0) == 0);
+	zmq_close(monitor);
 	zsock_free(dealer);
 	world_close(&world);
 }
@@ -687,6 +738,7 @@ int main(void)
 	    TEST(a_frame_beyond_the_limit_is_refused_and_told),
 	    TEST(who_speaks_no_zmtp_is_counted),
 	    TEST(an_announcing_dealer_queues_nothing_and_says_when_it_is_connected),
+	    TEST(an_absent_daemon_is_asked_for_less_and_less_often_but_found_soon),
 	    TEST(fork_after_a_socket_ends_the_process),
 	    {0},
 	});

@@ -14,7 +14,9 @@
  *	ZAP_DOMAIN, 93          without a running ZAP handler libzmq lets every key in; option 93
  *	                        (ZMQ_ZAP_ENFORCE_DOMAIN) turns that into a refusal.  It is in Debian 12's libzmq
  *	                        4.3.4, but zmq.h shows it with draft functions only.
- *	RECONNECT_IVL           how soon a restarted daemon is found again
+ *	RECONNECT_IVL*          how soon a restarted daemon is found again.  Without a MAX one that is not there is asked for
+ *	                        33 times a second by each of its callers, which cost more than all else that an idle
+ *	                        node does; with it the pause doubles up to that.
  *
  * libzmq's own ipc bind unlinks the path whoever listens there, and creates it with the umask's mode.  So we
  * bind ourselves, under a lock file, and hand over the descriptor (ZMQ_USE_FD): nobody can connect before
@@ -50,6 +52,7 @@
 #define LINGER_MS 200 /* last answers and events; only where a peer is connected */
 #define HANDSHAKE_MS 2000
 #define IPC_RECONNECT_MS 20
+#define IPC_RECONNECT_MAX_MS 250
 #define TCP_RECONNECT_MS 100
 #define TCP_RECONNECT_MAX_MS 1000
 #define TCP_CONNECT_MS 1000
@@ -346,7 +349,8 @@ static int connect_socket(struct entry *entry, const struct zsock_options *optio
 			return -ENOKEY;
 		r = set_curve_client(entry->socket, keys, options->server_key);
 	} else if (strncmp(options->connect, "ipc://", 6) == 0) {
-		r = set_int(entry->socket, ZMQ_RECONNECT_IVL, IPC_RECONNECT_MS);
+		r = SET_ALL(entry->socket, {ZMQ_RECONNECT_IVL, IPC_RECONNECT_MS},
+		    {ZMQ_RECONNECT_IVL_MAX, IPC_RECONNECT_MAX_MS});
 	} else {
 		return -EPROTONOSUPPORT;
 	}
