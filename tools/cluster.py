@@ -45,7 +45,7 @@ NETWORK = "10.77.0"
 CLIENT_HOST = 200
 PORT = 7400
 FIRST_ID = 61000  # user and group numbers inside the nodes
-SETTLE_S = 10.0  # longest wait for the kernel to start or end something
+SETTLE_S = 60.0  # longest wait for the kernel to start or end something: long, for a machine with much else to do
 
 # sh: joins the control groups named before "--", then becomes the command after it.
 JOIN = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@"'
@@ -69,15 +69,18 @@ def start_time(pid):
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def wait_for(what, condition, timeout_s=SETTLE_S):
+def wait_for(what, condition, timeout_s=SETTLE_S, step_s=0.002, error=ClusterError):
+    """The first true value of a condition; error (a class) when none came in time. The last look is after the time is over, so
+    that a machine which let us wait too long does not make a failure of what holds."""
     deadline = time.monotonic() + timeout_s
     while True:
+        over = time.monotonic() > deadline
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
-            raise ClusterError(f"waited {timeout_s:g} s for {what}")
-        time.sleep(0.002)
+        if over:
+            raise error(f"waited {timeout_s:g} s for {what}")
+        time.sleep(step_s)
 
 
 def hierarchies():
@@ -192,6 +195,8 @@ def service_directory(directory, service):
 class Cluster:
     """One cluster. Its state is in the registry, so any process can go on where another was."""
 
+    directories = []  # of the clusters that this process brought up
+
     def __init__(self, prefix, directory=None):
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)+", prefix):
             raise ClusterError(f"prefix {prefix}: expected something like dsd-{os.getpid()}")
@@ -254,6 +259,7 @@ class Cluster:
         owner = int(re.search(r"\d+$", self.prefix)[0]) if re.search(r"-\d+$", self.prefix) else os.getpid()
         self.state["owner"] = None if keep else {"pid": owner, "start": start_time(owner)}
         self.state["made"] = [*remove] + [path for path in (directory, os.path.join(directory, "nodes")) if not os.path.exists(path)]
+        Cluster.directories.append(directory)
         try:
             self._make(bundle, nodes, config_extra, PROGRAMS if services is None else tuple(services) + ("depctl",))
         except BaseException:
@@ -505,6 +511,33 @@ def sweep(base):
             cluster.down()
             swept.append(prefix)
     return swept
+
+
+# ---- logs ----
+
+
+def log_tail(lines, directories=None):
+    """The last lines of what daemons and first processes said, of all nodes by time, but of what a process says again and again
+    only the last; directories: others than those of this process's clusters."""
+    found = []
+    for directory in Cluster.directories if directories is None else directories:
+        for path in glob.glob(os.path.join(directory, "**", "*"), recursive=True):
+            if os.path.basename(path) in ("current", "console") and os.path.isfile(path):
+                found += [(line, where(path)) for line in last_lines(path, 10 * lines)]
+    last = {(place, line.partition(" ")[2]): (line, place) for line, place in sorted(found)}  # svlogd begins each with its time
+    return [f"{place}: {line}" for line, place in sorted(last.values())[-lines:]]
+
+
+def last_lines(path, lines):
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - 300 * lines))
+        return file.read().decode("utf-8", "replace").splitlines()[-lines:]
+
+
+def where(path):
+    """Node and daemon of a log, as far as its path tells: n1/fdd."""
+    parts = [part for part in os.path.dirname(path).split("/") if part != "log"]
+    return "/".join(parts[-2:])
 
 
 # ---- command line ----

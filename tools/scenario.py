@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import tempfile
 import threading
-import time
+
+from cluster import wait_for
 
 TREE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NODES = ("n1", "n2", "n3")
 VE = "counter"
 ADDRESS = "10.77.0.100"
-READY_S = 60.0
+READY_S = 120.0
 CONFIGURATION = """[metad]
 voters = n1 n2 n3
 [fdd]
@@ -77,13 +78,7 @@ def first(events, topic, since_ns, **body):
 
 
 def wait_until(what, condition, seconds):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.05)
-    raise Failed(f"{what}: not within {seconds:g} s")
+    return wait_for(what, condition, seconds, 0.05, Failed)
 
 
 # ---- the client's record ----

@@ -15,6 +15,7 @@ import unittest
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
 import cluster as clusters  # noqa: E402
+import suite  # noqa: E402
 
 BASE = "dst-cluster"
 BUILD = TREE
@@ -191,4 +192,4 @@ if __name__ == "__main__":
         BUILD = sys.argv.pop(1)
     for leftover in clusters.sweep(BASE):
         print(f"removed {leftover} of an earlier run")
-    unittest.main(verbosity=2)
+    suite.main(sys.argv[1:])

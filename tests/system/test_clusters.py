@@ -21,6 +21,7 @@ import zmq
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
 import cluster as clusters  # noqa: E402
+import suite  # noqa: E402
 
 BASE = "dst-sites"
 BUILD = os.path.join(TREE, "build")
@@ -289,4 +290,4 @@ if __name__ == "__main__":
     if len(sys.argv) > 1 and os.path.isdir(sys.argv[1]):
         BUILD = os.path.abspath(sys.argv.pop(1))
     clusters.sweep(BASE)
-    unittest.main(verbosity=2, failfast=True)
+    suite.main(sys.argv[1:], failfast=True)

@@ -16,6 +16,7 @@ import unittest
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
 import cluster as clusters  # noqa: E402
+import suite  # noqa: E402
 
 BASE = "dst-depctl"
 BUILD = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else os.path.join(TREE, "build")
@@ -321,8 +322,8 @@ def main():
         CLUSTER.up(BUILD, config_extra=CONFIGURATION)
         wait_until("all daemons to be up", ready, 60)
         loader = unittest.defaultTestLoader
-        suite = unittest.TestSuite(loader.loadTestsFromTestCase(case) for case in (Looking, Using, Objects, Services, Trouble))
-        good = unittest.TextTestRunner(verbosity=2).run(suite).wasSuccessful()
+        cases = unittest.TestSuite(loader.loadTestsFromTestCase(case) for case in (Looking, Using, Objects, Services, Trouble))
+        good = suite.runner().run(cases).wasSuccessful()
     finally:
         CLUSTER.down()
         shutil.rmtree(DIRECTORY, ignore_errors=True)

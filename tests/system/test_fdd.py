@@ -24,6 +24,10 @@ import unittest
 import msgpack
 import zmq
 
+TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path.insert(0, os.path.join(TREE, "tools"))
+import suite  # noqa: E402
+
 FDD = sys.argv[1] if len(sys.argv) > 1 else "build/fdd/fdd"
 REPLAY = os.path.join(os.path.dirname(FDD), "fdd-replay")
 DEPCTL = os.path.join(os.path.dirname(FDD), "..", "depctl", "depctl")
@@ -204,6 +208,10 @@ class Cluster(unittest.TestCase):
             self.plug_in(node)
             node.configure([n for n in self.nodes if n.known])
             self.addCleanup(node.end)
+
+    def logs(self):
+        """For the report of a failure: the end of what each node said."""
+        return [f"{node.name}: {line}" for node in self.nodes for line in node.log().splitlines()[-12:]]
 
     def plug_in(self, node):
         run("ip", "netns", "add", node.namespace)
@@ -659,4 +667,4 @@ class Cluster(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0], "-v", *sys.argv[2:]])
+    suite.main(sys.argv[2:])

@@ -17,6 +17,7 @@ import zmq
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
 import cluster as clusters  # noqa: E402
+import suite  # noqa: E402
 
 BASE = "dst-member"
 BUILD = os.path.join(TREE, "build")
@@ -249,4 +250,4 @@ if __name__ == "__main__":
     clusters.sweep(BASE)
     if len(sys.argv) > 1:
         BUILD = os.path.realpath(sys.argv.pop(1))
-    unittest.main(verbosity=2)
+    suite.main(sys.argv[1:])

@@ -18,6 +18,7 @@ TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 sys.path.insert(0, os.path.join(TREE, "tools"))
 sys.dont_write_bytecode = True
 import cluster as clusters  # noqa: E402
+import suite  # noqa: E402
 
 BUILD = sys.argv.pop(1) if len(sys.argv) > 1 else os.path.join(TREE, "build")
 BASE = "dst-probes"
@@ -152,4 +153,4 @@ class ProbesCase(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0], "-v", *sys.argv[1:]])
+    suite.main(sys.argv[1:])

@@ -21,6 +21,7 @@ import zmq
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
 import cluster as clusters  # noqa: E402
+import suite  # noqa: E402
 
 BUILD = sys.argv.pop(1) if len(sys.argv) > 1 else os.path.join(TREE, "build")
 BASE = "dst-ved"
@@ -506,4 +507,4 @@ class Many(VedCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    suite.main(sys.argv[1:])
