@@ -85,8 +85,8 @@ def unreadable_messages(dice):
         yield [msgpack.packb(wrong), body]
 
 
-def oversized_messages():
-    for size in ((1 << 20) + 1, 2 << 20, 16 << 20, 64 << 20):
+def oversized_messages(most=64 << 20):
+    for size in (size for size in ((1 << 20) + 1, 2 << 20, 16 << 20, 64 << 20) if size <= most):
         yield [b"\x00" * size]
         yield request("common.hello", b"\xc6" + struct.pack(">I", size) + b"\x00" * size)
 
@@ -185,15 +185,15 @@ def send_all(target, messages):
         target.send_multipart(frames)
 
 
-def ask_all(target, requests, wait_s=30):
+def ask_all(target, requests, wait_s=60):
     """Sends requests, each under a number of its own; returns (request, answer's status or None) pairs."""
     pending, answered = {}, []
     deadline = time.monotonic() + wait_s
     for number, (header, body) in enumerate(requests, start=1):
         pending[number] = msgpack.unpackb(header)["n"], body
         target.send_multipart([msgpack.packb({**msgpack.unpackb(header), "i": number}), body])
-        take_answers(target, pending, answered, 20000 if len(pending) > 200 else 0, 100)
-    while pending and time.monotonic() < deadline and take_answers(target, pending, answered, 5000, 0):
+        take_answers(target, pending, answered, 60000 if len(pending) > 200 else 0, 100)
+    while pending and time.monotonic() < deadline and take_answers(target, pending, answered, 20000, 0):
         pass
     return answered + [(asked, None) for asked in pending.values()]
 
@@ -216,7 +216,7 @@ def take_answers(target, pending, answered, wait_ms, down_to):
 
 def capture(address, port, count):
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as wire:
-        wire.settimeout(20)
+        wire.settimeout(60)
         seen = set()
         while len(seen) < count:
             frame = wire.recv(2048)
