@@ -126,6 +126,9 @@ static json_t *ask_cluster(struct session *session, const json_t *rows)
 		alive += strcmp(json_string_value(json_object_get(one, "state")), "alive") == 0;
 		if (json_is_true(json_object_get(one, "coordinator")))
 			json_object_set(cluster, "coordinator", json_object_get(one, "node"));
+		if (strcmp(json_string_value(json_object_get(one, "node")), session->node.name) ==
+		    0)
+			json_object_set(cluster, "damped", json_object_get(one, "damped"));
 	}
 	if (reply) {
 		json_object_set_new(cluster, "alive", json_integer(alive));
@@ -199,6 +202,8 @@ static void print_cluster(const struct session *session, const json_t *cluster)
 		printf("%zu nodes", count_near(&session->node));
 	if (json_is_true(json_object_get(cluster, "isolated")))
 		printf(" (cut off from the majority: as it was known before)");
+	if (json_is_true(json_object_get(cluster, "damped")))
+		printf(" (this node comes and goes: without a part until it is stable)");
 	if (ves)
 		printf(", VEs to run: %lld", (long long)json_integer_value(ves));
 	printf("\n\n");

@@ -55,8 +55,11 @@ struct gossipd {
 	/* Sets of members that would else be looked for in every step. */
 	uint64_t in[GOSSIPD_STATES]; /* by state */
 	uint64_t damped;
-	uint64_t voters; /* others whose last datagram held ballots */
+	uint64_t damping_us; /* who last said that we are damped */
+	uint64_t voters;     /* others whose last datagram held ballots */
 	bool started, fdd_lost, leaving, gone;
+	unsigned lhm;             /* of our own fdd */
+	struct mono shaken_until; /* we stood still a moment ago */
 	struct mono now;
 	struct mono started_at;
 	uint64_t digest;
@@ -226,7 +229,10 @@ bool concerns_present(
 
 /* It came back from the dead, or as a new process without having left. */
 void damping_flap(struct gossipd *core, struct member *member, struct gossipd_actions *actions);
-void damping_decay(struct gossipd *core, struct gossipd_actions *actions);
+/* It holds us for damped, or not. */
+void damping_of_us(struct gossipd *core, const struct member *by, bool damped);
+/* What time has ended, and what follows from what the others say of us. */
+void damping_review(struct gossipd *core, struct gossipd_actions *actions);
 /* The candidates that are not damped, if they are enough. */
 uint64_t damping_stable(const struct gossipd *core, uint64_t candidates);
 
@@ -238,6 +244,12 @@ void judge(struct gossipd *core, struct member *member, struct gossipd_actions *
 void judge_all(struct gossipd *core, struct gossipd_actions *actions);
 void judge_suspects(struct gossipd *core, struct gossipd_actions *actions);
 void doubt_ourselves(struct gossipd *core, struct gossipd_actions *actions);
+/* A silence begins for us now: if we are unwell, the member is asked and has some time. */
+void doubt_finding(struct gossipd *core, struct member *member);
+/* The same for all silences that we have not voted on. */
+void doubt_findings(struct gossipd *core);
+/* When we may vote without anybody else. */
+struct mono first_vote_at(const struct gossipd *core, const struct member *member);
 
 /* ---- roles.c */
 

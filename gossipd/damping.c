@@ -6,7 +6,9 @@
  * held back for more than some half-lives after the last flap.
  *
  * Only what all members know counts, as all have to agree on the observers.  Suspicions do not:
- * few hear of them, and loss makes them, not the member.  Rejected: to hide a damped member's
+ * few hear of them, and loss makes them, not the member.  The damped one cannot count: it does not know
+ * who held it for dead.  So each tells it, and it believes a majority.  (While it was not told, it went on
+ * watching members that sent their heartbeats to others by then, and accused them all.)  Rejected: to hide a damped member's
  * states, as RFC 2439 does with routes; a service on it must be recovered all the same.
  */
 #include "gossipd/core.h"
@@ -29,10 +31,12 @@ static uint64_t present_penalty(const struct gossipd *core, const struct member 
 	return penalty - penalty * rest / (2 * PENALTY_HALF_MS);
 }
 
-static void tell(struct gossipd *core, const struct member *member, struct gossipd_actions *actions)
+static void move(struct gossipd *core, const struct member *member, struct gossipd_actions *actions)
 {
 	struct gossipd_action *action = append(actions, GOSSIPD_DAMPED);
 
+	core->damped ^= bit_of(core, member);
+	core->send |= bit_of(core, member) & ~bit(core->self);
 	action->damped.id = member->id;
 	action->damped.damped = core->damped & bit_of(core, member);
 }
@@ -45,20 +49,33 @@ void damping_flap(struct gossipd *core, struct member *member, struct gossipd_ac
 	member->penalty_at = core->now;
 	if (member->penalty < PENALTY_DAMP || (core->damped & bit_of(core, member)))
 		return;
-	core->damped |= bit_of(core, member);
-	tell(core, member, actions);
+	move(core, member, actions);
 }
 
-void damping_decay(struct gossipd *core, struct gossipd_actions *actions)
+void damping_of_us(struct gossipd *core, const struct member *by, bool damped)
 {
-	for (uint64_t set = core->damped; set != 0;) {
+	core->damping_us &= ~bit_of(core, by);
+	core->damping_us |= damped ? bit_of(core, by) : 0;
+}
+
+static void review_ourselves(struct gossipd *core, struct gossipd_actions *actions)
+{
+	uint64_t counted = others(core, COUNTED);
+	bool damped = 2 * size(core->damping_us & counted) > size(counted);
+
+	if (damped != (core->damped >> core->self & 1))
+		move(core, self(core), actions);
+}
+
+void damping_review(struct gossipd *core, struct gossipd_actions *actions)
+{
+	for (uint64_t set = core->damped & ~bit(core->self); set != 0;) {
 		struct member *member = &core->members[take(&set)];
 
-		if (present_penalty(core, member) >= PENALTY_REUSE)
-			continue;
-		core->damped &= ~bit_of(core, member);
-		tell(core, member, actions);
+		if (present_penalty(core, member) < PENALTY_REUSE)
+			move(core, member, actions);
 	}
+	review_ourselves(core, actions);
 }
 
 uint64_t damping_stable(const struct gossipd *core, uint64_t candidates)

@@ -21,6 +21,7 @@ static void take_ballots(struct gossipd *core, struct member *from, const struct
 	}
 	from->epoch = epoch;
 	from->number = gram->number;
+	damping_of_us(core, from, gram->damped);
 	for (int round = 0; round < 2; round++) {
 		for (size_t i = 0; i < from->ballot_count; i++) {
 			struct member *member = find(core, from->ballots[i].id);
@@ -159,12 +160,22 @@ static enum gossipd_answer on_level(struct gossipd *core, const struct gossipd_e
 	core->fdd_lost = false;
 	if (!member->watch)
 		return GOSSIPD_OK;
+	if (event->level.silent && !member->silent)
+		doubt_finding(core, member);
 	member->silent = event->level.silent;
 	if (!member->silent) {
 		member->again = core->config.again;
 		member->again_at = MONO_ZERO;
 	}
 	return GOSSIPD_OK;
+}
+
+/* Worse than before: what fdd said until now is doubted, too. */
+static void on_health(struct gossipd *core, const struct gossipd_event *event)
+{
+	if (event->lhm > core->lhm)
+		doubt_findings(core);
+	core->lhm = event->lhm;
 }
 
 /* Until it speaks again nobody is silent. */
@@ -200,6 +211,8 @@ static void notice_stall(struct gossipd *core)
 	core->stalled_at = due;
 	core->counters.stalls++;
 	core->doubt_at = MONO_NEVER;
+	core->shaken_until = mono_add(core->now, core->config.again);
+	doubt_findings(core);
 	for (size_t i = 0; i < core->count; i++)
 		core->members[i].confirm_at = MONO_NEVER;
 }
@@ -235,6 +248,7 @@ static void rank_candidate(struct gossipd *core)
 {
 	const struct member *holder = find(core, core->coord.fact.node);
 	uint64_t candidates = damping_stable(core, core->in[GOSSIPD_ALIVE]);
+	bool stable = candidates >> core->self & 1;
 
 	if (holder)
 		candidates &= ~bit_of(core, holder);
@@ -243,8 +257,8 @@ static void rank_candidate(struct gossipd *core)
 		core->rank = observers_rank(
 		    core->ids, core->count, core->self, candidates, core->config.cluster);
 	core->ranked = candidates;
-	/* Who is cut off is the last to try. */
-	core->coord.rank = core->rank + (core->isolated ? GOSSIPD_MEMBERS_MAX : 0);
+	/* Who is cut off or damped is the last to try. */
+	core->coord.rank = core->rank + (core->isolated || !stable ? GOSSIPD_MEMBERS_MAX : 0);
 }
 
 static enum gossipd_answer dispatch(
@@ -260,6 +274,9 @@ static enum gossipd_answer dispatch(
 		return on_level(core, event);
 	case GOSSIPD_FDD_LOST:
 		on_fdd_lost(core);
+		return GOSSIPD_OK;
+	case GOSSIPD_HEALTH:
+		on_health(core, event);
 		return GOSSIPD_OK;
 	case GOSSIPD_GRAM:
 		return on_gram(core, event, actions);
@@ -294,7 +311,7 @@ static void conclude(
 		bool isolated = core->isolated;
 
 		doubt_ourselves(core, actions);
-		damping_decay(core, actions);
+		damping_review(core, actions);
 		if (event->type == GOSSIPD_LEVEL || event->type == GOSSIPD_FDD_LOST ||
 		    core->isolated != isolated)
 			judge_all(core, actions);
@@ -331,7 +348,7 @@ static struct mono next_deadline(const struct gossipd *core)
 		if (!mono_is_never(member->confirm_at))
 			at = earlier(core, at, mono_add(member->contact_at, core->config.confirm));
 		if (member->silent && member->state == GOSSIPD_ALIVE)
-			at = earlier(core, at, member->again_at);
+			at = earlier(core, at, first_vote_at(core, member));
 	}
 	return at;
 }

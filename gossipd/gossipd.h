@@ -102,6 +102,7 @@ struct gossipd_gram {
 	uint64_t number;      /* rises; an overtaken datagram does not bring back old ballots */
 	uint64_t digest;      /* of the sender's view */
 	uint64_t accused;     /* incarnation of the receiver that the sender knows accused, or 0 */
+	bool damped;          /* the receiver is damped in the sender's view */
 	bool reply;           /* answer with a datagram, please */
 	bool answer;          /* to one that asked for it: the sender hears the receiver */
 	size_t ballot_count;
@@ -161,6 +162,7 @@ enum gossipd_event_type {
 	GOSSIPD_TIMEOUT,
 	GOSSIPD_LEVEL,    /* fdd: a watched member has gone silent, or is heard again */
 	GOSSIPD_FDD_LOST, /* fdd is out of reach: what it said counts no longer */
+	GOSSIPD_HEALTH,   /* fdd: how often this node itself stood still of late */
 	GOSSIPD_GRAM,     /* an authentic datagram */
 	GOSSIPD_VIEW,     /* answer to PULL */
 	GOSSIPD_META_RESULT,
@@ -193,6 +195,7 @@ struct gossipd_event {
 			uint64_t id;
 			bool silent;
 		} level;
+		unsigned lhm; /* local health multiplier, 0: well */
 		struct {
 			uint64_t from;
 			const struct gossipd_gram *gram; /* read during the step only */
@@ -282,7 +285,7 @@ struct gossipd_action {
 		struct {
 			uint64_t to;
 			uint64_t accused;
-			bool reply, answer;
+			bool damped, reply, answer;
 		} send;
 		struct {
 			const struct gossipd_node

@@ -64,14 +64,66 @@ static bool majority_answers(const struct gossipd *core, struct mono since)
 	return 2 * answers > size(counted) + 1;
 }
 
+/* ---- our own health */
+
+/*
+ * Who stood still of late finds others silent for his own slowness more often than for theirs.  So he votes
+ * later, as probes and suspicions of Lifeguard take 1 + lhm times as long (Dadgar, Phillips and Currey,
+ * 2018): one confirmation time for each point of fdd's multiplier, and one for a moment after this
+ * process itself stood still, when what fdd said in between comes all at once.  In that time the member is
+ * asked, and one who answers is not accused.  The vote of another observer, who is well, ends the waiting:
+ * together they judge no later than healthy ones.
+ */
+static struct mono patience(const struct gossipd *core)
+{
+	unsigned points = core->lhm + !mono_due(core->shaken_until, core->now);
+
+	return mono_ns(points * core->config.confirm.ns);
+}
+
+void doubt_finding(struct gossipd *core, struct member *member)
+{
+	member->found_at = core->now;
+	if (patience(core).ns > 0)
+		core->ask |= bit_of(core, member);
+}
+
+void doubt_findings(struct gossipd *core)
+{
+	for (uint64_t set = core->watch; set != 0;) {
+		struct member *member = &core->members[take(&set)];
+
+		if (member->silent && !member->voting)
+			doubt_finding(core, member);
+	}
+}
+
+struct mono first_vote_at(const struct gossipd *core, const struct member *member)
+{
+	struct mono at = mono_add(member->found_at, patience(core));
+
+	return mono_before(at, member->again_at) ? member->again_at : at;
+}
+
+/* It has not answered since it was asked; if it has, it is asked again. */
+static bool bears_out(struct gossipd *core, struct member *member)
+{
+	if (patience(core).ns == 0 || mono_is_never(member->answered_at) ||
+	    mono_before(member->answered_at, member->found_at))
+		return true;
+	doubt_finding(core, member);
+	return false;
+}
+
 /* ---- judgement of one member */
 
-static bool may_vote(const struct gossipd *core, const struct member *member)
+static bool may_vote(struct gossipd *core, struct member *member)
 {
 	if (!member->watch || !member->silent || core->fdd_lost || core->isolated || core->leaving)
 		return false;
-	return member->voting || mono_due(member->again_at, core->now) ||
-	       accusers(core, member, core->config.fresh) != 0;
+	if (member->voting || accusers(core, member, core->config.fresh) != 0)
+		return true;
+	return mono_due(first_vote_at(core, member), core->now) && bears_out(core, member);
 }
 
 static void vote(struct gossipd *core, struct member *member)

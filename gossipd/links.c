@@ -62,6 +62,23 @@ static void take_level(struct shell *shell, const struct rpc_answer *answer)
 	shell_step(shell, &event);
 }
 
+/* Comes at once when fdd stood still, before any level that it finds afterwards, and each ten seconds. */
+static void take_health(struct shell *shell, const struct rpc_answer *answer)
+{
+	struct gossipd_event event = {.type = GOSSIPD_HEALTH};
+	struct msg_fdd_registered message;
+	struct mpr_error error;
+
+	if (msg_fdd_registered_unpack(&message, answer->body, answer->size, &error) < 0) {
+		log_bug("fdd.registered: %s", error.text);
+		return;
+	}
+	if (message.lhm != shell->lhm)
+		log_info("local health multiplier %u was=%u", message.lhm, shell->lhm);
+	event.lhm = shell->lhm = message.lhm;
+	shell_step(shell, &event);
+}
+
 static void fdd_lost(struct shell *shell, const struct rpc_answer *answer)
 {
 	if (!shell->fdd_up)
@@ -79,10 +96,13 @@ static void on_fdd(void *userdata, const struct rpc_answer *answer)
 		fdd_lost(shell, answer);
 	} else if (strcmp(answer->name, MSG_FDD_LEVEL) == 0) {
 		take_level(shell, answer);
-	} else if (!shell->fdd_up) { /* fdd.registered: a new fdd knows no roles */
+	} else if (strcmp(answer->name, MSG_FDD_REGISTERED) == 0) {
+		take_health(shell, answer);
+		if (!shell->fdd_up) { /* a new fdd knows no roles */
+			log_info("fdd is in touch");
+			send_roles(shell);
+		}
 		shell->fdd_up = true;
-		log_info("fdd is in touch");
-		send_roles(shell);
 	}
 	shell_wake(shell);
 }

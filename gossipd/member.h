@@ -35,6 +35,7 @@ struct member {
 	/* what our own fdd says, while we watch it */
 	bool watch, silent;
 	bool voting;          /* our vote stands, against this incarnation */
+	struct mono found_at; /* since when it is silent, or was last asked because we are unwell */
 	struct mono again_at; /* no new vote of ours before, unless another holds one */
 	struct mono again;    /* the next such wait */
 	/* what it sent */

@@ -126,8 +126,8 @@ static uint64_t moved(uint64_t set, size_t from, size_t to)
 
 static void close_gap(struct gossipd *core, size_t gap)
 {
-	uint64_t *const sets[] = {&core->voters, &core->damped, &core->send, &core->ask,
-	    &core->answer, &core->watch, &core->receivers, &core->observed, &core->wish,
+	uint64_t *const sets[] = {&core->voters, &core->damped, &core->damping_us, &core->send,
+	    &core->ask, &core->answer, &core->watch, &core->receivers, &core->observed, &core->wish,
 	    &core->candidates};
 	size_t last = --core->count;
 

@@ -59,7 +59,8 @@ static void on_status(void *userdata, struct rpc_call *call, const void *body, s
 	struct shell *shell = userdata;
 	struct msg_gossipd_status_reply reply = {.isolated = gossipd_isolated(shell->core),
 	    .fdd = shell->fdd_up,
-	    .metad = shell->metad_up};
+	    .metad = shell->metad_up,
+	    .lhm = shell->lhm};
 	_cleanup_buf_ struct buf out = {0};
 	struct gossipd_status status;
 	uint64_t coordinator;
@@ -73,8 +74,10 @@ static void on_status(void *userdata, struct rpc_call *call, const void *body, s
 	while (gossipd_status(shell->core, reply.members, mono_now(), &status)) {
 		reply.members++;
 		reply.alive += status.state == GOSSIPD_ALIVE || status.state == GOSSIPD_SUSPECT;
-		if (status.id == shell->daemon->node.self->id)
+		if (status.id == shell->daemon->node.self->id) {
 			reply.incarnation = status.incarnation;
+			reply.damped = status.damped;
+		}
 	}
 	msg_gossipd_status_reply_pack(&reply, &out);
 	rpc_reply(call, MSG_GOSSIPD_STATUS_REPLY, out.data, out.size);
@@ -282,9 +285,9 @@ void requests_tell_damped(struct shell *shell, uint64_t id, bool damped)
 		    shell->daemon, MSG_MEMBER_FLAPPING, msg_member_flapping_pack, &flapping);
 	else
 		daemon_tell(shell->daemon, MSG_MEMBER_STABLE, msg_member_stable_pack, &stable);
-	log_notice(damped ? "%s comes and goes: it observes nobody until it is stable"
-			  : "%s is stable again",
-	    name);
+	log_notice(damped ? "%s comes and goes: it observes nobody until it is stable%s"
+			  : "%s is stable again%s",
+	    name, id == shell->daemon->node.self->id ? " (this node, as the others say)" : "");
 }
 
 void requests_tell_isolated(struct shell *shell, bool isolated)

@@ -81,6 +81,7 @@ static void send_to(struct gossipd *core, size_t i, struct gossipd_actions *acti
 
 	action->send.to = core->ids[i];
 	action->send.accused = accusation(&core->members[i]);
+	action->send.damped = core->damped >> i & 1;
 	action->send.reply = core->ask >> i & 1;
 	action->send.answer = core->answer >> i & 1;
 	core->counters.grams_sent++;
@@ -98,7 +99,7 @@ void send_all(struct gossipd *core, struct gossipd_actions *actions)
 	gram->number = ++core->number;
 	gram->digest = core->digest;
 	gram->accused = 0;
-	gram->reply = gram->answer = false;
+	gram->damped = gram->reply = gram->answer = false;
 	gram->ballot_count = gram->rumour_count = gram->summary_count = 0;
 	gram->clusters = 0;
 	fill_ballots(core, gram);

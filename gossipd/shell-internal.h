@@ -59,6 +59,7 @@ struct shell {
 	struct peers_listener listener;
 	struct rpc_stream *levels, *hints; /* of fdd.register, of metad.watch */
 	bool fdd_up, metad_up;
+	uint32_t lhm; /* of fdd */
 	size_t role_count;
 	struct gossipd_role roles[GOSSIPD_MEMBERS_MAX];
 	bool roles_due;

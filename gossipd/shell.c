@@ -82,6 +82,7 @@ static void read_gram(struct gossipd_gram *gram, const struct msg_gossipd_gram *
 	    .number = message->number,
 	    .digest = message->digest,
 	    .accused = message->accused,
+	    .damped = message->damped,
 	    .reply = message->reply,
 	    .answer = message->answer,
 	    .clusters = message->clusters,
@@ -105,6 +106,7 @@ static void send_gram(
 	_cleanup_buf_ struct buf body = {0};
 
 	gram->accused = action->send.accused;
+	gram->damped = action->send.damped;
 	gram->reply = action->send.reply;
 	gram->answer = action->send.answer;
 	if (msg_gossipd_gram_pack(gram, &body) == 0)

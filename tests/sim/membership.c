@@ -19,6 +19,7 @@ enum {
 	ROLES,    /* gossipd to fdd: list of struct fdd_peer_role; also registers */
 	FDD_UP,   /* fdd to gossipd: it is new */
 	LEVEL,    /* fdd to gossipd: struct level_news */
+	HEALTH,   /* fdd to gossipd: its lhm */
 	GRAM,     /* gossipd to gossipd: struct gossipd_gram */
 	PULL,     /* stream */
 	VIEW,     /* stream: list of struct gossipd_entry */
@@ -66,6 +67,7 @@ static uint64_t wire_size(const struct gossipd_gram *gram)
 	uint64_t size = WIRE_FRAME + WIRE_GRAM;
 
 	size += gram->accused ? WIRE_ACCUSED : 0;
+	size += gram->damped ? WIRE_FLAG : 0;
 	size += gram->reply ? WIRE_FLAG : 0;
 	size += gram->answer ? WIRE_FLAG : 0;
 	size += gram->ballot_count ? WIRE_LIST + WIRE_BALLOT * gram->ballot_count : 0;
@@ -107,6 +109,7 @@ static void complain(struct cluster *cluster, const char *complaint)
 struct fdd_process {
 	struct cluster_node *node;
 	struct fdd *core;
+	unsigned lhm; /* last told */
 };
 
 static void fdd_run(
@@ -142,6 +145,16 @@ static void fdd_act(
 	}
 }
 
+/* Before any level of the same step. */
+static void fdd_tell_health(struct sim *sim, unsigned process, struct fdd_process *fdd)
+{
+	unsigned lhm = fdd_lhm(fdd->core);
+
+	if (lhm != fdd->lhm)
+		sim_send(sim, process, fdd->node->gossipd, SIM_STREAM, HEALTH, &lhm, sizeof(lhm));
+	fdd->lhm = lhm;
+}
+
 static void fdd_run(
     struct sim *sim, unsigned process, struct fdd_process *fdd, struct fdd_event event)
 {
@@ -149,6 +162,7 @@ static void fdd_run(
 
 	event.now = sim_now(sim, process);
 	fdd_step(fdd->core, &event, &actions);
+	fdd_tell_health(sim, process, fdd);
 	for (size_t i = 0; i < actions.count && sim_act(sim, process); i++)
 		fdd_act(sim, process, fdd, &actions.list[i]);
 }
@@ -362,6 +376,7 @@ static void send_gram(struct sim *sim, unsigned process, struct gossipd_process 
 		gossipd->node->highest = gossipd->actions.gram.incarnation;
 	copy_gram(&gram, &gossipd->actions.gram);
 	gram.accused = action->send.accused;
+	gram.damped = action->send.damped;
 	gram.reply = action->send.reply;
 	gram.answer = action->send.answer;
 	if (lies(gossipd->node))
@@ -508,6 +523,10 @@ static struct gossipd_event event_of(
 		event.type = GOSSIPD_LEVEL;
 		event.level.id = news->id;
 		event.level.silent = news->silent;
+		break;
+	case HEALTH:
+		event.type = GOSSIPD_HEALTH;
+		memcpy(&event.lhm, message->data, sizeof(event.lhm));
 		break;
 	case GRAM:
 		event.type = GOSSIPD_GRAM;

@@ -245,6 +245,77 @@ static const char *judge_a_stopped_node_comes_back_and_accuses_nobody(struct clu
 }
 SCENARIO(a_stopped_node_comes_back_and_accuses_nobody)
 
+/* SIGSTOP to the daemons, as a debugger or an empty battery of quota does it; their kernels live. */
+static void stop_daemons(struct cluster *cluster, unsigned node, int64_t ms)
+{
+	sim_pause(cluster->sim, cluster->nodes[node].fdd, mono_ms(ms));
+	sim_pause(cluster->sim, cluster->nodes[node].gossipd, mono_ms(ms));
+}
+
+static struct cluster_config twenty_four(void)
+{
+	return cluster_profile(24, GOSSIPD_BALANCED);
+}
+
+/* Nobody says of those that always ran that they do not. */
+static const char *only_these_are_suspected(struct cluster *cluster, uint64_t stopped)
+{
+	for (size_t i = 0; i < sim_lines(cluster->sim); i++) {
+		const struct sim_line *line = sim_line(cluster->sim, i);
+		unsigned subject;
+
+		if ((sscanf(line->text, "suspect n%u", &subject) == 1 ||
+			sscanf(line->text, "dead n%u", &subject) == 1) &&
+		    !(stopped >> (subject - 1) & 1))
+			return sim_complain(cluster->sim, "at %.3f s %s: %s", mono_to_s(line->at),
+			    line->who, line->text);
+	}
+	return NULL;
+}
+
+#define config_stalled_observers_accuse_nobody twenty_four
+static const char *judge_stalled_observers_accuse_nobody(struct cluster *cluster)
+{
+	const char *complaint = settle(cluster);
+
+	for (unsigned i = 0; i < 30 && !complaint; i++) {
+		uint64_t stopped = 0;
+
+		for (unsigned n = 3; n < 6; n++) {
+			stop_daemons(cluster, n, 8000);
+			stopped |= (uint64_t)1 << n;
+		}
+		run_ms(cluster, 14000);
+		complaint = only_these_are_suspected(cluster, stopped);
+	}
+	return complaint;
+}
+SCENARIO(stalled_observers_accuse_nobody)
+
+/* A link fails and heals while an observer's gossipd stands still: what its fdd found waits in a socket. */
+#define config_old_findings_accuse_nobody_after_a_stall five
+static const char *judge_old_findings_accuse_nobody_after_a_stall(struct cluster *cluster)
+{
+	const char *complaint = settle(cluster);
+
+	for (unsigned i = 0; i < 40 && !complaint; i++) {
+		unsigned n = i % 5;
+		size_t seen = sim_lines(cluster->sim);
+
+		sim_pause(cluster->sim, cluster->nodes[n].gossipd, mono_ms(6000));
+		run_ms(cluster, 500);
+		for (unsigned a = 0; a < 5; a++)
+			sim_cut_one_way(cluster->sim, a, n, a != n);
+		run_ms(cluster, 3000);
+		sim_heal(cluster->sim);
+		run_ms(cluster, 5000);
+		if (sim_find(cluster->sim, seen, "*/gossipd", "suspect *"))
+			complaint = "somebody was accused by an old finding";
+	}
+	return complaint;
+}
+SCENARIO(old_findings_accuse_nobody_after_a_stall)
+
 #define config_gossipd_killed_and_restarted_is_no_failure five
 static const char *judge_gossipd_killed_and_restarted_is_no_failure(struct cluster *cluster)
 {
@@ -687,6 +758,8 @@ int main(int argc, char **argv)
 	    LIST(bursts_of_loss_kill_nobody),
 	    LIST(a_link_cut_between_two_of_five_kills_nobody),
 	    LIST(a_stopped_node_comes_back_and_accuses_nobody),
+	    LIST(stalled_observers_accuse_nobody),
+	    LIST(old_findings_accuse_nobody_after_a_stall),
 	    LIST(gossipd_killed_and_restarted_is_no_failure),
 	    LIST(fdd_killed_and_restarted_is_no_failure),
 	    LIST(a_rolling_restart_is_no_failure),
