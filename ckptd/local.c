@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/service-key.h"
 #include "proto/gosd.h"
 #include "proto/migrated.h"
 #include "proto/ved.h"
@@ -275,13 +276,7 @@ static int open_key(const struct shell *shell, const struct fact *fact, uint8_t 
 		return -ENOKEY;
 	if (msg_migrated_key_fact_unpack(&sealed, fact->value.data, fact->value.size, &error) < 0)
 		return -EBADMSG;
-	for (size_t i = 0; i < sealed.keys.count; i++) {
-		if (!strcmp(sealed.keys.item[i].node, shell->daemon->node.name) &&
-		    daemon_open_sealed(shell->daemon, key, sealed.keys.item[i].sealed,
-			sizeof(sealed.keys.item[i].sealed)) == 0)
-			return 0;
-	}
-	return -EKEYREJECTED;
+	return service_key_open(&sealed, shell->daemon, key);
 }
 
 static int put(struct job *job, const uint8_t key[32])

@@ -232,26 +232,66 @@ static json_t *find_ve(struct session *session, const char *name, int *status)
 	return found;
 }
 
+/* Which nodes can open the VE's images; NULL after one line. */
+static json_t *list_holders(struct session *session, const char *ve, int *status)
+{
+	struct msg_migrated_holders request = {0};
+	_cleanup_buf_ struct buf body = {0};
+	json_t *reply, *holders;
+
+	if (!PARSE_TEXT("VE", ve, request.name)) {
+		*status = EXIT_USAGE;
+		return NULL;
+	}
+	msg_migrated_holders_pack(&request, &body);
+	reply = session_ask(session, "migrated", MSG_MIGRATED_HOLDERS, &body, status);
+	holders = json_incref(json_object_get(reply, "holders"));
+	json_decref(reply);
+	return holders;
+}
+
+static void warn_of_lackers(const json_t *holders)
+{
+	const json_t *holder;
+	size_t i;
+
+	json_array_foreach(holders, i, holder)
+	{
+		const char *node = json_string_value(json_object_get(holder, "node"));
+		const char *key = json_string_value(json_object_get(holder, "key"));
+
+		if (strcmp(key, "lacks") == 0)
+			printf("%s lacks the key: it could not restore this VE\n", node);
+		else if (strcmp(key, "old") == 0)
+			printf("%s has the key by its old node key only\n", node);
+	}
+}
+
 int command_ve_show(struct session *session, const struct arguments *arguments)
 {
 	const char *name = arguments->positional[0];
-	json_t *found, *ckpts;
-	int status;
+	json_t *found, *ckpts, *holders;
+	int status, unknown;
 
 	found = find_ve(session, name, &status);
 	if (!found)
 		return status;
 	ckpts = list_ckpts(session, name, &status);
+	holders = list_holders(session, name, ckpts ? &status : &unknown);
 	if (session->form == OUTPUT_TABLE) {
 		output_object(OUTPUT_TABLE, found, ve_columns);
 		putchar('\n');
 		if (ckpts)
 			output_rows(OUTPUT_TABLE, ckpts, ckpt_columns, "no checkpoint yet");
+		warn_of_lackers(holders);
 	} else {
 		if (ckpts)
 			json_object_set(found, "checkpoints", ckpts);
+		if (holders)
+			json_object_set(found, "holders", holders);
 		output_object(session->form, found, NULL);
 	}
+	json_decref(holders);
 	json_decref(ckpts);
 	json_decref(found);
 	return status;

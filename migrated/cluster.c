@@ -29,15 +29,31 @@ struct cluster {
 
 /* --- members and coordinator --- */
 
+/* A node that is no member any more gives up its place; what ran there is known to be lost by its record. */
+static struct migrated_node *free_place(struct cluster *cluster)
+{
+	if (cluster->count < CLUSTER_MAX)
+		return &cluster->nodes[cluster->count++];
+	for (size_t i = 0; i < cluster->count; i++)
+		if (!peers_by_name(&cluster->daemon->node.peers, cluster->nodes[i].name))
+			return &cluster->nodes[i];
+	return NULL;
+}
+
 static struct migrated_node *find_node(struct cluster *cluster, const char *name)
 {
+	struct migrated_node *node;
+
 	for (size_t i = 0; i < cluster->count; i++)
 		if (strcmp(cluster->nodes[i].name, name) == 0)
 			return &cluster->nodes[i];
-	if (cluster->count == CLUSTER_MAX)
-		return NULL;
-	snprintf(cluster->nodes[cluster->count].name, sizeof(cluster->nodes[0].name), "%s", name);
-	return &cluster->nodes[cluster->count++];
+	node = free_place(cluster);
+	if (node) {
+		memset(node, 0, sizeof(*node));
+		node->left_at = MONO_NEVER;
+		snprintf(node->name, sizeof(node->name), "%s", name);
+	}
+	return node;
 }
 
 static void take_member(struct cluster *cluster, const struct rpc_answer *answer)
@@ -58,6 +74,10 @@ static void take_member(struct cluster *cluster, const struct rpc_answer *answer
 	node->alive = member.state == MSG_GOSSIPD_STATE_ALIVE;
 	node->dead =
 	    member.state == MSG_GOSSIPD_STATE_DEAD || member.state == MSG_GOSSIPD_STATE_LEFT;
+	if (member.state != MSG_GOSSIPD_STATE_LEFT)
+		node->left_at = MONO_NEVER;
+	else if (mono_is_never(node->left_at))
+		node->left_at = mono_now();
 	event.count = cluster->count;
 	shell_step(cluster->shell, &event);
 }
@@ -179,4 +199,12 @@ const struct peer *cluster_coordinator(const struct cluster *cluster, uint64_t *
 	if (strcmp(cluster->coordinator, cluster->daemon->node.name) == 0)
 		return cluster->held ? cluster->daemon->node.self : NULL;
 	return peers_by_name(&cluster->daemon->node.peers, cluster->coordinator);
+}
+
+const struct migrated_node *cluster_node(const struct cluster *cluster, const char *name)
+{
+	for (size_t i = 0; i < cluster->count; i++)
+		if (strcmp(cluster->nodes[i].name, name) == 0)
+			return &cluster->nodes[i];
+	return NULL;
 }

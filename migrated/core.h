@@ -15,7 +15,9 @@ struct keep {
 	uint64_t busy;      /* epoch of the RUN or END under way; 0: none */
 	struct mono began;  /* when the RUN was asked */
 	struct mono run_at; /* not before */
-	uint64_t failed;    /* epoch whose start failed, with ... */
+	uint64_t keyless;   /* epoch that waits for the service's key, and since when */
+	struct mono keyless_at;
+	uint64_t failed; /* epoch whose start failed, with ... */
 	enum msg_migrated_trouble trouble;
 	char reason[MIGRATED_REASON];
 	struct mono tell_at; /* next time to tell the coordinator */

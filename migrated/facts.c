@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/roster.h"
 #include "migrated/shell.h"
 #include "proto/ckptd.h"
 #include "proto/gossipd.h"
@@ -31,12 +32,14 @@ struct facts {
 	struct msg_metad_txn txn;
 };
 
-/* One transaction on its way. */
+/* One transaction on its way: a placement, or with done a key. */
 struct writing {
 	struct facts *facts;
-	struct migrated_action action;
+	struct migrated_action action; /* of a key: its name and version */
 	uint64_t epoch;
 	struct buf fact, keys;
+	facts_written *done;
+	void *userdata;
 };
 
 int facts_new(struct facts **out, struct daemon *daemon, struct shell *shell)
@@ -83,6 +86,15 @@ static void tell_snapshot(struct facts *facts, bool ok)
 	shell_step(facts->shell, &event);
 }
 
+/* Then it is in no view of gossipd's, so that a migrated that started since hears nothing of it. */
+static bool is_revoked(const struct daemon *daemon, const char *node)
+{
+	const struct member_record *record =
+	    daemon->roster ? members_by_name(roster_members(daemon->roster), node) : NULL;
+
+	return record && record->said.state == MSG_COMMON_MEMBER_STATE_REVOKED;
+}
+
 static void take_ve(struct facts *facts, const struct msg_metad_entry *entry)
 {
 	struct migrated_ve *ve = &facts->ves[facts->count];
@@ -101,6 +113,7 @@ static void take_ve(struct facts *facts, const struct msg_metad_entry *entry)
 	if (strcmp(ve->fact.site, config_site(&facts->daemon->node)) != 0)
 		return;
 	ve->version = entry->version;
+	ve->node_revoked = is_revoked(facts->daemon, ve->fact.node);
 	facts->count++;
 }
 
@@ -196,21 +209,31 @@ void facts_read(struct facts *facts)
 
 /* --- writing --- */
 
+static void writing_free(struct writing *writing)
+{
+	buf_fini(&writing->fact);
+	buf_fini(&writing->keys);
+	free(writing);
+}
+
 static void end_writing(struct writing *writing, bool ok, const char *why)
 {
 	struct shell *shell = writing->facts->shell;
 	char name[NODE_NAME_MAX + 1];
 	struct migrated_event event = {.kind = MIGRATED_WRITTEN, .ok = ok, .name = name};
 
+	if (writing->done) {
+		writing->done(writing->userdata, ok, why);
+		writing_free(writing);
+		return;
+	}
 	snprintf(name, sizeof(name), "%s", writing->action.name);
 	if (!ok)
 		log_info("placement not written: %s ve=%s epoch=%" PRIu64, why, name,
 		    writing->action.fact.epoch);
 	else
 		shell_written(shell, &writing->action);
-	buf_fini(&writing->fact);
-	buf_fini(&writing->keys);
-	free(writing);
+	writing_free(writing);
 	shell_step(shell, &event);
 }
 
@@ -229,33 +252,6 @@ static void on_txn(void *userdata, const struct rpc_answer *answer)
 		end_writing(userdata, reply.result == MSG_METAD_RESULT_APPLIED,
 		    reply.result == MSG_METAD_RESULT_CONFLICT ? "a fact changed meanwhile"
 							      : "in doubt");
-}
-
-/* A new service key, sealed for every node of the cluster. */
-static int make_keys(const struct node_config *node, struct buf *out)
-{
-	struct msg_migrated_key_fact *fact = calloc(1, sizeof(*fact));
-	const struct peer *peer = NULL;
-	uint8_t key[KEY_SIZE];
-	int r = fact ? 0 : -ENOMEM;
-
-	randombytes_buf(key, sizeof(key));
-	while (
-	    r == 0 && fact->keys.count < CLUSTER_MAX && (peer = peers_next(&node->peers, peer))) {
-		struct msg_migrated_sealed_key *sealed = &fact->keys.item[fact->keys.count];
-
-		if (!config_is_near(node, peer))
-			continue;
-		fact->keys.count++;
-		snprintf(sealed->node, sizeof(sealed->node), "%s", peer->name);
-		if (crypto_box_seal(sealed->sealed, key, sizeof(key), peer->public_key) != 0)
-			r = -EINVAL;
-	}
-	sodium_memzero(key, sizeof(key));
-	if (r == 0)
-		r = msg_migrated_key_fact_pack(fact, out);
-	free(fact);
-	return r;
 }
 
 static struct msg_metad_op *add_op(struct msg_metad_txn *txn, enum msg_metad_kind kind,
@@ -278,21 +274,16 @@ static void set_value(struct msg_metad_op *op, const struct buf *value)
 	op->value_size = value->size;
 }
 
-static int fill_txn(struct writing *writing, uint64_t coord_version)
+/* The placement, the catalogue that it was made from, and with the first placement the service's key. */
+static int add_placement(struct writing *writing)
 {
 	struct facts *facts = writing->facts;
 	const struct migrated_action *action = &writing->action;
 	bool removes = action->kind == MIGRATED_REMOVE, is_new = action->version == 0;
 	struct msg_metad_txn *txn = &facts->txn;
-	char cluster[CLUSTER_NAME_MAX + 1];
 	struct msg_metad_op *op;
 	int r = 0;
 
-	config_cluster_name(cluster, &facts->daemon->node, facts->daemon->node.self);
-	txn->ops.count = 0;
-	txn->has_nonce = true;
-	randombytes_buf(txn->nonce, sizeof(txn->nonce));
-	add_op(txn, MSG_METAD_KIND_CHECK, "coord/", cluster, coord_version);
 	op = add_op(txn, removes ? MSG_METAD_KIND_DELETE : MSG_METAD_KIND_PUT, "ve/", action->name,
 	    action->version);
 	if (!removes) {
@@ -304,12 +295,31 @@ static int fill_txn(struct writing *writing, uint64_t coord_version)
 	if (removes)
 		add_op(txn, MSG_METAD_KIND_DELETE, "key/", action->name, 0)->has_expected = false;
 	if (is_new && !removes && r == 0) {
-		r = make_keys(&facts->daemon->node, &writing->keys);
+		r = keys_make(&facts->daemon->node, &writing->keys);
 		op = add_op(txn, MSG_METAD_KIND_PUT, "key/", action->name, 0);
 		op->has_expected = false;
 		set_value(op, &writing->keys);
 	}
 	return r;
+}
+
+static int fill_txn(struct writing *writing, uint64_t coord_version)
+{
+	const struct node_config *node = &writing->facts->daemon->node;
+	struct msg_metad_txn *txn = &writing->facts->txn;
+	char cluster[CLUSTER_NAME_MAX + 1];
+
+	config_cluster_name(cluster, node, node->self);
+	txn->ops.count = 0;
+	txn->has_nonce = true;
+	randombytes_buf(txn->nonce, sizeof(txn->nonce));
+	add_op(txn, MSG_METAD_KIND_CHECK, "coord/", cluster, coord_version);
+	if (!writing->done)
+		return add_placement(writing);
+	set_value(
+	    add_op(txn, MSG_METAD_KIND_PUT, "key/", writing->action.name, writing->action.version),
+	    &writing->keys);
+	return 0;
 }
 
 static void on_coord(void *userdata, const struct rpc_answer *answer)
@@ -342,20 +352,14 @@ static void on_coord(void *userdata, const struct rpc_answer *answer)
 		end_writing(writing, false, "no memory");
 }
 
-void facts_write(struct facts *facts, const struct migrated_action *action, uint64_t epoch)
+/* First who coordinates, and at which version that was said. */
+static void begin_writing(struct writing *writing)
 {
-	struct writing *writing = calloc(1, sizeof(*writing));
+	struct facts *facts = writing->facts;
 	char cluster[CLUSTER_NAME_MAX + 1];
 	struct msg_metad_get request;
 	_cleanup_buf_ struct buf body = {0};
 
-	if (!writing) {
-		log_error("no memory: placement of %s is not written", action->name);
-		return;
-	}
-	writing->facts = facts;
-	writing->action = *action;
-	writing->epoch = epoch;
 	config_cluster_name(cluster, &facts->daemon->node, facts->daemon->node.self);
 	snprintf(request.key, sizeof(request.key), "coord/%s", cluster);
 	msg_metad_get_pack(&request, &body);
@@ -364,67 +368,36 @@ void facts_write(struct facts *facts, const struct migrated_action *action, uint
 		end_writing(writing, false, "no memory");
 }
 
-/* --- keys --- */
-
-struct key_reading {
-	struct facts *facts;
-	void (*done)(void *userdata, int result, const uint8_t key[KEY_SIZE]);
-	void *userdata;
-};
-
-static int open_key(
-    const struct daemon *daemon, const struct msg_metad_got *got, uint8_t key[KEY_SIZE])
+void facts_write(struct facts *facts, const struct migrated_action *action, uint64_t epoch)
 {
-	struct msg_migrated_key_fact *fact = calloc(1, sizeof(*fact));
-	struct mpr_error error;
-	int r = -ENOENT;
+	struct writing *writing = calloc(1, sizeof(*writing));
 
-	if (!fact)
-		return -ENOMEM;
-	if (msg_migrated_key_fact_unpack(fact, got->entry.value, got->entry.value_size, &error) < 0)
-		r = -EBADMSG;
-	for (size_t i = 0; r == -ENOENT && i < fact->keys.count; i++)
-		if (strcmp(fact->keys.item[i].node, daemon->node.name) == 0)
-			r = daemon_open_sealed(daemon, key, fact->keys.item[i].sealed,
-			    sizeof(fact->keys.item[i].sealed));
-	free(fact);
-	return r;
+	if (!writing) {
+		log_error("no memory: placement of %s is not written", action->name);
+		return;
+	}
+	writing->facts = facts;
+	writing->action = *action;
+	writing->epoch = epoch;
+	begin_writing(writing);
 }
 
-static void on_key(void *userdata, const struct rpc_answer *answer)
+void facts_write_key(
+    struct facts *facts, const struct facts_key *key, facts_written *done, void *userdata)
 {
-	struct key_reading *reading = userdata;
-	struct key_reading copy = *reading;
-	uint8_t key[KEY_SIZE] = {0};
-	struct msg_metad_got got;
-	struct mpr_error error;
-	int r = -EAGAIN;
+	struct writing *writing = calloc(1, sizeof(*writing));
+	int r = writing ? buf_append(&writing->keys, key->value->data, key->value->size) : -ENOMEM;
 
-	free(reading);
-	if (answer->status == RPC_OK) {
-		r = msg_metad_got_unpack(&got, answer->body, answer->size, &error);
-		if (r == 0)
-			r = got.entry.version ? open_key(copy.facts->daemon, &got, key) : -ENOENT;
+	if (r < 0) {
+		free(writing);
+		done(userdata, false, "no memory");
+		return;
 	}
-	copy.done(copy.userdata, r, key);
-	sodium_memzero(key, sizeof(key));
-}
-
-void facts_key(struct facts *facts, const char *ve,
-    void (*done)(void *userdata, int result, const uint8_t key[KEY_SIZE]), void *userdata)
-{
-	static const uint8_t none[KEY_SIZE];
-	struct key_reading *reading = calloc(1, sizeof(*reading));
-	struct msg_metad_get request;
-	_cleanup_buf_ struct buf body = {0};
-
-	snprintf(request.key, sizeof(request.key), "key/%s", ve);
-	msg_metad_get_pack(&request, &body);
-	if (reading)
-		*reading = (struct key_reading){facts, done, userdata};
-	if (!reading || rpc_request(facts->metad, MSG_METAD_GET, body.data, body.size, TIMEOUT_MS,
-			    on_key, reading) < 0) {
-		free(reading);
-		done(userdata, -ENOMEM, none);
-	}
+	writing->facts = facts;
+	memcpy(writing->action.name, key->ve, sizeof(writing->action.name));
+	writing->action.version = key->version;
+	writing->epoch = key->epoch;
+	writing->done = done;
+	writing->userdata = userdata;
+	begin_writing(writing);
 }

@@ -7,6 +7,12 @@
 
 #include "migrated/core.h"
 
+/*
+ * A node that has just joined waits so long for the service's key to be sealed for it.  Then it counts as a failed start, so
+ * that another node is tried.
+ */
+#define KEYLESS_MS 30000
+
 static struct keep *find_keep(struct migrated *migrated, const char *name)
 {
 	for (size_t i = 0; i < migrated->n_keeps; i++)
@@ -164,6 +170,18 @@ void keep_all(struct migrated *migrated, struct migrated_actions *actions)
 	forget_others(migrated, actions);
 }
 
+static bool waits_for_key(
+    const struct migrated *migrated, struct keep *keep, const struct migrated_event *event)
+{
+	if (event->result != -ENOKEY)
+		return false;
+	if (keep->keyless != event->epoch) {
+		keep->keyless = event->epoch;
+		keep->keyless_at = migrated->now;
+	}
+	return mono_before(migrated->now, mono_add_ms(keep->keyless_at, KEYLESS_MS));
+}
+
 void keep_ran(
     struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
@@ -188,7 +206,7 @@ void keep_ran(
 	/* In doubt: the list will show whether it runs. */
 	if (event->result == -ETIMEDOUT)
 		return;
-	if (event->result == -EAGAIN) {
+	if (event->result == -EAGAIN || waits_for_key(migrated, keep, event)) {
 		keep->begun = 0;
 		keep->run_at = mono_add_ms(migrated->now, migrated->config.retry_ms);
 		return;

@@ -24,7 +24,7 @@
 struct launcher {
 	struct daemon *daemon;
 	struct shell *shell;
-	struct facts *facts;
+	struct keys *keys;
 	struct rpc_client *ved, *gosd;
 	struct msg_ved_listed listed; /* large: kept here */
 	struct migrated_local locals[MIGRATED_VES_MAX];
@@ -39,7 +39,7 @@ struct launch {
 };
 
 int launcher_new(
-    struct launcher **out, struct daemon *daemon, struct shell *shell, struct facts *facts)
+    struct launcher **out, struct daemon *daemon, struct shell *shell, struct keys *keys)
 {
 	struct launcher *launcher = calloc(1, sizeof(*launcher));
 	const char *run_dir = daemon->node.run_dir;
@@ -49,7 +49,7 @@ int launcher_new(
 		return -ENOMEM;
 	launcher->daemon = daemon;
 	launcher->shell = shell;
-	launcher->facts = facts;
+	launcher->keys = keys;
 	r = rpc_client_new_local(&launcher->ved, daemon->zmq, daemon->loop, run_dir, "ved");
 	if (r == 0)
 		r = rpc_client_new_local(
@@ -242,14 +242,30 @@ static void on_image(void *userdata, const struct rpc_answer *answer)
 		finish_fetch(launch, answer);
 }
 
+static void finish_keyless(struct launch *launch, int result)
+{
+	char reason[MIGRATED_REASON];
+
+	snprintf(reason, sizeof(reason), "%s %s", launch->launcher->daemon->node.name,
+	    result == -ENOKEY         ? "has no seal of the service's key"
+	    : result == -EKEYREJECTED ? "cannot open its seal of the service's key"
+				      : "cannot read the service's key");
+	if (result == -EKEYREJECTED)
+		result = -ENOKEY; /* it may be made anew */
+	finish(launch,
+	    result == -ENOKEY                        ? -ENOKEY
+	    : result == -EAGAIN || result == -ENOMEM ? -EAGAIN
+						     : -EIO,
+	    reason);
+}
+
 static void on_key(void *userdata, int result, const uint8_t key[KEY_SIZE])
 {
 	struct launch *launch = userdata;
 	uint32_t suffix = randombytes_random();
 
 	if (result < 0) {
-		finish(launch, result == -EAGAIN || result == -ENOMEM ? -EAGAIN : -EIO,
-		    "the service's key cannot be had");
+		finish_keyless(launch, result);
 		return;
 	}
 	snprintf(launch->image_dir, sizeof(launch->image_dir),
@@ -262,7 +278,7 @@ static void on_key(void *userdata, int result, const uint8_t key[KEY_SIZE])
 static void after_bundle(struct launch *launch)
 {
 	if (launch->fact.has_start_from)
-		facts_key(launch->launcher->facts, launch->fact.name, on_key, launch);
+		keys_open(launch->launcher->keys, launch->fact.name, on_key, launch);
 	else
 		ask_ved(launch);
 }

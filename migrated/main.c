@@ -15,6 +15,10 @@ static const struct config_key keys[] = {
     KEY("steady_ms", steady_ms, "60000", 1000, 86400000,
 	"after running so long earlier restarts are forgotten"),
     KEY("retry_ms", retry_ms, "1000", 100, 60000, "before the same thing is tried again"),
+    KEY("keys_ms", keys_ms, "30000", 1000, 3600000,
+	"between two looks at who has the services' keys without a cause"),
+    KEY("left_ms", left_ms, "600000", 0, 86400000,
+	"a node that has left keeps the services' keys so long"),
     {0},
 };
 

@@ -57,14 +57,16 @@ struct migrated_ve {
 	struct msg_migrated_ve_fact fact;
 	uint64_t version;     /* of ve/<name> */
 	uint64_t cat_version; /* of cat/<name>; 0: none */
+	bool node_revoked;    /* the node that it is on is let in no more */
 	size_t n_ckpts;       /* newest last */
 	struct migrated_ckpt ckpts[MIGRATED_CKPTS_MAX];
 };
 
 struct migrated_node {
 	char name[NODE_NAME_MAX + 1];
-	bool alive; /* may be given VEs */
-	bool dead;  /* verdict, or left: its VEs are to go elsewhere */
+	bool alive;          /* may be given VEs */
+	bool dead;           /* verdict, or left: its VEs are to go elsewhere */
+	struct mono left_at; /* MONO_NEVER: it has not left */
 };
 
 struct migrated_local {
@@ -86,7 +88,8 @@ enum migrated_event_kind {
 	MIGRATED_COORD,  /* mine: this node holds the coordinator's lease */
 	MIGRATED_LOCALS, /* locals, count: all that ved has; ok = false: ved does not answer */
 	MIGRATED_HINT,   /* facts or VEs may have changed */
-	MIGRATED_RAN, /* name, epoch, result, trouble, reason: answer to RUN; -EAGAIN: nothing was begun, -ETIMEDOUT: in doubt */
+	MIGRATED_RAN, /* name, epoch, result, trouble, reason: answer to RUN; -EAGAIN: nothing was begun, -ENOKEY: nor can be until the
+			 service's key is sealed for this node, -ETIMEDOUT: in doubt */
 	MIGRATED_ENDED,   /* name, result: answer to END */
 	MIGRATED_WRITTEN, /* name, ok: answer to WRITE or REMOVE; then a new look at the facts */
 	MIGRATED_REPORT,  /* name, epoch, trouble, reason: from a node */

@@ -202,19 +202,19 @@ static void decide_lost_node(const struct migrated *migrated, const struct migra
 	const struct migrated_ckpt *ckpt = usable_ckpt(ve, fact);
 
 	if (*fact->node)
-		snprintf(fact->reason, sizeof(fact->reason), "node %s is dead", fact->node);
+		snprintf(fact->reason, sizeof(fact->reason), "node %s is %s", fact->node,
+		    ve->node_revoked ? "revoked" : "dead");
 	else
 		snprintf(fact->reason, sizeof(fact->reason), "there is a node again");
 	fact->attempts = 0;
 	next_fact(fact, ckpt, choose_node(migrated, ckpt, fact->node));
 }
 
-static bool has_lost_its_node(
-    const struct migrated *migrated, const struct msg_migrated_ve_fact *fact)
+static bool has_lost_its_node(const struct migrated *migrated, const struct migrated_ve *ve)
 {
-	const struct migrated_node *node = find_node(migrated, fact->node);
+	const struct migrated_node *node = find_node(migrated, ve->fact.node);
 
-	return !*fact->node || (node && node->dead);
+	return !*ve->fact.node || ve->node_revoked || (node && node->dead);
 }
 
 /* Fills fact with the next placement and returns true when there is something to do. */
@@ -224,7 +224,7 @@ static bool decide(const struct migrated *migrated, const struct migrated_ve *ve
 	*fact = ve->fact;
 	if (ve->fact.want != MSG_MIGRATED_WANT_RUN)
 		return false;
-	if (has_lost_its_node(migrated, &ve->fact)) {
+	if (has_lost_its_node(migrated, ve)) {
 		decide_lost_node(migrated, ve, fact);
 		/* Without any node it has none; that is said once. */
 		return *fact->node || *ve->fact.node;

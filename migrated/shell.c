@@ -41,6 +41,7 @@ struct shell {
 	struct migrated *core;
 	struct journal *journal;
 	struct facts *facts;
+	struct keys *keys;
 	struct launcher *launcher;
 	struct cluster *cluster;
 	struct probes *probes;
@@ -267,6 +268,10 @@ void shell_step(struct shell *shell, struct migrated_event *event)
 		carry_out(shell, &actions->list[i]);
 	free(actions);
 	deadline_set(shell->timer, migrated_deadline(shell->core));
+	if (event->kind == MIGRATED_COORD)
+		keys_coord(shell->keys, event->mine);
+	else if (event->kind == MIGRATED_NODES)
+		keys_look(shell->keys);
 }
 
 void shell_listed(struct shell *shell, const struct migrated_local *locals, size_t count)
@@ -510,6 +515,17 @@ static const struct rpc_method methods[] = {
 
 /* --- life --- */
 
+static int open_keys(struct shell *shell, const struct migrated_settings *settings)
+{
+	const struct keys_parts parts = {.facts = shell->facts,
+	    .cluster = shell->cluster,
+	    .core = shell->core,
+	    .sweep_ms = (uint32_t)settings->keys_ms,
+	    .left_ms = (uint32_t)settings->left_ms};
+
+	return keys_new(&shell->keys, shell->daemon, &parts);
+}
+
 static int open_parts(struct shell *shell, const struct migrated_settings *settings)
 {
 	struct daemon *daemon = shell->daemon;
@@ -531,11 +547,13 @@ static int open_parts(struct shell *shell, const struct migrated_settings *setti
 	if (r >= 0)
 		r = facts_new(&shell->facts, daemon, shell);
 	if (r >= 0)
-		r = launcher_new(&shell->launcher, daemon, shell, shell->facts);
+		r = cluster_new(&shell->cluster, daemon, shell);
+	if (r == 0)
+		r = open_keys(shell, settings);
+	if (r == 0)
+		r = launcher_new(&shell->launcher, daemon, shell, shell->keys);
 	if (r == 0)
 		r = probes_new(&shell->probes, daemon);
-	if (r >= 0)
-		r = cluster_new(&shell->cluster, daemon, shell);
 	if (r >= 0)
 		r = rpc_server_add(daemon->rpc, methods, shell);
 	return r < 0 ? r : 0;
@@ -578,10 +596,12 @@ struct shell *shell_free(struct shell *shell)
 		    waiting->call, waiting->id ? RPC_UNKNOWN : RPC_UNREACHABLE, "migrated ends");
 		waiting_free(waiting);
 	}
-	cluster_free(shell->cluster);
+	/* Each ends what it was asked by those after it. */
+	facts_free(shell->facts);
+	keys_free(shell->keys);
 	launcher_free(shell->launcher);
 	probes_free(shell->probes);
-	facts_free(shell->facts);
+	cluster_free(shell->cluster);
 	sd_event_source_disable_unref(shell->timer);
 	journal_free(shell->journal);
 	migrated_free(shell->core);

@@ -2,6 +2,7 @@
  * The shell of migrated: frames to events of the core, actions to frames.  Its files:
  *	shell.c		the core's step, what clients and other nodes ask
  *	facts.c		all facts read, one fact written
+ *	keys.c		the services' keys: what keyring.h wants, and who asks for one
  *	launch.c	what RUN and END mean: bundle, image, key, ved
  *	cluster.c	who is a member, who coordinates (gossipd)
  *	probes.c	what this node's fdd watches of the VEs that run here
@@ -14,7 +15,7 @@
 #include "migrated/migrated.h"
 
 struct migrated_settings {
-	int64_t scan_ms, restarts_max, steady_ms, retry_ms;
+	int64_t scan_ms, restarts_max, steady_ms, retry_ms, keys_ms, left_ms;
 };
 
 struct shell;
@@ -24,6 +25,7 @@ struct shell *shell_free(struct shell *shell);
 /* --- between the files --- */
 
 struct facts;
+struct keys;
 struct launcher;
 struct cluster;
 struct journal;
@@ -42,14 +44,38 @@ struct facts *facts_free(struct facts *facts);
 void facts_read(struct facts *facts);
 /* WRITE or REMOVE; answers with MIGRATED_WRITTEN.  epoch: the coordinator's epoch that must still stand. */
 void facts_write(struct facts *facts, const struct migrated_action *action, uint64_t epoch);
+/* Replaces the fact key/<ve> if it has this version still; done is called once, perhaps at once. */
+struct facts_key {
+	const char *ve; /* NODE_NAME_MAX + 1 bytes */
+	uint64_t version;
+	const struct buf *value;
+	uint64_t epoch; /* the coordinator's, which must still stand */
+};
+typedef void facts_written(void *userdata, bool ok, const char *why);
+void facts_write_key(
+    struct facts *facts, const struct facts_key *key, facts_written *done, void *userdata);
 
-/* The service key of a VE, opened with this node's key; done gets 0, -ENOENT, or another errno. */
-void facts_key(struct facts *facts, const char *ve,
-    void (*done)(void *userdata, int result, const uint8_t key[KEY_SIZE]), void *userdata);
+/* keys.c */
+struct keys_parts {
+	struct facts *facts;
+	const struct cluster *cluster;
+	const struct migrated *core;
+	uint32_t sweep_ms, left_ms; /* as in keyring_config */
+};
+int keys_new(struct keys **out, struct daemon *daemon, const struct keys_parts *parts);
+struct keys *keys_free(struct keys *keys);
+/* This node coordinates, or not; members came, went, or changed. */
+void keys_coord(struct keys *keys, bool mine);
+void keys_look(struct keys *keys);
+/* The service key of a VE: 0, -ENOKEY and -EKEYREJECTED as service_key_open, -ENOENT: there is no fact, -EAGAIN, or another. */
+typedef void keys_opened(void *userdata, int result, const uint8_t key[KEY_SIZE]);
+void keys_open(struct keys *keys, const char *ve, keys_opened *opened, void *userdata);
+/* The fact of a new service: a new key, sealed for every node of the cluster. */
+int keys_make(const struct node_config *node, struct buf *out);
 
 /* launch.c */
 int launcher_new(
-    struct launcher **out, struct daemon *daemon, struct shell *shell, struct facts *facts);
+    struct launcher **out, struct daemon *daemon, struct shell *shell, struct keys *keys);
 struct launcher *launcher_free(struct launcher *launcher);
 void launcher_list(struct launcher *launcher); /* answers with MIGRATED_LOCALS */
 void launcher_run(
@@ -65,6 +91,8 @@ struct cluster *cluster_free(struct cluster *cluster);
 void cluster_start(struct cluster *cluster);
 /* The coordinator's node, NULL when none is known; its epoch. */
 const struct peer *cluster_coordinator(const struct cluster *cluster, uint64_t *epoch);
+/* What gossipd last said of it, or NULL. */
+const struct migrated_node *cluster_node(const struct cluster *cluster, const char *name);
 
 /* probes.c */
 struct probes;
