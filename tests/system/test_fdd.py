@@ -2,6 +2,9 @@
 """test_fdd.py FDD: real fdd processes, one network namespace each, joined by a bridge in a namespace of its own.
 
 Levels, losses and counters are asked for over fdd.rpc; what was told to people is read from the log. Needs root.
+
+A machine with much to do lets a process wait, and then its peers are right to miss it. So nothing here claims that nobody was
+suspected: what is claimed is that nobody was who ran all the time, and each fdd tells itself when it did not (Cluster.blamed).
 """
 import ctypes
 import ctypes.util
@@ -35,6 +38,7 @@ PREFIX = f"dst-fdd{os.getpid()}"
 PORT = 7400
 INTERVAL_S = 0.2
 HEADER_SIZE = 34
+PATIENCE_S = 60  # the longest wait for what must come
 
 sodium = ctypes.CDLL(ctypes.util.find_library("sodium") or "libsodium.so.23")
 libc = ctypes.CDLL(None, use_errno=True)
@@ -86,18 +90,20 @@ class Node:
         self.secret = os.urandom(32)
         self.public = public_key(self.secret)
         self.id = struct.unpack("<Q", hashlib.blake2b(self.public, digest_size=32).digest()[:8])[0]
+        self.interval_s = INTERVAL_S
         self.process = None
         self.starts = 0
         os.makedirs(self.directory)
 
-    def configure(self, nodes, settings=""):
+    def configure(self, nodes, settings="", interval_s=INTERVAL_S):
+        self.interval_s = interval_s
         key = os.path.join(self.directory, "key")
         with open(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
             file.write(self.secret.hex() + "\n")
         with open(os.path.join(self.directory, "conf"), "w", encoding="ascii") as file:
             file.write(f"[node]\nname = {self.name}\naddress = {self.address}\nport = {PORT}\nkey = {key}\n"
                        f"run = {self.directory}/run\nstate = {self.directory}/state\ngroup =\n"
-                       f"[fdd]\ninterval_ms = {int(INTERVAL_S * 1000)}\n{settings}")
+                       f"[fdd]\ninterval_ms = {int(interval_s * 1000)}\n{settings}")
             for node in nodes:
                 file.write(f"[peer {node.name}]\naddress = {node.address}\nport = {PORT}\nkey = {node.public.hex()}\n")
 
@@ -107,7 +113,7 @@ class Node:
             self.process = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace, FDD, "--config", os.path.join(self.directory, "conf"),
                  "--user", "nobody"], stderr=log, stdin=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_S
         while self.log().count("ready version") < self.starts:
             if time.monotonic() > deadline or self.process.poll() is not None:
                 raise RuntimeError(f"{self.name} does not start: {self.log()}")
@@ -117,7 +123,7 @@ class Node:
         if self.process and self.process.poll() is None:
             self.process.send_signal(how)
         if self.process:
-            self.process.wait(10)
+            self.process.wait(PATIENCE_S)
         status, self.process = self.process.returncode if self.process else None, None
         return status
 
@@ -128,8 +134,13 @@ class Node:
         except FileNotFoundError:
             return ""
 
-    def suspicions(self):
-        return [line for line in self.log().splitlines() if ": suspect " in line]
+    def suspicions(self, other):
+        """The silences, in milliseconds, for which this node suspected another one."""
+        return [int(ms) for ms in re.findall(rf": suspect {other.name} .*elapsed_ms=(\d+)", self.log())]
+
+    def longest_stall_ms(self):
+        """As it says itself: a stall is told from half an interval on."""
+        return max(map(int, re.findall(r"stood still stalled_ms=(\d+)", self.log())), default=0)
 
     def verdicts(self, other):
         """What this node said of another one: suspect with its prediction, or trust."""
@@ -177,14 +188,42 @@ class Caller:
         header = {"n": name, "i": 1, "t": 0}
         self.socket.send_multipart([msgpack.packb(header), msgpack.packb(body or {})])
 
-    def receive(self, timeout_s=5):
+    def receive(self):
         """(name of the message, body) of the next answer."""
-        if not self.socket.poll(timeout_s * 1000):
+        if not self.socket.poll(PATIENCE_S * 1000):
             raise TimeoutError("no answer")
         header, body = (msgpack.unpackb(frame) for frame in self.socket.recv_multipart())
         if header.get("s"):
             raise RuntimeError(header["e"])
         return header["n"], body
+
+    def told(self, name=None):
+        """The next that is told, of the peer of that name if one is given; but not that the registration stands, which fdd says
+        from time to time, and whenever it stood still itself."""
+        while True:
+            what, body = self.receive()
+            if what != "fdd.registered" and name in (None, body.get("name")):
+                return what, body
+
+    def raised(self, name, count):
+        """The next levels of a peer that were raised, count of them with none cleared between: a machine that stalls may make one
+        rise and fall before anything was done to the peer."""
+        levels = []
+        while len(levels) < count:
+            level = self.told(name)[1]
+            levels = [*levels, level] if level["raised"] else []
+        return levels
+
+    def cleared(self, name, thresholds):
+        """Those thresholds in the order in which a peer's levels fell below them, each for the first time, until it is below all."""
+        above, order = set(thresholds), []
+        while above:
+            level = self.told(name)[1]
+            threshold = min(thresholds, key=lambda one, told=level["threshold"]: abs(one - told))
+            (above.add if level["raised"] else above.discard)(threshold)
+            if not level["raised"] and threshold not in order:
+                order.append(threshold)
+        return order
 
     def close(self):
         self.socket.close()
@@ -226,7 +265,13 @@ class Cluster(unittest.TestCase):
         for node in nodes or self.nodes:
             node.start()
 
-    def wait_for(self, what, condition, seconds=5):
+    def blamed(self, node, *others):
+        """Suspicions of others that had not been silent, by the others' own word: (name, silence), in milliseconds. A heartbeat
+        comes an interval after the one before, and as much later as its sender stood still."""
+        return [(other.name, silence_ms) for other in others for silence_ms in node.suspicions(other)
+                if silence_ms > other.longest_stall_ms() + 2 * other.interval_s * 1000]
+
+    def wait_for(self, what, condition, seconds=PATIENCE_S):
         deadline = time.monotonic() + seconds
         while not condition():
             self.assertLess(time.monotonic(), deadline, f"{what} within {seconds} s; log: {self.nodes[0].log()}")
@@ -253,28 +298,24 @@ class Cluster(unittest.TestCase):
 
     def test_20_a_killed_node_crosses_each_threshold_at_its_time(self):
         n1, n2, n3 = self.nodes
-        self.start_and_settle(beats=60)
+        self.start_and_settle()
         caller = n1.caller()
         self.addCleanup(caller.close)
         caller.send("fdd.register", {"application": "test", "raise": [1 / 3, 0.6, 0.8], "clear": 0.1, "beats": 1})
         self.assertEqual(caller.receive()[0], "fdd.registered")
-        predicted = n1.peer(n3)["predicted_ms"]
-        self.assertGreaterEqual(predicted, INTERVAL_S * 1000)
+        self.assertGreaterEqual(n1.peer(n3)["predicted_ms"], INTERVAL_S * 1000)
         n3.end()
-        for threshold, intervals in ((1 / 3, 2), (0.6, 4), (0.8, 9)):
-            name, level = caller.receive()
-            self.assertEqual((name, level["name"], level["raised"]), ("fdd.level", "n3", True))
+        for level, threshold, intervals in zip(caller.raised("n3", 3), (1 / 3, 0.6, 0.8), (2, 4, 9)):
             self.assertAlmostEqual(level["threshold"], threshold)
             self.assertGreaterEqual(level["level"], threshold - 0.001)
             self.assertGreaterEqual(level["elapsed_ms"] / level["predicted_ms"], intervals - 0.01)
         self.assertEqual(n1.peer(n3)["state"], "silent")
-        self.assertEqual(n1.peer(n2)["state"], "alive")
+        self.wait_for("n2 is well", lambda: n1.peer(n2)["state"] == "alive")
         n3.start()
-        for threshold in (0.8, 0.6, 1 / 3):
-            name, level = caller.receive()
-            self.assertEqual((level["name"], level["raised"]), ("n3", False))
-            self.assertAlmostEqual(level["threshold"], threshold)
-        self.assertEqual(len(n1.suspicions()), 1)
+        self.assertEqual(caller.cleared("n3", (1 / 3, 0.6, 0.8)), [0.8, 0.6, 1 / 3])
+        told = [verdict for verdict, _ in n1.verdicts(n3)]
+        self.assertIn("suspect", told)
+        self.assertFalse([pair for pair in zip(told, told[1:]) if pair == ("suspect", "suspect")], "one silence is told once")
 
     def register(self, node, **request):
         caller = node.caller()
@@ -290,34 +331,38 @@ class Cluster(unittest.TestCase):
         hasty, _ = self.register(n1, application="hasty", **{"raise": [1 / 3, 0.5], "clear": 0.1, "beats": 0})
         slow, _ = self.register(n1, application="slow", **{"raise": [0.7], "clear": 0.1, "beats": 3})
         n3.end()
-        told = [hasty.receive()[1] for _ in range(2)] + [slow.receive()[1]]
+        told = hasty.raised("n3", 2) + slow.raised("n3", 1)
         self.assertEqual([round(level["threshold"], 2) for level in told], [0.33, 0.5, 0.7])
-        self.assertEqual({(level["name"], level["raised"]) for level in told}, {("n3", True)})
-        self.assertLess(told[0]["elapsed_ms"], told[1]["elapsed_ms"])
-        self.assertLess(told[1]["elapsed_ms"], told[2]["elapsed_ms"])
+        for level, intervals in zip(told, (2, 3, 17 / 3)):
+            self.assertGreaterEqual(level["elapsed_ms"] / level["predicted_ms"], intervals - 0.01)
         self.assertEqual(len({level["predicted_ms"] for level in told}), 1)  # one estimate
         n3.start()
-        self.assertEqual([hasty.receive()[1]["raised"] for _ in range(2)], [False, False])
+        hasty.cleared("n3", (1 / 3, 0.5))
         # The patient one wants three more calm heartbeats after that first one.
-        self.assertFalse(slow.receive()[1]["raised"])
+        slow.cleared("n3", (0.7,))
         self.assertGreaterEqual(n1.peer(n3)["sequence"], 4)
 
     def test_22_values_come_each_period_until_the_registration_is_ended(self):
         n1, n2, n3 = self.nodes
         self.start_and_settle(beats=5)
         caller, number = self.register(n1, application="values", **{"raise": []}, period_ms=100)
-        told = [caller.receive() for _ in range(8)]
+        told = [caller.told() for _ in range(8)]
         self.assertEqual({name for name, _ in told}, {"fdd.value"})
         self.assertEqual([value["name"] for _, value in told].count("n2"), 4)
         n3.end()
-        levels = [value["level"] for _, value in (caller.receive() for _ in range(60)) if value["name"] == "n3"]
-        rising = levels[levels.index(next(level for level in levels if level > 0.2)):]
-        self.assertEqual(rising, sorted(rising))
-        self.assertGreater(rising[-1], 0.5)
+        values = [caller.told("n3")[1]]
+        while values[-1]["level"] <= 0.5:
+            value = caller.told("n3")[1]
+            if value["elapsed_ms"] < values[-1]["elapsed_ms"]:
+                values.clear()  # one more heartbeat, from before its end
+            values.append(value)
+            self.assertLess(len(values), 600)
+        levels = [value["level"] for value in values]
+        self.assertEqual(levels, sorted(levels))
         self.assertEqual(n1.ask("fdd.unregister", {"registration": number}), {"registration": number})
         name = "fdd.value"
         while name == "fdd.value":
-            name = caller.receive()[0]
+            name = caller.told()[0]
         self.assertEqual(name, "fdd.unregistered")
         self.assertEqual(n1.ask("fdd.ls")["registrations"], 0)
         with self.assertRaisesRegex(RuntimeError, "with period_ms"):
@@ -326,12 +371,12 @@ class Cluster(unittest.TestCase):
     def test_23_a_lease_that_is_not_renewed_ends_the_stream(self):
         n1 = self.nodes[0]
         self.start(n1)
-        caller, number = self.register(n1, application="leased", **{"raise": [0.99]}, lease_ms=1000)
-        for _ in range(4):
+        caller, number = self.register(n1, application="leased", **{"raise": [0.99]}, lease_ms=3000)
+        for _ in range(7):  # for longer than the lease; a test that has to wait loses none within five times the pause
             time.sleep(0.5)
-            self.assertEqual(n1.ask("fdd.renew", {"registration": number}), {"registration": number, "lease_ms": 1000})
+            self.assertEqual(n1.ask("fdd.renew", {"registration": number}), {"registration": number, "lease_ms": 3000})
         with self.assertRaisesRegex(RuntimeError, "lease .* ran out"):
-            caller.receive()
+            caller.told()
         with self.assertRaisesRegex(RuntimeError, "no registration"):
             n1.ask("fdd.renew", {"registration": number})
         self.assertEqual(n1.stats()["expired"], 1)
@@ -352,8 +397,7 @@ class Cluster(unittest.TestCase):
         lines = run(REPLAY, "--config", os.path.join(node.directory, "conf"), log).stdout.splitlines()
         self.assertEqual(lines, sorted(lines, key=lambda line: int(line.split()[0])))
         pattern = re.compile(r"\d+ (suspect|trust) (?:level.*predicted_ms=(\d+\.\d+))?")
-        return [(verdict, predicted and f"{float(predicted):.0f}") for verdict, predicted in
-                (pattern.match(line).groups() for line in lines)]
+        return [pattern.match(line).groups() for line in lines]
 
     def test_25_an_exported_log_replayed_gives_the_verdicts_of_the_run(self):
         n1, n2, n3 = self.nodes
@@ -375,13 +419,16 @@ class Cluster(unittest.TestCase):
         time.sleep(2)
         os.kill(n3.process.pid, signal.SIGCONT)
         time.sleep(1.2)
-        self.assertIn("stood still", n1.log())
+        self.wait_for("the stall is told", lambda: "stood still" in n1.log())
         for node in (n1, n2):
             verdicts = again = None
             while verdicts is None or node.verdicts(n3) != verdicts:  # one came while the log was exported
                 verdicts, again = node.verdicts(n3), self.replayed(node, n3)
             self.assertIn("suspect", [verdict for verdict, _ in verdicts])
-            self.assertEqual(again, verdicts)
+            self.assertEqual([verdict for verdict, _ in again], [verdict for verdict, _ in verdicts])
+            for (_, replayed_ms), (_, told_ms) in zip(again, verdicts):
+                if told_ms:  # a whole number there, three digits more here
+                    self.assertAlmostEqual(float(replayed_ms), int(told_ms), delta=0.501)
         paper = n2.peer(n3)
         self.assertEqual((paper["dev_fast_ms"], paper["loss"]), (0, 0))
         self.assertAlmostEqual(paper["predicted_ms"], paper["kama_ms"], places=3)  # t_pred = K, and nothing else
@@ -389,8 +436,8 @@ class Cluster(unittest.TestCase):
     def test_26_depctl_shows_watches_and_exports(self):
         n1, _, n3 = self.nodes
         self.start_and_settle(beats=5)
-        self.assertRegex(n1.depctl("fd", "ls"), r"n3 +node +alive")
-        self.assertRegex(n1.depctl("fd", "show", "n3"), r"(?m)^state +alive")
+        self.wait_for("n3 is listed", lambda: re.search(r"n3 +node +alive", n1.depctl("fd", "ls")))
+        self.wait_for("n3 is shown", lambda: re.search(r"(?m)^state +alive", n1.depctl("fd", "show", "n3")))
         self.assertEqual(json.loads(n1.depctl("-o", "json", "fd", "show", "n3"))["name"], "n3")
         n3.end()
         told = [json.loads(line) for line in
@@ -401,19 +448,23 @@ class Cluster(unittest.TestCase):
         self.assertEqual({line.split()[0] for line in told}, {"n2", "n3"})
         for wrong, code in ((("show", "n9"), 4), (("watch", "n9"), 4), (("watch", "--raise", "2"), 2), (("log", "n9"), 4)):
             done = subprocess.run([DEPCTL, "--config", os.path.join(n1.directory, "conf"), "fd", *wrong],
-                                  capture_output=True, text=True, check=False, timeout=10)
+                                  capture_output=True, text=True, check=False, timeout=PATIENCE_S)
             self.assertEqual((done.returncode, done.stdout), (code, ""), wrong)
 
     def test_30_a_restarted_fdd_is_not_suspected_and_has_a_higher_incarnation(self):
+        """At an interval of a second, so that the start of a process is short beside the three that make a suspicion."""
         n1, n2, n3 = self.nodes
-        self.start_and_settle()
+        for node in self.nodes:
+            node.configure(self.nodes, interval_s=1.0)
+        self.start()
+        self.wait_for("n3 is known", lambda: all(node.peer(n3)["received"] > 3 for node in (n1, n2)))
         before = n1.peer(n3)["incarnation"]
         n3.end()
         n3.start()
-        self.wait_for("n3 is heard again", lambda: n1.peer(n3)["incarnation"] > before, 2)
-        self.wait_for("n3 hears all", lambda: all(p["heard"] for p in n3.ask("fdd.ls")["peers"]), 2)
+        self.wait_for("n3 is heard again", lambda: n1.peer(n3)["incarnation"] > before)
+        self.wait_for("n3 hears all", lambda: all(p["heard"] for p in n3.ask("fdd.ls")["peers"]))
         time.sleep(2)
-        self.assertEqual(n1.suspicions() + n2.suspicions() + n3.suspicions(), [])
+        self.assertEqual(self.blamed(n1, n2, n3) + self.blamed(n2, n1, n3) + self.blamed(n3, n1, n2), [])
 
     def test_31_an_application_that_registers_anew_replaces_itself(self):
         n1 = self.nodes[0]
@@ -424,7 +475,7 @@ class Cluster(unittest.TestCase):
             caller.send("fdd.register", {"application": "gossipd", "raise": [0.5]})
             self.assertEqual(caller.receive()[0], "fdd.registered")
         with self.assertRaisesRegex(RuntimeError, "anew"):
-            callers[0].receive()
+            callers[0].told()
         self.assertEqual(n1.ask("fdd.ls")["registrations"], 1)
         with self.assertRaisesRegex(RuntimeError, "ascending"):
             n1.ask("fdd.register", {"application": "other", "raise": [0.5, 0.4]})
@@ -463,22 +514,22 @@ class Cluster(unittest.TestCase):
         for name in (http, tcp):
             self.wait_for("it answers", lambda: self.service(n1, name)["state"] == "alive")  # pylint: disable=cell-var-from-loop
         told, _ = self.register(n1, application="balancer", peer=services[0], **{"raise": [0.5]})
-        self.wait_for("all is well", lambda: self.service(n1, http)["good"] > 8 and not self.service(n1, http)["fault"], 15)
+        self.wait_for("all is well", lambda: self.service(n1, http)["good"] > 8 and not self.service(n1, http)["fault"])
         os.kill(web.pid, signal.SIGSTOP)
-        name, level = told.receive()
-        self.assertEqual((name, level["name"], level["raised"]), ("fdd.level", http, True))
+        told.raised(http, 1)
         self.wait_for("the event", lambda: f"suspect service {http}" in n1.log())
         self.wait_for("what failed", lambda: self.service(n1, http)["fault"] == "no answer in time")
-        self.assertEqual(self.service(n1, tcp)["state"], "alive")  # its kernel still accepts: hung, not dead
-        self.assertEqual((n2.peer(n1)["state"], n2.suspicions()), ("alive", []))
+        self.wait_for("its kernel still accepts: hung, not dead", lambda: self.service(n1, tcp)["state"] == "alive")
+        self.wait_for("its node is well", lambda: n2.peer(n1)["state"] == "alive")
+        self.assertEqual(self.service(n1, http)["state"], "silent")
         self.assertRegex(n1.depctl("fd", "ls"), rf"{http} +service +silent")
         os.kill(web.pid, signal.SIGCONT)
-        self.assertFalse(told.receive()[1]["raised"])
+        told.cleared(http, (0.5,))
         self.wait_for("it is trusted", lambda: self.service(n1, http)["state"] == "alive")
         web.kill()
         self.wait_for("a dead one fails the other probe too", lambda: self.service(n1, tcp)["state"] == "silent")
         self.wait_for("why", lambda: self.service(n1, tcp)["fault"] == "Connection refused")
-        self.assertEqual(n2.suspicions(), [])
+        self.assertEqual(self.blamed(n2, n1), [])
         n1.ask("fdd.probes", {"ve": "web", "epoch": 3, "probes": []})
         self.assertEqual(n1.ask("fdd.ls")["services"], [])
 
@@ -489,9 +540,9 @@ class Cluster(unittest.TestCase):
         fast = {"k": "http", "p": 8081, "d": 200, "l": 1000}
         probes = [{**fast, "t": "/"}, {**fast, "t": "/health", "m": "well"}, {**fast, "t": "/gone", "s": 404}]
         n1.ask("fdd.probes", {"ve": "w", "address": n1.address, "probes": probes})
-        self.wait_for("the right one", lambda: self.service(n1, "w/http:8081/gone")["good"] > 3, 15)
+        self.wait_for("the right one", lambda: self.service(n1, "w/http:8081/gone")["good"] > 3)
         self.wait_for("the others are suspected", lambda: all(
-            f"suspect service w/http:8081/{path} " in n1.log() for path in ("", "health")), 15)
+            f"suspect service w/http:8081/{path} " in n1.log() for path in ("", "health")))
         for path, fault in (("", "status 404, not 200"), ("health", 'status 200, but "well" is not in the body')):
             self.wait_for(fault, lambda: self.service(n1, f"w/http:8081/{path}")["fault"] == fault)  # pylint: disable=cell-var-from-loop
         for wrong, why in (({"k": "tcp"}, "port"), ({"k": "http", "p": 1, "t": "x"}, "path"), ({"k": "command"}, "what to run")):
@@ -512,8 +563,9 @@ class Cluster(unittest.TestCase):
         self.addCleanup(teller.wait)
         self.addCleanup(teller.kill)
         self.wait_for("it is heard", lambda: self.service(n1, "py/heartbeat")["good"] > 5)
+        self.wait_for("it is trusted", lambda: self.service(n1, "py/heartbeat")["state"] == "alive")
         told = self.service(n1, "py/heartbeat")
-        self.assertEqual((told["state"], told["good"]), ("alive", told["asked"]))
+        self.assertEqual(told["good"], told["asked"])
         os.kill(teller.pid, signal.SIGSTOP)
         self.wait_for("its silence", lambda: self.service(n1, "py/heartbeat")["state"] == "silent")
         with n1.socket() as sender:  # junk, and what another address tells, is not taken for it
@@ -532,11 +584,12 @@ class Cluster(unittest.TestCase):
         os.kill(pid, signal.SIGCONT)
         self.wait_for("the stall is told", lambda: "stood still" in n1.log())
         time.sleep(1)
-        self.assertEqual(n1.suspicions(), [])
-        self.assertEqual([n1.ask("fdd.ls")[key] for key in ("stalls", "lhm")], [1, 1])
+        self.assertEqual(self.blamed(n1, n2, n3), [])
+        self.assertGreaterEqual(n1.longest_stall_ms(), 4500)
+        self.assertGreaterEqual(n1.ask("fdd.ls")["lhm"], 1)
         # The stall of 25 intervals is in no prediction; how far below it that is depends on the machine.
         self.assertLess(n1.peer(n2)["predicted_ms"], 10 * INTERVAL_S * 1000)
-        self.assertEqual(len(n2.suspicions()), 1)  # the others are right about n1
+        self.assertTrue(n2.suspicions(n1))  # the others are right about n1
         self.wait_for("n1 is trusted again", lambda: n2.peer(n1)["state"] == "alive")
 
     def test_50_at_a_fifth_of_loss_no_level_reaches_four_fifths(self):
@@ -548,14 +601,19 @@ class Cluster(unittest.TestCase):
             self.lose(node, 20)
             caller.send("fdd.register", {"application": "test", "raise": [0.8]})
             self.assertEqual(caller.receive()[0], "fdd.registered")
-        end = time.monotonic() + 30
+        end = time.monotonic() + 15
         poller = zmq.Poller()
         for caller in callers:
             poller.register(caller.socket, zmq.POLLIN)
+        crossings = []
         while time.monotonic() < end:
             for ready, _ in poller.poll(max(0, end - time.monotonic()) * 1000):
-                header = msgpack.unpackb(ready.recv_multipart()[0])
-                self.assertEqual(header["n"], "fdd.registered")
+                header, body = map(msgpack.unpackb, ready.recv_multipart())
+                if header["n"] != "fdd.registered" and body["raised"]:
+                    crossings.append(body)
+        stalls_ms = {node.name: node.longest_stall_ms() for node in self.nodes}
+        self.assertEqual([level for level in crossings
+                          if level["elapsed_ms"] - stalls_ms[level["name"]] > 9 * level["predicted_ms"] - 1], [], stalls_ms)
         peers = [peer for node in self.nodes for peer in node.ask("fdd.ls")["peers"]]
         lost, received = sum(p["lost"] for p in peers), sum(p["received"] for p in peers)
         self.assertGreater(lost / (lost + received), 0.1)
@@ -571,7 +629,7 @@ class Cluster(unittest.TestCase):
         received = n1.peer(n2)["received"]
         self.assertGreater(received, 1)  # the history of those who stay
         self.wait_for("n2 misses n1", lambda: n2.peer(n1)["state"] == "silent")
-        self.assertEqual(n3.peer(n1)["state"], "alive")
+        self.wait_for("n3 hears n1", lambda: n3.peer(n1)["state"] == "alive")
         self.assertGreater(n1.stats()["heartbeats_unwatched"], 0)
 
     def test_70_junk_is_counted_and_does_no_harm(self):
@@ -582,20 +640,25 @@ class Cluster(unittest.TestCase):
         n2.start()
         self.wait_for("n2 is heard again", lambda: n1.peer(n2)["level"] == 0 and n1.peer(n2)["received"] > 3)
         time.sleep(1)
+        earlier = len(self.blamed(n1, n2))  # its start may take longer than a suspicion
         before, junk = n1.stats(), list(self.junk(n2, n3, recorded))
+        began = time.monotonic()
         self.send_all(n3, n1, junk)
-        memory = n1.memory_kb()  # once every path was walked
-        self.send_all(n3, n1, junk)
+        grown_kb = []  # once every path was walked; what is lost with a datagram is lost in each turn
+        while not grown_kb or grown_kb[-1] >= 512:
+            memory = n1.memory_kb()
+            self.send_all(n3, n1, junk)
+            grown_kb.append(n1.memory_kb() - memory)
+            self.assertLess(len(grown_kb), 5, f"it grows by {grown_kb} KiB")
         time.sleep(1)
-        after = n1.stats()
+        after, turns = n1.stats(), 1 + len(grown_kb)
         grown = {name for name in after if name.startswith("refused_") and after[name] > before[name]}
         self.assertEqual(grown, {"refused_oversized", "refused_truncated", "refused_malformed", "refused_unknown_sender",
                                  "refused_bad_tag", "refused_replayed", "refused_old_boot"})
-        self.assertLess(after["control_sent"] - before["control_sent"], 4 * len(recorded) + 60)
-        self.assertEqual(n1.suspicions(), [])
-        self.assertEqual({peer["state"] for peer in n1.ask("fdd.ls")["peers"]}, {"alive"})
-        self.assertLess(n1.memory_kb() - memory, 512)
-        self.assertLess(n1.log().count("datagram refused"), 4)
+        self.assertLess(after["control_sent"] - before["control_sent"], turns * (2 * len(recorded) + 30))
+        self.assertEqual((self.blamed(n1, n2)[earlier:], self.blamed(n1, n3)), ([], []))
+        self.wait_for("both are well", lambda: {peer["state"] for peer in n1.ask("fdd.ls")["peers"]} == {"alive"})
+        self.assertLess(n1.log().count("datagram refused"), 4 + (time.monotonic() - began) / 10)  # one in ten seconds
         n2.end()
         self.wait_for("a dead node is still found", lambda: n1.peer(n2)["state"] == "silent")
 
@@ -603,7 +666,7 @@ class Cluster(unittest.TestCase):
         """Datagrams for this node off the wire."""
         recorded = []
         with node.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800)) as wire:
-            wire.settimeout(10)
+            wire.settimeout(PATIENCE_S)
             while len(recorded) < count:
                 frame = wire.recv(2048)
                 if frame[23] == 17 and frame[30:34] == socket.inet_aton(node.address):
@@ -654,7 +717,7 @@ class Cluster(unittest.TestCase):
         self.assertEqual((check.returncode, check.stderr), (0, ""))
         self.start(n1)
         again = subprocess.run(["ip", "netns", "exec", n1.namespace, FDD, "--config", conf, "--user", "nobody"],
-                               capture_output=True, text=True, check=False, timeout=10)
+                               capture_output=True, text=True, check=False, timeout=PATIENCE_S)
         self.assertEqual(again.returncode, 1)
         self.assertRegex(again.stderr, r"\Afdd: error: bind udp 10\.99\.0\.1 port 7400: Address already in use\n\Z")
         self.assertEqual(n1.end(signal.SIGTERM), 0)
