@@ -22,6 +22,7 @@ import suite  # noqa: E402
 BASE = "dst-keys"
 BUILD = os.path.join(TREE, "build")
 SERVICES = ("busd", "metad", "fdd", "gossipd", "gosd")
+PATIENCE_S = 90  # the longest wait for what must come
 # Verdicts. A suspicion is reversible and depends on how long the machine lets a daemon wait: it is counted, not judged.
 FAILURE, SUSPICION = "member.dead", "member.suspect"
 
@@ -65,14 +66,16 @@ class Keys(unittest.TestCase):
         return name, key
 
     def run_depctl(self, node, *words):
-        return self.cluster.run(node, ["depctl", "-o", "json", *words], capture_output=True, text=True)
+        """With --timeout of its own if the words have none: the default is for people."""
+        patience = () if "--timeout" in words else ("--timeout", "30s")
+        return self.cluster.run(node, ["depctl", "-o", "json", *patience, *words], capture_output=True, text=True)
 
     def depctl(self, node, *words):
         done = self.run_depctl(node, *words)
         self.assertEqual(done.returncode, 0, f"{node}: depctl {' '.join(words)}: {done.stderr}")
         return json.loads(done.stdout)
 
-    def wait(self, what, condition, timeout_s=20):
+    def wait(self, what, condition, timeout_s=PATIENCE_S):
         began = time.monotonic()
         while not condition():
             if time.monotonic() - began > timeout_s:
@@ -86,6 +89,12 @@ class Keys(unittest.TestCase):
 
     def states(self, node):
         return {member["node"]: member["state"] for member in self.members(node)}
+
+    def assert_members(self, node):
+        """These and no others are members for a node, and none of them is dead; suspected may be whom the machine lets wait."""
+        states = self.states(node)
+        self.assertEqual(sorted(states), sorted(self.names))
+        self.assertLessEqual(set(states.values()), {"alive", "suspect"})
 
     def all_alive(self):
         return all(self.states(name) == dict.fromkeys(self.names, "alive") for name in self.names)
@@ -101,13 +110,21 @@ class Keys(unittest.TestCase):
 
     def failures(self, names):
         """Verdicts in the event logs of these nodes so far."""
+        return self.told_of(names)[0]
+
+    def assert_no_failure(self):
+        found, suspicions = self.told_of(self.names)
+        print(f"suspicions, all of them refuted: {suspicions}")
+        self.assertEqual(found, [])
+
+    def told_of(self, names):
+        """(verdicts, number of suspicions)"""
         found, suspicions = [], 0
         for name in names:
             done = self.cluster.run(name, ["depctl", "-o", "jsonl", "events", "--since", "all"], capture_output=True, text=True)
             found += [line for line in done.stdout.splitlines() if f'"{FAILURE}"' in line]
             suspicions += done.stdout.count(f'"topic":"{SUSPICION}"')
-        print(f"suspicions, all of them refuted unless a verdict follows: {suspicions}")
-        return found
+        return found, suspicions
 
     def join(self, name, key, by="n1"):
         self.depctl(name, "node", "join", self.cluster.address(by), "--server-key", self.cluster.nodes[by]["public_key"])
@@ -130,7 +147,7 @@ class Keys(unittest.TestCase):
         self.join(name, key)
         time.sleep(2)
         self.assertEqual(self.states(name), {name: "alive"})  # it was told nothing
-        self.assertEqual(self.states("n2"), dict.fromkeys(self.names, "alive"))
+        self.assert_members("n2")
         self.names.append(name)
         self.depctl("n1", "key", "allow", name, "--admin-key", self.admin)
         print(f"allowed to alive everywhere, s: {self.wait('n4 is a member everywhere', self.all_alive):.1f}")
@@ -139,7 +156,7 @@ class Keys(unittest.TestCase):
             self.assertEqual(self.pids(other), before[other])
         stored = self.put_object(name)
         self.assertEqual(stored.returncode, 0, stored.stderr)
-        self.assertEqual(self.failures(self.names), [])
+        self.assert_no_failure()
 
     def test_20_a_stranger_waits_and_a_word_of_another_signer_lets_nobody_in(self):
         self.up()
@@ -148,16 +165,16 @@ class Keys(unittest.TestCase):
         self.join(name, key)
         forged = self.run_depctl("n1", "key", "allow", name, "--admin-key", other)
         self.assertEqual((forged.returncode, "not signed by the administrator" in forged.stderr), (5, True), forged.stderr)
-        self.assertEqual(self.stat("n1", "gossipd", "records_forged"), 1)
+        self.assertGreaterEqual(self.stat("n1", "gossipd", "records_forged"), 1)
         self.assertEqual([row["node"] for row in self.depctl("n1", "key", "pending")], [name])
-        self.assertEqual(self.states("n1"), dict.fromkeys(self.names, "alive"))
+        self.assert_members("n1")
         # What it sends to the ports of members is refused.
         refused = self.stat("n1", "gossipd", "nodes_refused")
         self.cluster.run(name, ["sh", "-c", f"printf '[peer n1]\\naddress = {self.cluster.address('n1')}\\nkey = {self.cluster.nodes['n1']['public_key']}\\n'"
                                 " >/etc/depsys/depsys.conf.d/60-n1.conf; kill $(pidof gossipd)"], check=True)
         self.wait("its datagrams are refused", lambda: self.stat("n1", "gossipd", "refused_unknown_sender") > 0)
         time.sleep(1)
-        self.assertEqual(self.states("n1"), dict.fromkeys(self.names, "alive"))
+        self.assert_members("n1")
         self.assertGreaterEqual(self.stat("n1", "gossipd", "nodes_refused"), refused)
 
     def test_30_a_revoked_node_is_out_everywhere_and_an_old_record_does_not_bring_it_back(self):
@@ -182,26 +199,27 @@ class Keys(unittest.TestCase):
         self.cluster.run("n2", ["mv", "/var/lib/depsys/members/n4.tmp", "/var/lib/depsys/members/n4"], check=True)
         self.wait("the old record is refused", lambda: self.stat("n2", "gossipd", "records_stale") > 0)
         self.assertNotIn("n4", self.states("n2"))
-        self.assertEqual(self.failures(self.names), [])
+        self.assert_no_failure()
 
     def test_40_a_node_changes_its_key_and_is_never_missed(self):
         self.up()
         for name in self.names:
             before = self.key_of("n2", name)["public_key"]
-            done = self.depctl(name, "--timeout", "5s", "key", "rotate", "--admin-key", self.admin)
+            done = self.depctl(name, "key", "rotate", "--admin-key", self.admin)
             self.assertNotEqual(done["public_key"], before)
             self.wait("all are alive under one key each", lambda: self.all_alive() and
                       all(len(self.members(other)) == 3 for other in self.names))
             for other in self.names:
-                self.assertEqual(self.key_of(other, name)["public_key"], done["public_key"])
+                self.wait(f"{other} has the new key of {name}",
+                          lambda o=other, n=name, d=done: self.key_of(o, n)["public_key"] == d["public_key"])
         stored = self.put_object("n1")
         self.assertEqual(stored.returncode, 0, stored.stderr)
-        self.assertEqual(self.failures(self.names), [])
+        self.assert_no_failure()
         for name in self.names:  # what stands in the files is enough after a power cut
             self.cluster.kill(name)
         for name in self.names:
             self.cluster.start(name)
-        self.wait("all are alive again", self.all_alive, 40)
+        self.wait("all are alive again", self.all_alive)
 
     def test_50_a_rolling_restart_is_no_failure(self):
         self.up()
@@ -213,8 +231,8 @@ class Keys(unittest.TestCase):
             self.cluster.kill(name)
             time.sleep(2)
             self.cluster.start(name)
-            self.wait(f"{name} is back", self.all_alive, 40)
-        self.assertEqual(self.failures(self.names), [])
+            self.wait(f"{name} is back", self.all_alive)
+        self.assert_no_failure()
         self.cluster.kill("n4")  # without a good-bye it is one: the check sees it
         self.wait("n4's failure is told", lambda: self.failures(["n1"]))
 
@@ -234,7 +252,7 @@ class Keys(unittest.TestCase):
             done = self.run_depctl("n1", *words)
             self.assertEqual((done.returncode, text in done.stderr), (status, True), f"{words}: {done.returncode} {done.stderr}")
         self.assertEqual(self.depctl("n1", "node", "show", "n2")["detector"]["name"], "n2")
-        self.assertEqual(self.states("n1"), dict.fromkeys(self.names, "alive"))
+        self.assert_members("n1")
 
 
 if __name__ == "__main__":
