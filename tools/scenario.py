@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 
 from cluster import wait_for
 
@@ -112,6 +113,30 @@ class Record:
         """(monotonic ns, why) of every connection that broke or was given up."""
         self._read_on()
         return self._losses
+
+
+class Pace(threading.Thread):
+    """The time that this machine gives to its processes: a loaded one may stop them all for seconds, and that is not counted."""
+
+    TICK_S = 0.02
+    LATE_S = 0.1
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.stops = []  # (begin, end), monotonic seconds
+        self.start()
+
+    def run(self):
+        while True:
+            begin = time.monotonic()
+            time.sleep(self.TICK_S)
+            end = time.monotonic()
+            if end - begin > self.LATE_S:
+                self.stops.append((begin, end))
+
+    def ran(self, begin, end):
+        """Seconds between two moments but for those at which everything stood."""
+        return end - begin - sum(max(0.0, min(end, b) - max(begin, a)) for a, b in list(self.stops))
 
 
 # ---- acts ----

@@ -22,26 +22,23 @@ sys.path.insert(0, os.path.join(TREE, "tools"))
 sys.dont_write_bytecode = True
 import cluster as clusters  # noqa: E402
 import suite  # noqa: E402
-from scenario import Record  # noqa: E402
+from scenario import Pace, Record  # noqa: E402
 
 BUILD = sys.argv.pop(1) if len(sys.argv) > 1 else os.path.join(TREE, "build")
 BASE = "dst-recovery"
 ADDRESS, OTHER = "10.77.0.100", "10.77.0.101"
 INTERVAL_S = 1.0
+KILLS_MIN, LOST_MIN, KILLS_MAX = 8, 2, 60
 HOLD_S = 4.0  # ved thaws what nobody comes back for: twice ckptd's hold_ms
+SLACK_S = 3.0  # of the machine, for what has a limit; shorter than HOLD_S, so that a thaw by itself is told from one that was asked for
+PATIENCE_S = 90.0  # the longest wait for what must come
 CONFIGURATION = "[metad]\nvoters = n1 n2 n3\n[fdd]\ninterval_ms = 250\n"
 NODES = ("n1", "n2", "n3")
 DAEMONS = ("busd", "metad", "fdd", "gossipd", "gosd", "ved", "ckptd", "migrated")
 
 
-def wait_until(what, condition, seconds=30.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"{what}: not within {seconds:g} s")
+def wait_until(what, condition, seconds=PATIENCE_S):
+    return clusters.wait_for(what, condition, seconds, 0.05, AssertionError)
 
 
 class Counting:
@@ -66,51 +63,30 @@ class Counting:
         self.process.wait()
 
 
-class Witness(threading.Thread):
-    """Knows when the machine itself stood still, so that this is not blamed on the service."""
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.stalls = []
-        self.start()
-
-    def run(self):
-        last = time.monotonic_ns()
-        while True:
-            time.sleep(0.01)
-            now = time.monotonic_ns()
-            if now - last > 40000000:
-                self.stalls.append((last, now))
-            last = now
-
-    def stalled_s(self, begin_ns, end_ns):
-        return sum(min(b, end_ns) - max(a, begin_ns) for a, b in list(self.stalls) if a < end_ns and b > begin_ns) / 1e9
-
-
 class RecoveryCase(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         clusters.sweep(BASE)
-        cls.witness = Witness()
+        cls.pace = Pace()
         cls.directory = tempfile.mkdtemp(prefix=BASE + "-")
         cls.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(cls.directory, "cluster"))
         cls.addClassCleanup(shutil.rmtree, cls.directory, True)
         cls.addClassCleanup(cls.cluster.down)
         cls.cluster.up(BUILD, nodes=3, config_extra=CONFIGURATION)
         for node in NODES:
-            wait_until(f"{node} is ready", lambda n=node: cls.is_ready(n), 60)
+            wait_until(f"{node} is ready", lambda n=node: cls.is_ready(n))
         cls.bundle = os.path.join(cls.directory, "bundle")
         subprocess.run([os.path.join(TREE, "tools", "bundle"), "--out", cls.bundle, "--program", "/usr/bin/redis-server", "--user",
                         "redis", "--dir", "/data:redis", "--", "--dir", "/data", "--save", "", "--protected-mode", "no"], check=True)
         cls.run_ve("counter", ADDRESS, "n1")
         cls.counting = Counting(cls.cluster, os.path.join(cls.directory, "record"))
         cls.addClassCleanup(lambda: cls.counting.close())
-        wait_until("the first increment", lambda: os.path.exists(cls.counting.path) and cls.counting.lines(), 30)
+        wait_until("the first increment", lambda: os.path.exists(cls.counting.path) and cls.counting.lines())
         cls.random = random.Random(int(os.environ.get("SEED", "1")))
 
     @classmethod
     def depctl(cls, node, *words, check=True):
-        done = cls.cluster.run(node, ["depctl", "-o", "json", *words], capture_output=True, text=True)
+        done = cls.cluster.run(node, ["depctl", "-o", "json", "--timeout", "30s", *words], capture_output=True, text=True)
         if done.returncode != 0:
             if check:
                 raise AssertionError(f"depctl {' '.join(words)} on {node}: {done.stderr.strip()}")
@@ -141,12 +117,16 @@ class RecoveryCase(unittest.TestCase):
         return self.up()[0]
 
     def fact(self, name="counter"):
-        listed = self.depctl(self.any_node(), "ve", "ls", check=False) or []
-        return next((ve for ve in listed if ve["name"] == name), None)
+        def one():
+            listed = self.depctl(self.any_node(), "ve", "ls", check=False) or []
+            return next((ve for ve in listed if ve["name"] == name), None)
+        return wait_until(f"the placement of {name}", one)
 
     def checkpoints(self, name="counter"):
-        found = self.depctl(self.any_node(), "ckpt", "ls", name, check=False)
-        return [c for c in found or [] if c["ve"] == name]
+        """Those kept, once somebody can say it: not while the store has no leader."""
+        found = wait_until("the checkpoints", lambda: [self.depctl(self.any_node(), "ckpt", "ls", name, check=False)] != [None] and
+                           [self.depctl(self.any_node(), "ckpt", "ls", name, check=False)])
+        return [c for c in found[0] or [] if c["ve"] == name]
 
     def coordinator(self):
         def one():
@@ -154,17 +134,17 @@ class RecoveryCase(unittest.TestCase):
             return next((m["node"] for m in members if m["coordinator"] and self.cluster.pid(m["node"])), None)
         return wait_until("a coordinator", one)
 
-    def wait_checkpoint(self, newer_than=0, name="counter", seconds=30.0):
+    def wait_checkpoint(self, newer_than=0, name="counter", seconds=PATIENCE_S):
         def newer():
             found = self.checkpoints(name)
             return found and found[-1]["id"] > newer_than and found[-1]
         return wait_until(f"a checkpoint of {name} above {newer_than:x}", newer, seconds)
 
-    def next_checkpoint(self, name="counter", seconds=30.0):
+    def next_checkpoint(self, name="counter", seconds=PATIENCE_S):
         found = self.checkpoints(name)
         return self.wait_checkpoint(found[-1]["id"] if found else 0, name, seconds)
 
-    def wait_answers(self, seconds=30.0):
+    def wait_answers(self, seconds=PATIENCE_S):
         now = time.monotonic_ns()
         wait_until("the service to answer", lambda: len(self.counting.since(now)) > 5, seconds)
 
@@ -173,15 +153,15 @@ class RecoveryCase(unittest.TestCase):
         def made():
             seen = self.counting.last()
             return self.depctl(self.any_node(), "ckpt", "create", "counter", check=False) and seen
-        return wait_until("a checkpoint on request", made, 45)
+        return wait_until("a checkpoint on request", made)
 
-    def assert_untouched(self, worst_s):
-        """The same copy all the time: no value twice, none going back, no long silence."""
+    def assert_untouched(self, worst_s=0.0):
+        """The same copy all the time: no value twice, none going back; and no silence that the machine did not make longer than
+        worst_s and some slack: without a fault none that only a thaw by itself ended, and after one not longer than that."""
         lines = self.counting.since(self.began_ns)
         for (at, value), (later, following) in zip(lines, lines[1:]):
             self.assertGreater(following, value, "the count went back: another copy answered")
-            self.assertLess((later - at) / 1e9, worst_s + 2 * self.witness.stalled_s(at, later),
-                            "the service stood still for too long")
+            self.assertLess(self.pace.ran(at / 1e9, later / 1e9), worst_s + SLACK_S, "the service stood still for too long")
         self.assertGreater(len(lines), 10)
         worst = max(later - at for (at, _), (later, _) in zip(lines, lines[1:]))
         print(f"# longest_silence_ms={worst // 1000000}", flush=True)
@@ -201,20 +181,20 @@ class RecoveryCase(unittest.TestCase):
     def test_10_checkpoints_come_at_their_interval_and_the_last_three_are_kept(self):
         self.wait_checkpoint()
         first = self.checkpoints()[-1]["id"]
-        wait_until("five more checkpoints", lambda: self.checkpoints()[-1]["id"] >= first + 5, 20)
+        wait_until("five more checkpoints", lambda: self.checkpoints()[-1]["id"] >= first + 5)
         kept = self.checkpoints()
         self.assertEqual(len(kept), 3)
         for checkpoint in kept:
             self.assertEqual(checkpoint["node"], "n1")
             self.assertTrue(set(checkpoint["replicas"]) & {"n2", "n3"}, "an image that is nowhere else")
-        self.assert_untouched(1.0)
+        self.assert_untouched()
 
     def test_11_images_that_are_no_longer_kept_are_removed_everywhere(self):
-        time.sleep(3)
         for node in NODES:
-            objects = self.depctl(node, "obj", "ls")
-            images = [o for o in objects if any(t["kind"] == "image" for t in o["tags"])]
-            self.assertLessEqual(len(images), 5, f"images pile up on {node}")
+            wait_until(f"{node} to have removed them", lambda n=node: len(self.images(n)) <= 5)
+
+    def images(self, node):
+        return [o for o in self.depctl(node, "obj", "ls") if any(t["kind"] == "image" for t in o["tags"])]
 
     def test_20_two_services_are_captured_in_one_round(self):
         self.run_ve("other", OTHER, "n2", interval="0s")
@@ -223,11 +203,11 @@ class RecoveryCase(unittest.TestCase):
 
         def together():
             return self.depctl("n2", "ckpt", "create", "counter", "other", check=False)
-        made = wait_until("a round of both", together, 20)
+        made = wait_until("a round of both", together)
         ids = [[c["id"] for c in self.checkpoints(name)] for name in ("counter", "other")]
         self.assertIn(made["id"], ids[0])
         self.assertIn(made["id"], ids[1])
-        self.assert_untouched(1.0)
+        self.assert_untouched()
 
     def test_21_a_round_with_a_service_that_cannot_be_frozen_leaves_the_other_running(self):
         before = len(self.checkpoints("other"))
@@ -239,24 +219,26 @@ class RecoveryCase(unittest.TestCase):
         finally:
             self.cluster.run("n2", ["kill", "-CONT", str(ved)])
         self.assertEqual(len(self.checkpoints("other")), before)
-        self.assert_untouched(HOLD_S + 1)
+        self.assert_untouched(HOLD_S)
         self.next_checkpoint()
         self.depctl("n1", "ve", "rm", "other")
 
-    def kill_within_rounds(self, node, kills=12):
-        """Rounds come in step, so the next one's time is known: ckptd is killed in the window where it should be under way.
-        Returns how many rounds were lost by that; those that began at once again are not seen as such."""
-        lost = 0
-        for _ in range(kills):
-            last = self.next_checkpoint()
+    def kill_within_rounds(self, node):
+        """Rounds come in step, so the next one's time is known: ckptd is killed in the window where it should be under way, until
+        enough rounds were lost by that; those that began at once again are not seen as such. A machine that is late misses more."""
+        lost = kills = 0
+        last = self.next_checkpoint()
+        while kills < KILLS_MIN or lost < LOST_MIN:
+            self.assertLess(kills, KILLS_MAX, f"only {lost} of so many kills met a round: the test shows nothing")
             due = last["wall_ms"] / 1000 + INTERVAL_S
             while due < time.time() + 0.2:
                 due += INTERVAL_S
-            time.sleep(due - self.random.uniform(0, 0.14) - time.time())
+            time.sleep(max(0, due - self.random.uniform(0, 0.14) - time.time()))
             self.kill_daemon(node, "ckptd")
-            following = self.next_checkpoint()
-            lost += following["wall_ms"] / 1000 > due + 0.5 * INTERVAL_S
-        return lost
+            kills += 1
+            last = self.next_checkpoint()
+            lost += last["wall_ms"] / 1000 > due + 0.5 * INTERVAL_S
+        print(f"# kills={kills} rounds_lost={lost}", flush=True)
 
     def assert_nothing_left_over(self):
         """Of rounds that were broken off: frozen services, undecided cells, images on their way."""
@@ -269,32 +251,27 @@ class RecoveryCase(unittest.TestCase):
         wait_until("the images of broken rounds to be removed", clean)
 
     def test_30_ckptd_of_the_service_is_killed_at_any_instant_of_a_round(self):
-        lost = self.kill_within_rounds("n1")
-        print(f"# rounds_lost={lost}", flush=True)
-        self.assertGreaterEqual(lost, 2, "the kills missed the rounds: the test shows nothing")
+        self.kill_within_rounds("n1")
         self.next_checkpoint()
-        self.assert_untouched(HOLD_S + 1)
+        self.assert_untouched(HOLD_S)
         self.assert_nothing_left_over()
         self.assertEqual(self.fact()["epoch"], self.checkpoints()[-1]["ve_epoch"])
 
     def test_31_ckptd_of_the_coordinator_is_killed_at_any_instant_of_a_round(self):
-        coordinator = self.coordinator()
-        lost = self.kill_within_rounds(coordinator)
-        print(f"# rounds_lost={lost}", flush=True)
-        self.assertGreaterEqual(lost, 2, "the kills missed the rounds: the test shows nothing")
+        self.kill_within_rounds(self.coordinator())
         self.next_checkpoint()
-        self.assert_untouched(HOLD_S + 1)
+        self.assert_untouched(HOLD_S)
         self.assert_nothing_left_over()
 
     def test_32_every_daemon_is_killed_in_turn_and_the_service_does_not_notice(self):
         epoch = self.fact()["epoch"]
         for node in dict.fromkeys(("n1", self.coordinator())):
             for daemon in DAEMONS:
-                self.next_checkpoint(seconds=45)
+                self.next_checkpoint()
                 killed = self.kill_daemon(node, daemon)
                 wait_until(f"{daemon} on {node} to be back", lambda d=daemon, n=node, k=killed: self.pid(n, d) not in (None, k))
-        self.next_checkpoint(seconds=45)
-        self.assert_untouched(HOLD_S + 1)
+        self.next_checkpoint()
+        self.assert_untouched(HOLD_S)
         self.assertEqual(self.fact()["epoch"], epoch, "the service was placed anew")
 
     def test_40_a_service_whose_process_dies_is_recovered_in_place(self):
@@ -305,19 +282,23 @@ class RecoveryCase(unittest.TestCase):
         wait_until("a new placement", lambda: self.fact()["epoch"] > epoch)
         self.wait_answers()
         self.assertEqual(self.fact()["node"], "n1")
-        resumed = self.counting.since(killed_ns + 200000000)[0][1]
+        resumed = self.counting.since(killed_ns + 200000000)[0][1]  # or of the old copy, if the kill took so long: not less
         self.assertGreater(resumed, least, "older than the last committed checkpoint")
         self.next_checkpoint()
 
     def test_50_a_service_goes_back_to_the_checkpoint_that_is_asked_for(self):
         self.next_checkpoint()
         oldest, newest = self.checkpoints()[0], self.checkpoints()[-1]
-        before = self.counting.last()
         epoch = self.fact()["epoch"]
-        self.depctl("n2", "ckpt", "restore", "counter", str(oldest["id"]))
-        wait_until("a new placement", lambda: self.fact()["epoch"] > epoch)
-        self.wait_answers()
-        self.assertLess(min(v for _, v in self.counting.since(self.began_ns)[-20:]), before + 200)
+        placed = self.depctl("n2", "ckpt", "restore", "counter", str(oldest["id"]))
+        self.assertEqual(placed["start_ckpt"], oldest["id"])
+
+        def went_back():
+            lines = self.counting.since(self.began_ns)
+            return next(((a, b) for (_, a), (_, b) in zip(lines, lines[1:]) if b < a), None)
+        last, resumed = wait_until("the count to go back", went_back)
+        print(f"# from {last} to {resumed}", flush=True)
+        self.assertGreater(self.fact()["epoch"], epoch)
         self.wait_checkpoint(newest["id"])
 
     def lose(self, node):
@@ -327,11 +308,11 @@ class RecoveryCase(unittest.TestCase):
         least = self.checkpoint_now()
         killed_ns = time.monotonic_ns()
         self.cluster.kill(node)
-        wait_until("the service to answer elsewhere", lambda: len(self.counting.since(killed_ns + 500000000)) > 5, 40)
+        wait_until("the service to answer elsewhere", lambda: len(self.counting.since(killed_ns + 500000000)) > 5)
         after = self.counting.since(killed_ns + 500000000)
         print(f"# outage_ms={(after[0][0] - killed_ns) // 1000000}", flush=True)
         self.assertGreater(after[0][1], least, "older than the last committed checkpoint")
-        fact = wait_until("the placement", self.fact)
+        fact = self.fact()
         self.assertIn(fact["node"], others)
         self.assertGreater(fact["epoch"], epoch)
         values = [v for _, v in after]
@@ -341,9 +322,9 @@ class RecoveryCase(unittest.TestCase):
     def test_60_a_node_is_lost_and_its_service_goes_on_elsewhere(self):
         where = self.fact()["node"]
         fact = self.lose(where)
-        self.next_checkpoint(seconds=45)
+        self.next_checkpoint()
         self.cluster.start(where)
-        wait_until(f"{where} is back", lambda: self.is_ready(where), 60)
+        wait_until(f"{where} is back", lambda: self.is_ready(where))
         time.sleep(2)
         self.assertEqual(self.fact()["node"], fact["node"], "it moved because a node came back")
         self.assertEqual(self.cluster.run(where, ["pidof", "redis-server"], capture_output=True, text=True).stdout, "",
@@ -356,13 +337,13 @@ class RecoveryCase(unittest.TestCase):
                 break
             other = self.coordinator()
             self.cluster.kill(other)
-            wait_until("another coordinator", lambda o=other: self.coordinator() != o, 40)
+            wait_until("another coordinator", lambda o=other: self.coordinator() != o)
             self.cluster.start(other)
-            wait_until(f"{other} is back", lambda o=other: self.is_ready(o), 60)
+            wait_until(f"{other} is back", lambda o=other: self.is_ready(o))
         self.lose(where)
-        self.next_checkpoint(seconds=45)
+        self.next_checkpoint()
         self.cluster.start(where)
-        wait_until(f"{where} is back", lambda: self.is_ready(where), 60)
+        wait_until(f"{where} is back", lambda: self.is_ready(where))
 
     def test_90_no_daemon_found_a_bug_of_its_own(self):
         lines = self.counting.lines()
