@@ -2,6 +2,12 @@
  * What a gateway sends, and when: news at once and a few times more, and a tick of its own in
  * quiet, in which it also judges whose beat stands still.  All limits are per gateway, so its
  * traffic does not grow with the number of clusters; what grows is the time between two beats.
+ *
+ * A beat is pushed: whoever hears it tells it MARKS_SENDS times, which misses one gateway in some
+ * hundreds (e^-MARKS_SENDS), so beats rise no faster than datagrams can carry each that often.
+ * With hundreds of clusters some are late everywhere at any time, and only an unanswered question
+ * makes a cluster unknown.  (Rejected: a longer patience, which a few misses in a row outlast all
+ * the same, and which delays what is true; pulls of all beats, whose size grows with the clusters.)
  */
 #include "gossipd/bridge.h"
 
@@ -14,11 +20,14 @@ enum {
 	TELLS_MEMBER = 1,  /* by a member that is no gateway */
 	BULK = 2 * GOSSIPD_SUMMARIES_MAX, /* more news at once than that are left to the digests */
 	MARKS_SENDS = 6,                  /* datagrams that carry one beat */
-	BEATS_A_TURN = 24, /* clusters whose beats can rise in one turn: half of what fits */
+	BEATS_A_TURN = GOSSIPD_MARKS_MAX / MARKS_SENDS, /* beats that can rise in one turn */
 	HOP_TURNS = 2,     /* for a beat from one gateway to twice as many */
-	PROBES = 2,        /* clusters asked in one tick */
+	PROBES = 4,        /* clusters asked in one tick */
+	QUESTIONS = 4,     /* without an answer, before a silence counts */
+	CUT_OFF = 16,      /* questions after which nobody at all was heard: nobody hears us */
 	JUDGED = 64,       /* clusters declared unknown in one tick */
 	STILL_TICKS = 4,   /* that long between two ticks: we stood still ourselves */
+	MARKED_NOW = 0x80, /* in .marked, while a datagram is filled */
 };
 
 /* Turns of exchange between two beats of a cluster. */
@@ -102,7 +111,8 @@ void bridge_news(
 {
 	bool own = record == &clusters->records[clusters->own];
 
-	if (clusters->gateway && abroad && has_room(record->spreads, clusters->spreading)) {
+	if (clusters->gateway && abroad &&
+	    (own || has_room(record->spreads, clusters->spreading))) {
 		set_left(
 		    &record->spreads, &clusters->spreading, clusters->pulling ? FANOUT : SPREADS);
 		clusters->spread_at = now;
@@ -130,18 +140,37 @@ static void spread(struct clusters *clusters, struct mono now)
 	}
 }
 
-void bridge_answer(struct clusters *clusters, uint64_t to)
+static void raise_own(struct clusters *clusters, struct mono now)
 {
 	struct cluster_record *own = &clusters->records[clusters->own];
 
-	/* Who is asked speaks for its cluster, gateway or not. */
 	own->summary.beat++;
+	own->raised_at = now;
 	own->marked = 0;
+}
+
+/* Who is asked speaks for its cluster, gateway or not.  A beat that the asker has not heard is
+ * answer enough: a new one would have to go round to all the others too. */
+void bridge_answer(struct clusters *clusters, uint64_t to, uint32_t heard, struct mono now)
+{
+	if (clusters->records[clusters->own].summary.beat <= heard)
+		raise_own(clusters, now);
+	clusters->records[clusters->own].owed = true;
 	clusters->exchange = true;
 	add_target(clusters, to, false);
 }
 
 /* ---- the tick */
+
+/* Nothing was heard of silence before we began to listen. */
+static void begin_to_listen(struct clusters *clusters, struct mono now)
+{
+	clusters->unanswered = 0;
+	for (size_t i = 0; i < clusters->count; i++) {
+		clusters->records[i].raised_at = now;
+		clusters->records[i].asked = 0;
+	}
+}
 
 void bridge_set_gateway(struct clusters *clusters, bool gateway, struct mono now)
 {
@@ -155,34 +184,55 @@ void bridge_set_gateway(struct clusters *clusters, bool gateway, struct mono now
 	if (was)
 		return;
 	clusters->tick_at = now;
-	for (size_t i = 0; i < clusters->count; i++)
-		clusters->records[i].raised_at = now;
+	begin_to_listen(clusters, now);
+	/* Clusters that started together do not raise their beats together, the two gateways of
+	 * one do: the earlier of two at random would be early too often. */
+	clusters->records[clusters->own].raised_at = mono_sub(now,
+	    times(clusters->period, (int64_t)(rng_mix(clusters->name, 0) % beat_turns(clusters))));
 }
 
+static void ask(struct clusters *clusters, struct cluster_record *record)
+{
+	/* A member that does not know how far its cluster's beat has come is to answer with more. */
+	record->owed = true;
+	if (record->asked < QUESTIONS)
+		record->asked++;
+	clusters->unanswered++;
+	clusters->exchange = true;
+	add_target(clusters, any_member(clusters, record), true);
+}
+
+/*
+ * Asks the clusters whose beat is late in turn, those first that were not asked for longest, and
+ * declares unknown who was asked and is still silent.  A beat that did not come this way tells
+ * nothing: with many clusters one or two are late here at any time, and are well.
+ */
 static void judge_silence(
     struct clusters *clusters, struct mono now, struct gossipd_actions *actions)
 {
 	struct mono stale = times(clusters->period, stale_turns(clusters));
 	struct mono limit = mono_add(stale, clusters->silence);
-	size_t asked = 0, judged = 0;
+	bool cut_off = clusters->unanswered >= CUT_OFF;
+	size_t asked = 0, judged = 0, last = clusters->probe;
 
 	for (size_t i = 0; i + 1 < clusters->count; i++) {
 		struct cluster_record *record = next(clusters, &clusters->probe);
 
 		if (!mono_due(mono_add(record->raised_at, stale), now))
 			continue;
-		if (asked++ < PROBES) {
-			record->marked = 0;
-			clusters->exchange = true;
-			add_target(clusters, any_member(clusters, record), true);
-		}
 		if (!record->summary.unknown && judged < JUDGED &&
+		    (cut_off || record->asked == QUESTIONS) &&
 		    mono_due(mono_add(record->raised_at, limit), now)) {
 			judged++;
 			clusters_set_unknown(clusters, record, true, now, actions);
 		}
+		if (asked < PROBES) {
+			asked++;
+			ask(clusters, record);
+			last = clusters->probe;
+		}
 	}
-	next(clusters, &clusters->probe);
+	clusters->probe = last;
 }
 
 static void tick(struct clusters *clusters, struct mono now, struct gossipd_actions *actions)
@@ -191,19 +241,16 @@ static void tick(struct clusters *clusters, struct mono now, struct gossipd_acti
 	struct cluster_record *own = &clusters->records[clusters->own];
 	double wobble = 0.9 + 0.2 * rng_unit(&clusters->rng);
 
-	if (mono_due(mono_add(clusters->tick_at, times(half, STILL_TICKS)), now)) {
-		for (size_t i = 0; i < clusters->count; i++)
-			clusters->records[i].raised_at = now;
-	}
+	if (mono_due(mono_add(clusters->tick_at, times(half, STILL_TICKS)), now))
+		begin_to_listen(clusters, now);
 	clusters->tick_at = mono_add(now, mono_ns((int64_t)((double)half.ns * wobble)));
 	clusters_author(clusters, now, actions);
 	judge_silence(clusters, now, actions);
 	if (clusters->ticks++ % 2 != 0)
 		return;
-	if (clusters->ticks / 2 % beat_turns(clusters) == 0) {
-		own->summary.beat++;
-		own->marked = 0;
-	}
+	/* The gateway that was first goes on: its beat comes back to the other one. */
+	if (mono_due(mono_add(own->raised_at, times(clusters->period, beat_turns(clusters))), now))
+		raise_own(clusters, now);
 	clusters->exchange = true;
 	add_target(clusters, any_gateway(clusters, next(clusters, &clusters->turn)), false);
 }
@@ -257,20 +304,24 @@ static size_t fill_summaries(
 	return count;
 }
 
-/* The beats that were sent least since they rose. */
+/* Beats that the receiver must have, then those that were sent least since they rose. */
 static void fill_marks(struct clusters *clusters, struct gossipd_bridge *bridge)
 {
-	for (uint8_t sent = 0; sent < MARKS_SENDS; sent++) {
+	for (int sent = -1; sent < MARKS_SENDS; sent++) {
 		for (size_t i = 0; i < clusters->count; i++) {
 			struct cluster_record *record =
 			    &clusters->records[(clusters->turn + i) % clusters->count];
 
-			if (record->marked != sent || record->summary.beat == 0)
+			if (record->summary.beat == 0 ||
+			    (sent < 0 ? !record->owed : record->marked != sent))
 				continue;
 			if (bridge->mark_count == GOSSIPD_MARKS_MAX)
 				return;
 			/* The order of the loops lets it be met again with what it has now. */
-			record->marked = (uint8_t)(sent + 1) | 0x80;
+			if (record->marked < MARKS_SENDS)
+				record->marked++;
+			record->marked |= MARKED_NOW;
+			record->owed = false;
 			bridge->marks[bridge->mark_count++] =
 			    record->summary.cluster >> 32 << 32 | record->summary.beat;
 		}
@@ -287,7 +338,7 @@ static void send(struct clusters *clusters, struct gossipd_actions *actions)
 	if (clusters->exchange)
 		fill_marks(clusters, bridge);
 	for (size_t i = 0; i < clusters->count; i++)
-		clusters->records[i].marked &= 0x7f;
+		clusters->records[i].marked &= (uint8_t)~MARKED_NOW;
 	for (size_t i = 0; i < clusters->target_count; i++) {
 		struct gossipd_action *action = &actions->list[actions->count++];
 

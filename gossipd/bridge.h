@@ -29,6 +29,7 @@ void bridge_set_gateway(struct clusters *clusters, bool gateway, struct mono now
 /* What is held of a cluster has changed; abroad: also for other clusters. */
 void bridge_news(
     struct clusters *clusters, struct cluster_record *record, bool abroad, struct mono now);
-void bridge_answer(struct clusters *clusters, uint64_t to);
+/* To one that has heard our cluster's beat so far. */
+void bridge_answer(struct clusters *clusters, uint64_t to, uint32_t heard, struct mono now);
 
 #endif

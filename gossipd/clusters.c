@@ -271,12 +271,13 @@ static void raise_beat(struct clusters *clusters, struct cluster_record *record,
     bool unknown, struct mono now, struct gossipd_actions *actions)
 {
 	if (beat < record->summary.beat && record->summary.beat - beat > BEATS_BEHIND)
-		record->marked = 0;
+		record->owed = true;
 	if (beat <= record->summary.beat)
 		return;
 	record->summary.beat = beat;
 	record->raised_at = now;
 	record->marked = 0;
+	record->asked = 0;
 	if (record->summary.unknown != unknown && record != own(clusters))
 		clusters_set_unknown(clusters, record, unknown, now, actions);
 }
@@ -434,15 +435,19 @@ enum gossipd_answer clusters_bridge(struct clusters *clusters, uint64_t from,
     const struct gossipd_bridge *bridge, struct mono now, struct gossipd_actions *actions)
 {
 	struct mono changed_at = clusters->changed_at;
+	uint32_t heard = 0; /* of our own beat */
 
 	if (clusters->count == 0 || bridge->mark_count > GOSSIPD_MARKS_MAX ||
 	    bridge->summary_count > GOSSIPD_SUMMARIES_MAX ||
 	    own_place(clusters, from) < own(clusters)->size)
 		return GOSSIPD_REFUSED;
+	clusters->unanswered = 0;
 	for (size_t i = 0; i < bridge->mark_count; i++) {
 		struct cluster_record *record =
 		    clusters_find(clusters, (uint32_t)(bridge->marks[i] >> 32));
 
+		if (record == own(clusters))
+			heard = (uint32_t)bridge->marks[i];
 		if (record)
 			raise_beat(
 			    clusters, record, (uint32_t)bridge->marks[i], false, now, actions);
@@ -452,7 +457,7 @@ enum gossipd_answer clusters_bridge(struct clusters *clusters, uint64_t from,
 	if (mono_cmp(changed_at, clusters->changed_at) != 0 && !clusters->gateway)
 		clusters->tell_gateways = true;
 	if (bridge->reply)
-		bridge_answer(clusters, from);
+		bridge_answer(clusters, from, heard, now);
 	compare(clusters, from, bridge->digest, clusters->digest, now, actions);
 	return GOSSIPD_OK;
 }
@@ -513,7 +518,10 @@ static int set_nodes(struct clusters *clusters, const struct gossipd_node *nodes
 		clusters->count = number;
 		clusters->own = i;
 		clusters->nodes = nodes;
-		clusters->turn = clusters->probe = i;
+		/* Were all to go round in step, one beat would come to the same clusters by
+		 * many ways and to others by none. */
+		clusters->turn = (size_t)rng_below(&clusters->rng, number);
+		clusters->probe = (size_t)rng_below(&clusters->rng, number);
 		return 0;
 	}
 	free(records);

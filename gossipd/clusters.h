@@ -19,9 +19,9 @@
  * second, of bounded size, to the next cluster in turn: a digest of all summaries, on whose
  * difference they are pulled, and beats.
  *
- * A cluster's beat is a number that its gateways raise.  A gateway that sees a cluster's beat
- * stand still asks members of it; after that, the cluster is UNKNOWN, never dead: nothing is
- * known of it but that nothing is heard.
+ * A cluster's beat is a number that one of its gateways raises, and the other one if that does not.
+ * A gateway that sees a cluster's beat stand still asks members of it, several times; after that,
+ * the cluster is UNKNOWN, never dead: nothing is known of it but that nothing is heard.
  *
  * Part of gossipd's core, used by gossipd.c as coord.h is; reads no clock.
  */
@@ -44,6 +44,8 @@ struct cluster_record {
 	uint8_t spreads;                /* datagrams to other clusters that still carry it */
 	uint8_t tells;                  /* to our own members */
 	uint8_t marked;                 /* datagrams that carried its present beat */
+	bool owed;                      /* the next one is to carry it in any case */
+	uint8_t asked;                  /* questions to it since its beat rose */
 };
 
 struct clusters {
@@ -66,6 +68,7 @@ struct clusters {
 	struct mono tick_at, spread_at;
 	unsigned ticks;
 	size_t turn, probe;        /* whose turn it is to be sent to, and to be asked */
+	unsigned unanswered;       /* questions since anybody of another cluster was heard */
 	bool exchange;             /* beats are to be in this step's datagram */
 	bool tell_all;             /* our members are to be told at the end of this step */
 	bool tell_gateways;        /* our gateways are */

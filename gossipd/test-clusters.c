@@ -11,8 +11,9 @@
 
 enum {
 	CLUSTERS = 8,
+	MANY = 64, /* more than can be asked, or told of, in a short time */
 	SIZE = 5,
-	NODES = CLUSTERS * SIZE,
+	NODES = MANY * SIZE,
 	INCARNATION = 1000,
 };
 
@@ -29,10 +30,12 @@ struct bench {
 	size_t count; /* of clusters */
 	struct gossipd_node list[NODES];
 	struct node nodes[NODES];
-	struct gossipd_entry views[CLUSTERS][SIZE];
-	uint64_t coordinators[CLUSTERS];
-	bool cut[CLUSTERS][CLUSTERS];
+	struct gossipd_entry views[MANY][SIZE];
+	uint64_t coordinators[MANY];
+	bool cut[MANY][MANY];
 	bool no_pulls;
+	bool only_questions; /* and their answers pass between clusters, and tell of these two */
+	bool answering;
 };
 
 static struct gossipd_actions actions;
@@ -54,6 +57,19 @@ static struct node *find(struct bench *bench, uint64_t id, size_t *n)
 
 static void step(struct bench *bench, size_t n);
 
+static void strip_marks(struct gossipd_bridge *bridge, size_t n, size_t m)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < bridge->mark_count; i++) {
+		uint64_t cluster = (bridge->marks[i] >> 32) - 1;
+
+		if (cluster == cluster_of(n) || cluster == cluster_of(m))
+			bridge->marks[count++] = bridge->marks[i];
+	}
+	bridge->mark_count = count;
+}
+
 static bool reaches(const struct bench *bench, size_t a, size_t b)
 {
 	return !bench->nodes[a].down && !bench->nodes[b].down &&
@@ -62,13 +78,13 @@ static bool reaches(const struct bench *bench, size_t a, size_t b)
 
 static void pull(struct bench *bench, size_t n, uint64_t from)
 {
-	struct gossipd_summary summaries[CLUSTERS];
+	struct gossipd_summary summaries[MANY];
 	size_t m, count;
 	struct node *node = find(bench, from, &m);
 
 	if (bench->no_pulls || !reaches(bench, n, m))
 		return;
-	count = clusters_list(&node->clusters, 0, summaries, CLUSTERS);
+	count = clusters_list(&node->clusters, 0, summaries, MANY);
 	check_int(clusters_pulled(
 		      &bench->nodes[n].clusters, from, summaries, count, bench->now, &actions),
 	    GOSSIPD_OK);
@@ -110,30 +126,42 @@ static void tell_members(struct bench *bench, size_t n)
 static void step(struct bench *bench, size_t n)
 {
 	struct node *node = &bench->nodes[n], *other;
-	struct gossipd_actions own;
-	size_t m;
+	struct gossipd_bridge sent;
+	struct gossipd_action *list; /* a step is within that of a sender: many deep */
+	size_t m, count;
 
 	clusters_run(&node->clusters, bench->now, &actions);
-	own = actions;
+	count = actions.count;
+	list = calloc(count + 1, sizeof(*list));
+	check(list);
+	memcpy(list, actions.list, count * sizeof(*list));
+	if (count > 0)
+		sent = actions.bridge;
 	actions.count = 0;
 	check(!clusters_invariant(&node->clusters));
 	tell_members(bench, n);
-	for (size_t i = 0; i < own.count; i++) {
-		const struct gossipd_action *action = &own.list[i];
-		struct gossipd_bridge bridge = own.bridge;
+	for (size_t i = 0; i < count; i++) {
+		const struct gossipd_action *action = &list[i];
 
 		if (action->type == GOSSIPD_PULL_CLUSTERS) {
 			pull(bench, n, action->peer);
 		} else if (action->type == GOSSIPD_CROSS) {
+			struct gossipd_bridge bridge = sent;
+
 			other = find(bench, action->cross.to, &m);
 			node->sent++;
 			bridge.reply = action->cross.reply;
-			if (!reaches(bench, n, m))
+			if (!reaches(bench, n, m) ||
+			    (bench->only_questions && !bridge.reply && !bench->answering))
 				continue;
+			if (bench->only_questions)
+				strip_marks(&bridge, n, m);
 			check_int(clusters_bridge(&other->clusters, bench->list[n].id, &bridge,
 				      bench->now, &actions),
 			    GOSSIPD_OK);
+			bench->answering = bridge.reply;
 			step(bench, m);
+			bench->answering = false;
 		} else {
 			bool was = action->cluster.from.unknown, is = action->cluster.to.unknown;
 
@@ -142,6 +170,7 @@ static void step(struct bench *bench, size_t n)
 			node->backs += was && !is;
 		}
 	}
+	free(list);
 }
 
 /* A node hears of its own cluster's view. */
@@ -383,6 +412,129 @@ static void in_quiet_no_cluster_becomes_unknown(void)
 	bench_free(bench);
 }
 
+/* With many clusters a beat may miss a gateway; their silence is no reason to give up those whose
+ * turn to be asked has not come. */
+static void a_cluster_that_answers_when_it_is_asked_is_not_unknown(void)
+{
+	struct bench *bench = bench_new(MANY);
+
+	bench->only_questions = true;
+	run(bench, 120000);
+	for (size_t n = 0; n < MANY * SIZE; n++)
+		check_int(bench->nodes[n].unknowns, 0);
+	bench_free(bench);
+}
+
+/* Who hears nobody need not ask all of them to know that. */
+static void one_of_many_clusters_cut_off_holds_all_others_for_unknown_soon(void)
+{
+	struct bench *bench = bench_new(MANY);
+
+	for (size_t c = 1; c < MANY; c++)
+		bench->cut[0][c] = bench->cut[c][0] = true;
+	run(bench, 45000);
+	for (size_t c = 1; c < MANY; c++) {
+		check(unknown(bench, 0, c));
+		check(unknown(bench, c * SIZE, 0));
+	}
+	check(!unknown(bench, SIZE, 2));
+	bench_free(bench);
+}
+
+/* Of the first cluster. */
+static size_t a_gateway(const struct bench *bench)
+{
+	size_t n = 0;
+
+	while (!bench->nodes[n].clusters.gateway)
+		n++;
+	return n;
+}
+
+static uint32_t beat(const struct bench *bench, size_t n, size_t cluster)
+{
+	return bench->nodes[n].clusters.records[cluster].summary.beat;
+}
+
+/* Two gateways would else raise it twice as often, and all have to pass it on. */
+static void a_beat_that_rises_is_left_to_the_gateway_that_raises_it(void)
+{
+	struct bench *bench = bench_new(CLUSTERS);
+	struct gossipd_bridge bridge = {.mark_count = 1};
+	size_t gateway = a_gateway(bench);
+	uint32_t raised;
+
+	for (size_t c = 1; c < CLUSTERS; c++)
+		bench->cut[0][c] = bench->cut[c][0] = true;
+	raised = beat(bench, gateway, 0);
+	for (int i = 0; i < 20; i++) {
+		bridge.marks[0] = bench->list[0].cluster >> 32 << 32 | ++raised;
+		check_int(clusters_bridge(&bench->nodes[gateway].clusters, bench->list[SIZE].id,
+			      &bridge, bench->now, &actions),
+		    GOSSIPD_OK);
+		run(bench, 1000);
+		check_int(beat(bench, gateway, 0), raised);
+	}
+	run(bench, 5000);
+	check(beat(bench, gateway, 0) > raised);
+	bench_free(bench);
+}
+
+static void who_was_not_heard_answers_with_the_beat_it_has(void)
+{
+	struct bench *bench = bench_new(3);
+	struct gossipd_bridge bridge = {.reply = true, .mark_count = 1};
+	size_t gateway = a_gateway(bench);
+	uint32_t before = beat(bench, gateway, 0);
+	for (uint32_t behind = 1; behind <= 1; behind--) {
+		bridge.marks[0] = bench->list[0].cluster >> 32 << 32 | (before - behind);
+		check_int(clusters_bridge(&bench->nodes[gateway].clusters, bench->list[SIZE].id,
+			      &bridge, bench->now, &actions),
+		    GOSSIPD_OK);
+		check_int(beat(bench, gateway, 0), behind ? before : before + 1);
+		step(bench, gateway);
+		check(beat(bench, SIZE, 0) >= before);
+	}
+	bench_free(bench);
+}
+
+/* News of as many other clusters as there are, one after the other. */
+static void flood(struct bench *bench, size_t gateway)
+{
+	struct gossipd_bridge bridge = {.summary_count = GOSSIPD_SUMMARIES_MAX};
+	struct clusters *clusters = &bench->nodes[gateway].clusters;
+
+	for (size_t told = 1; told + GOSSIPD_SUMMARIES_MAX <= MANY; told += GOSSIPD_SUMMARIES_MAX) {
+		for (size_t i = 0; i < GOSSIPD_SUMMARIES_MAX; i++) {
+			bridge.summaries[i] = clusters->records[told + i].summary;
+			bridge.summaries[i].version++;
+			bridge.summaries[i].dead = 1;
+		}
+		check_int(
+		    clusters_bridge(clusters, bench->list[SIZE].id, &bridge, bench->now, &actions),
+		    GOSSIPD_OK);
+	}
+}
+
+/* After a common start the news of all others are on their way, and nobody but us tells ours. */
+static void a_gateway_tells_of_its_own_cluster_however_much_it_has_to_tell(void)
+{
+	struct bench *bench = bench_new(MANY);
+	size_t victim = 0;
+
+	while (bench->nodes[victim].clusters.gateway)
+		victim++;
+	bench->no_pulls = true;
+	for (size_t n = 0; n < SIZE; n++) {
+		if (bench->nodes[n].clusters.gateway)
+			flood(bench, n);
+	}
+	die(bench, victim);
+	run(bench, 2000);
+	check_all_hold(bench, victim, GOSSIPD_DEAD);
+	bench_free(bench);
+}
+
 static void in_quiet_a_gateway_sends_one_datagram_a_second(void)
 {
 	struct bench *bench = bench_new(CLUSTERS);
@@ -561,6 +713,11 @@ int main(void)
 	    TEST(a_cluster_cut_off_is_unknown_and_nobody_in_it_is_dead),
 	    TEST(a_cluster_that_speaks_again_is_back),
 	    TEST(in_quiet_no_cluster_becomes_unknown),
+	    TEST(a_cluster_that_answers_when_it_is_asked_is_not_unknown),
+	    TEST(one_of_many_clusters_cut_off_holds_all_others_for_unknown_soon),
+	    TEST(a_beat_that_rises_is_left_to_the_gateway_that_raises_it),
+	    TEST(who_was_not_heard_answers_with_the_beat_it_has),
+	    TEST(a_gateway_tells_of_its_own_cluster_however_much_it_has_to_tell),
 	    TEST(in_quiet_a_gateway_sends_one_datagram_a_second),
 	    TEST(an_older_view_does_not_bring_the_dead_back),
 	    TEST(one_that_comes_back_is_alive),

@@ -549,6 +549,19 @@ bool sites_agree(const struct sites *sites, unsigned b, enum gossipd_state state
 	return true;
 }
 
+bool sites_settled(const struct sites *sites)
+{
+	unsigned size = sites->config.size;
+
+	for (unsigned a = size - 1; a < sites->count; a += size) {
+		for (unsigned b = 0; b < sites->count; b++) {
+			if (a != b && sites_state(sites, a, b) != GOSSIPD_ALIVE)
+				return false;
+		}
+	}
+	return true;
+}
+
 double sites_kill_and_wait(struct sites *sites, unsigned node, int64_t limit_ms)
 {
 	struct mono killed = sim_time(sites->sim), limit = mono_add_ms(killed, limit_ms);
@@ -615,12 +628,16 @@ const char *sites_measure(
 	struct sites_config config = sites_defaults(count, size, GOSSIPD_BALANCED);
 	const char *complaint;
 	struct sites *sites;
+	bool settled;
 
 	config.check_every = 1000;
 	sites = sites_new(&config, seed);
 	run_ms(sites, SETTLE_MS);
+	settled = sites_settled(sites);
 	measure_quiet(sites, cost);
 	complaint = measure_deaths(sites, kills, cost);
+	if (!complaint && !settled)
+		complaint = "not all were known to all in time after the start";
 	if (!complaint && sim_find(sites->sim, 0, NULL, "site * unknown"))
 		complaint = "a cluster is unknown, and nothing was cut";
 	if (!complaint)

@@ -65,6 +65,8 @@ bool sites_unknown(const struct sites *sites, unsigned a, unsigned site);
 bool sites_is_gateway(const struct sites *sites, unsigned node);
 /* All running nodes but b hold b for that. */
 bool sites_agree(const struct sites *sites, unsigned b, enum gossipd_state state);
+/* The last node of each site holds all others for alive. */
+bool sites_settled(const struct sites *sites);
 /* Kills a node; milliseconds until all others know, or -1 after the limit. */
 double sites_kill_and_wait(struct sites *sites, unsigned node, int64_t limit_ms);
 

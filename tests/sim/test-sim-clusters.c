@@ -172,6 +172,19 @@ SCENARIO(a_site_that_restarts_as_a_whole_is_known_again, 3, 5)
 	return complaint;
 }
 
+/* As after a power cut everywhere.  Four nodes each behave towards other clusters as 24 do: what goes
+ * wrong between 10,000 nodes is seen here in a minute (for `make soak`). */
+SCENARIO(four_hundred_clusters_that_start_at_once_know_all_and_none_is_unknown, 417, 4)
+{
+	run_ms(sites, 20000);
+	if (!sites_settled(sites))
+		return "not all are known to all after 20 seconds";
+	run_ms(sites, 130000);
+	if (sim_find(sites->sim, 0, NULL, "site * unknown"))
+		return "a cluster is unknown, and nothing was cut";
+	return NULL;
+}
+
 /* ---- goal G1 in small */
 
 static const char *sixteen_clusters_cost_a_node_what_one_does(uint64_t seed, struct sim **out)
@@ -205,6 +218,7 @@ int main(int argc, char **argv)
 		RUN(a_site_cut_off_is_unknown_until_it_is_healed_and_nobody_is_dead),
 		RUN(what_died_behind_a_cut_is_known_when_it_is_healed),
 		RUN(a_site_that_restarts_as_a_whole_is_known_again),
+		RUN(four_hundred_clusters_that_start_at_once_know_all_and_none_is_unknown),
 		RUN(sixteen_clusters_cost_a_node_what_one_does),
 		{0},
 	    });
