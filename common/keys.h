@@ -59,7 +59,8 @@ enum port_offset {
 	PORT_METAD_TUNNEL = 16, /* dqlite inside TLS */
 	PORT_METAD_RPC = 17,
 	PORT_JOIN = 18, /* gossipd: a stranger asks to be let in: ROUTER, CURVE with any key */
-	PORT_RANGE = 20,
+	PORT_WEB = 20,  /* webd: HTTP */
+	PORT_RANGE = 21,
 };
 
 /*

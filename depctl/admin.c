@@ -415,7 +415,7 @@ static int restart(struct session *session, const char *daemon)
 static int restart_all(struct session *session)
 {
 	static const char *const daemons[] = {
-	    "gossipd", "fdd", "metad", "busd", "gosd", "ckptd", "migrated", "ved"};
+	    "gossipd", "fdd", "metad", "busd", "gosd", "ckptd", "migrated", "ved", "webd"};
 	int status = 0;
 
 	for (size_t i = 0; i < sizeof(daemons) / sizeof(daemons[0]); i++) {

@@ -14,7 +14,7 @@
 #include "proto/migrated.h"
 
 static const char *const daemons[] = {
-    "busd", "metad", "fdd", "gossipd", "ckptd", "migrated", "ved", "gosd"};
+    "busd", "metad", "fdd", "gossipd", "ckptd", "migrated", "ved", "gosd", "webd"};
 #define DAEMONS (sizeof(daemons) / sizeof(daemons[0]))
 
 struct asked {

@@ -37,7 +37,7 @@ import time
 
 TREE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 REGISTRY = "/run/depsys-cluster"
-SERVICES = ("busd", "metad", "fdd", "gossipd", "gosd", "ved", "ckptd", "migrated")
+SERVICES = ("busd", "metad", "fdd", "gossipd", "gosd", "ved", "ckptd", "migrated", "webd")
 PROGRAMS = SERVICES + ("depctl",)
 ROOT_SERVICES = ("ved",)
 V1_CONTROLLERS = ("memory", "cpu", "pids")

@@ -4,6 +4,7 @@
     intruder.py capture ADDRESS PORT COUNT            prints datagrams that arrive there (hex, one a line), off the wire
     intruder.py udp ADDRESS PORT SEED                 random ones; those of standard input again, cut and with a bit flipped
     intruder.py tcp ADDRESS PORT SEED                 random bytes, half greetings, impossible lengths, silence
+    intruder.py http ADDRESS PORT SEED                requests that no web server should carry out; prints what came of them
     intruder.py curve ADDRESS PORT SERVERKEY [SECRET] a ZeroMQ caller, with a key of its own or that of a node; prints answers
 
 Everything comes from the seed, so a failure can be had again.
@@ -153,6 +154,25 @@ def bad_datagrams(dice, captured):
         yield from [datagram] * 3
 
 
+def bad_http(dice):
+    """Requests for webd: wrong in their form, their size, or their body."""
+    def request(line="POST /v1/detection/registrations HTTP/1.1", headers="Host: localhost\r\nContent-Type: application/json\r\n", body=b""):
+        return f"{line}\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body
+    host = "Host: localhost\r\n"
+    for line in ("GET", "GET /", "GET / HTTP/9.9", "GET  / HTTP/1.1", "\x00 / HTTP/1.1", "GET /" + "a" * 50000 + " HTTP/1.1",
+                 "GET /v1/detection/levels?" + "node=" * 2000 + " HTTP/1.1", "GET /v1/../../etc/passwd HTTP/1.1",
+                 "GET /v1/detection/registrations/%00%2f/events HTTP/1.1", "TRACE /v1/detection/levels HTTP/1.1", "BREW / HTTP/1.1"):
+        yield request(line)
+    for headers in ("", "Host:\r\n", "Host: evil.example\r\n", host * 2 + "Origin: http://evil.example\r\n", host + "X: " + "y" * 60000 + "\r\n",
+                    host + "".join(f"X{number}: y\r\n" for number in range(5000)), host + "Transfer-Encoding: chunked\r\n",
+                    host + "Content-Length: 99999999999999999999\r\n", host + "Content-Length: -1\r\n", host + " folded\r\n", ": x\r\n"):
+        yield request(headers=headers, body=b"{}")
+    for body in (b"", b"{", b"[" * 4000, b'{"raise":' * 400, b'{"period_ms":1e400}', b"\xff" * 100, b'{"node":"\x00"}', b"x" * 5000, bytes(1 << 20)):
+        yield request(body=body)
+    for _ in range(50):
+        yield request(body=dice.randbytes(dice.randrange(1, 4000)))
+
+
 def send_streams(connect, streams):
     """Sends each over a connection of its own, eight at once, and waits a moment for the other end to hang up."""
     def send(data):
@@ -244,6 +264,25 @@ def flood_tcp(address, port, seed):
         idle.close()
 
 
+def flood_http(address, port, seed):
+    """Half of a request, twenty times, while the others come; prints how many got an answer, and how many a good one."""
+    silent = [socket.create_connection((address, port), 5) for _ in range(20)]
+    for slow in silent:
+        slow.sendall(b"GET /v1/detection/levels HTTP/1.1\r\nHost: loc")
+    statuses = []
+    for request_bytes in bad_http(random.Random(seed)):
+        with socket.create_connection((address, port), 5) as connected:
+            connected.settimeout(0.5)
+            try:
+                connected.sendall(request_bytes)
+                statuses.append(connected.recv(4096).partition(b" ")[2][:3].decode())
+            except OSError:
+                pass  # cut, or waiting for more
+    for slow in silent:
+        slow.close()
+    print(json.dumps({"answered": sum(map(bool, statuses)), "accepted": sum(status[:1] == "2" for status in statuses), "statuses": statuses}))
+
+
 def flood_curve(address, port, server_key, secret=None):
     """Prints how many requests were answered, and with what."""
     target = caller(None)
@@ -269,7 +308,7 @@ def main():
     if verb == "curve":
         flood_curve(address, int(port), *rest)
     else:
-        {"capture": capture, "udp": flood_udp, "tcp": flood_tcp}[verb](address, int(port), int(rest[0]))
+        {"capture": capture, "udp": flood_udp, "tcp": flood_tcp, "http": flood_http}[verb](address, int(port), int(rest[0]))
 
 
 if __name__ == "__main__":

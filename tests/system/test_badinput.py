@@ -41,10 +41,11 @@ CAPTURED = {"fdd": 30, "gossipd": 12}  # datagrams; gossipd sends few when there
 UDP_PORTS = {"fdd": 0, "gossipd": 1}
 CURVE_PORTS = {"busd": 3, "gossipd": 11, "ckptd": 12, "migrated": 13, "gosd": 14, "metad": 17}
 EVENTS_PORT = 2
+HTTP_PORT = 20
 STREAM_PORTS = {"gosd": 15, "metad": 16}
 IPC_STREAMS = [f"{daemon}.rpc" for daemon in clusters.SERVICES] + ["busd.in", "busd.pub"]
 # The longest frame of each socket that does not take 1 MiB; four times that and the connection is cut.
-FRAME_MAX = {"fdd.rpc": 65536, "gossipd.rpc": 65536, "ckptd.rpc": 65536, "busd.rpc": 4096, "busd.in": 36864, "busd.pub": 36864}
+FRAME_MAX = {"fdd.rpc": 65536, "gossipd.rpc": 65536, "ckptd.rpc": 65536, "busd.rpc": 4096, "webd.rpc": 4096, "busd.in": 36864, "busd.pub": 36864}
 REPORT = re.compile(r"BUG|Sanitizer|runtime error:")
 
 # Leaks are not looked for: the leak checker needs ptrace, which a daemon that has given up root does not allow, and metad
@@ -317,6 +318,13 @@ class BadInput(unittest.TestCase):
                     break
             for reason in reasons:
                 self.assert_counted(name, reason)
+
+    def test_24_what_is_no_good_http_is_refused_or_cut(self):
+        self.intrude("n1", "tcp", "127.0.0.1", PORT + HTTP_PORT, self.dice.randrange(1 << 30))
+        self.assert_counted("webd", "http_unfinished", 10)
+        said = json.loads(self.intrude("n1", "http", "127.0.0.1", PORT + HTTP_PORT, self.dice.randrange(1 << 30)))
+        self.assertEqual(said["accepted"], 0, said)
+        self.assert_counted("webd", "http_refused", 20)
 
     # -- afterwards --
 

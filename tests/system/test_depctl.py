@@ -116,7 +116,7 @@ class Looking(Depctl):
     def test_status_tells_of_daemons_and_of_the_cluster(self):
         status = self.gives("status")
         self.assertEqual({row["state"] for row in status["daemons"]}, {"up"})
-        self.assertEqual((status["node"], status["all_up"], status["alive"], len(status["daemons"])), ("n1", True, 3, 8))
+        self.assertEqual((status["node"], status["all_up"], status["alive"], len(status["daemons"])), ("n1", True, 3, 9))
         self.assertIn("3 of 3 nodes alive, coordinator " + status["coordinator"], self.says("status"))
 
     def test_events_end_continue_and_begin_where_asked(self):

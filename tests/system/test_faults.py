@@ -33,6 +33,7 @@ PORTS = {
     "gosd": ((14, "tcp"), (15, "tcp")),
     "metad": ((16, "tcp"), (17, "tcp")),
     "ved": (),
+    "webd": ((20, "tcp"),),
 }
 SOCKETS = {"busd": ("busd.rpc", "busd.in", "busd.pub")}
 

@@ -34,7 +34,7 @@ SLACK_S = 3.0  # of the machine, for what has a limit; shorter than HOLD_S, so t
 PATIENCE_S = 90.0  # the longest wait for what must come
 CONFIGURATION = "[metad]\nvoters = n1 n2 n3\n[fdd]\ninterval_ms = 250\n"
 NODES = ("n1", "n2", "n3")
-DAEMONS = ("busd", "metad", "fdd", "gossipd", "gosd", "ved", "ckptd", "migrated")
+DAEMONS = ("busd", "metad", "fdd", "gossipd", "gosd", "ved", "ckptd", "migrated", "webd")
 
 
 def wait_until(what, condition, seconds=PATIENCE_S):
