@@ -5,10 +5,19 @@
  * this sender, from a secret of its present life, so what was captured in an earlier life of
  * either side opens no more.  No clock and nothing on disk is needed for that.
  *
- * Header, 34 bytes, little endian, authenticated: version 1, type 1, sender's node id 8, sender's
- * boot 8, receiver's token as known to the sender 8 (0 in control), counter 8.  Then ciphertext
- * and tag of ChaCha20-Poly1305 (RFC 8439); the nonce is the counter, which rises by one with every
- * datagram to this peer in this boot, whatever its type.
+ * Full header, 33 bytes, little endian, authenticated: kind 1, sender's node id 8, sender's boot 8,
+ * receiver's token as known to the sender 8 (0 in control), counter 8.  Then ciphertext and tag of
+ * ChaCha20-Poly1305 (RFC 8439); the nonce is the counter, which rises by one with every datagram to
+ * this peer in this boot, whatever its kind.
+ *
+ * Short header, 9 bytes: kind 1, and the low ends of sender 2, token 4 and counter 2.  Heartbeats are
+ * small and many, and 33 bytes were a third of them.  Who has accepted a session knows boot and token,
+ * which are in its key, and the counter is the one with these low bits that is nearest to the highest
+ * so far (as in QUIC, RFC 9000 section 17.1): so all of the full header still counts, and most of it is not sent.
+ * The first SEAL_OPENINGS payloads of a session have the full header.  A short one that does not fit
+ * an accepted session, or does not open, is answered like a token that is not valid, see below, and
+ * that brings the full header back: the openings may all be lost, 32,768 datagrams in a row too.
+ * Rejected: an index given by the receiver (as in WireGuard): after its restart nobody could tell whom to ask.
  *
  * Keys.  crypto_kx on the static keys, "client" being the node with the lower public key, gives one
  * key per direction; BLAKE2b keyed with it makes
@@ -17,7 +26,8 @@
  *     control = H(static, "ctrl" boot)
  *
  * Control.  One kind of datagram: challenge, answer, token (8 bytes each).  "challenge" not 0: give
- * me your token.  "answer": the challenge that this replies to, and "token" is the one asked for.
+ * me your token.  "answer": the challenge that this replies to, and "token" is the one asked for.  A
+ * hello (a challenge that answers nothing) is answered with a challenge too: who says it may have forgotten ours.
  * A challenge is unpredictable and is used up by its answer, so an answer is known to be fresh.
  * Receiving control changes nothing else: a replayed one draws one reply (and that at most one
  * more), to the configured address, of the same size.  A restarted node B thus says hello (challenge); A replies with its
@@ -30,8 +40,9 @@
  * peer is fixed, whatever arrives.
  *
  * A datagram with a known sender and a token that is not valid means that one of us is new: it is
- * refused unread, and a control datagram goes to that peer's configured address, at most one in
- * HELLO_PAUSE_MS, so that strangers cannot make us a source of traffic.
+ * refused unread, and a hello goes to that peer's configured address, at most one in
+ * HELLO_PAUSE_MS, so that strangers cannot make us a source of traffic.  Two peers can have the low
+ * end of their ids in common: the hello goes to the one that had none for longer.
  *
  * Rejected: a boot number that must rise (needs a right clock or a disk, and one wrong year locks
  * a node out); Noise IK as in WireGuard (ephemeral keys would add forward secrecy, but four
@@ -48,10 +59,14 @@
 
 #define HELLO_PAUSE_MS 200
 
-enum { VERSION = 1, TYPE_DATA = 1, TYPE_CONTROL = 2, CONTROL_SIZE = 24 };
+/* The first byte; the upper half is the version of all this. */
+enum kind { CONTROL = 0x21, OPENING = 0x22, DATA = 0x23 };
 
+enum { CONTROL_SIZE = 24 };
+
+/* Of a short one only the low ends are known: 16, 32 and 16 bits; the boot is 0. */
 struct header {
-	uint8_t version, type;
+	uint8_t kind;
 	uint64_t sender, boot, token, counter;
 };
 
@@ -78,6 +93,7 @@ struct seal_peer {
 	uint64_t challenge;         /* not yet answered, or 0 */
 	uint64_t their_boot, token; /* the session; token 0: none */
 	struct key tx;
+	unsigned openings; /* payloads still to have the full header */
 	struct mono hello_after;
 
 	/* Receiving. */
@@ -103,39 +119,65 @@ struct seal {
 static_assert(sizeof(struct key) == SEAL_KEY_SIZE && KEY_SIZE == SEAL_KEY_SIZE, "one key size");
 static_assert(SEAL_TAG_SIZE == crypto_aead_chacha20poly1305_ietf_ABYTES, "RFC 8439");
 
-static void put_u64(uint8_t *to, uint64_t value)
+static void put_uint(uint8_t *to, uint64_t value, int size)
 {
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < size; i++)
 		to[i] = (uint8_t)(value >> (8 * i));
 }
 
-static uint64_t get_u64(const uint8_t *from)
+static uint64_t get_uint(const uint8_t *from, int size)
 {
 	uint64_t value = 0;
 
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < size; i++)
 		value |= (uint64_t)from[i] << (8 * i);
 	return value;
 }
 
+static void put_u64(uint8_t *to, uint64_t value)
+{
+	put_uint(to, value, 8);
+}
+
+static uint64_t get_u64(const uint8_t *from)
+{
+	return get_uint(from, 8);
+}
+
+static size_t header_size(uint8_t kind)
+{
+	return kind == DATA ? SEAL_HEADER_SIZE : SEAL_FULL_HEADER_SIZE;
+}
+
 static void put_header(uint8_t *to, const struct header *header)
 {
-	to[0] = header->version;
-	to[1] = header->type;
-	put_u64(to + 2, header->sender);
-	put_u64(to + 10, header->boot);
-	put_u64(to + 18, header->token);
-	put_u64(to + 26, header->counter);
+	to[0] = header->kind;
+	if (header->kind == DATA) {
+		put_uint(to + 1, header->sender, 2);
+		put_uint(to + 3, header->token, 4);
+		put_uint(to + 7, header->counter, 2);
+		return;
+	}
+	put_u64(to + 1, header->sender);
+	put_u64(to + 9, header->boot);
+	put_u64(to + 17, header->token);
+	put_u64(to + 25, header->counter);
 }
 
 static void get_header(struct header *header, const uint8_t *from)
 {
-	header->version = from[0];
-	header->type = from[1];
-	header->sender = get_u64(from + 2);
-	header->boot = get_u64(from + 10);
-	header->token = get_u64(from + 18);
-	header->counter = get_u64(from + 26);
+	header->kind = from[0];
+	if (header->kind == DATA) {
+		header->boot = 0;
+		header->sender = get_uint(from + 1, 2);
+		header->token = get_uint(from + 3, 4);
+		header->counter = get_uint(from + 7, 2);
+		return;
+	}
+	header->sender = get_u64(from + 1);
+	header->boot = get_u64(from + 9);
+	header->token = get_u64(from + 17);
+	header->counter = get_u64(from + 25);
 }
 
 /* 256 bits of BLAKE2b keyed with `key` over a four-letter label and three words. */
@@ -183,6 +225,34 @@ static struct seal_peer *find(struct seal *seal, uint64_t id)
 		if (seal->peers[i].id == id)
 			return &seal->peers[i];
 	return NULL;
+}
+
+/* The peer whose accepted session a short header names, or NULL. */
+static struct seal_peer *find_session(struct seal *seal, const struct header *header)
+{
+	for (size_t i = 0; i < seal->count; i++) {
+		struct seal_peer *peer = &seal->peers[i];
+
+		if (peer->boot && (uint16_t)peer->id == header->sender &&
+		    (uint32_t)peer->our_token == header->token)
+			return peer;
+	}
+	return NULL;
+}
+
+/* The peer that a short header may come from; of several the one that was said hello to before the others. */
+static struct seal_peer *find_like(struct seal *seal, uint64_t sender)
+{
+	struct seal_peer *found = NULL;
+
+	for (size_t i = 0; i < seal->count; i++) {
+		struct seal_peer *peer = &seal->peers[i];
+
+		if ((uint16_t)peer->id == sender &&
+		    (!found || mono_before(peer->hello_after, found->hello_after)))
+			found = peer;
+	}
+	return found;
 }
 
 int seal_new(struct seal **out, const struct seal_config *config)
@@ -296,23 +366,37 @@ static void window_note(struct window *window, uint64_t counter)
 	window->bits[counter / 64 % (SEAL_WINDOW / 64)] |= UINT64_C(1) << (counter % 64);
 }
 
+/* The counter with these 16 low bits that is nearest to the highest seen. */
+static uint64_t whole_counter(const struct window *window, uint64_t low)
+{
+	const uint64_t turn = UINT64_C(1) << 16;
+	uint64_t counter = (window->top & ~(turn - 1)) | low;
+
+	if (counter + turn / 2 <= window->top)
+		return counter + turn;
+	if (counter > window->top + turn / 2 && counter >= turn)
+		return counter - turn;
+	return counter;
+}
+
 static void make_nonce(uint8_t nonce[crypto_aead_chacha20poly1305_ietf_NPUBBYTES], uint64_t counter)
 {
 	memset(nonce, 0, 4);
 	put_u64(nonce + 4, counter);
 }
 
-static void encrypt(struct seal *seal, struct seal_peer *peer, uint8_t type, uint64_t token,
+static void encrypt(struct seal *seal, struct seal_peer *peer, enum kind kind, uint64_t token,
     const struct key *key, const void *text, size_t size, struct seal_datagram *out)
 {
-	struct header header = {VERSION, type, seal->self, seal->boot, token, ++peer->counter};
+	struct header header = {(uint8_t)kind, seal->self, seal->boot, token, ++peer->counter};
 	uint8_t nonce[crypto_aead_chacha20poly1305_ietf_NPUBBYTES];
+	size_t begin = header_size(header.kind);
 
 	make_nonce(nonce, header.counter);
 	put_header(out->bytes, &header);
-	crypto_aead_chacha20poly1305_ietf_encrypt(out->bytes + SEAL_HEADER_SIZE, NULL, text, size,
-	    out->bytes, SEAL_HEADER_SIZE, NULL, nonce, key->bytes);
-	out->size = SEAL_HEADER_SIZE + size + SEAL_TAG_SIZE;
+	crypto_aead_chacha20poly1305_ietf_encrypt(
+	    out->bytes + begin, NULL, text, size, out->bytes, begin, NULL, nonce, key->bytes);
+	out->size = begin + size + SEAL_TAG_SIZE;
 }
 
 /* Opens a datagram whose text fits into `text`; true when it is authentic. */
@@ -320,11 +404,11 @@ static bool decrypt(
     const uint8_t *datagram, size_t size, uint64_t counter, const struct key *key, uint8_t *text)
 {
 	uint8_t nonce[crypto_aead_chacha20poly1305_ietf_NPUBBYTES];
+	size_t begin = header_size(datagram[0]);
 
 	make_nonce(nonce, counter);
-	return crypto_aead_chacha20poly1305_ietf_decrypt(text, NULL, NULL,
-		   datagram + SEAL_HEADER_SIZE, size - SEAL_HEADER_SIZE, datagram, SEAL_HEADER_SIZE,
-		   nonce, key->bytes) == 0;
+	return crypto_aead_chacha20poly1305_ietf_decrypt(text, NULL, NULL, datagram + begin,
+		   size - begin, datagram, begin, nonce, key->bytes) == 0;
 }
 
 /* The present challenge to a peer; made when there is none. */
@@ -345,7 +429,7 @@ static void make_control(struct seal *seal, struct seal_peer *peer, const struct
 	put_u64(text + 8, control->answer);
 	put_u64(text + 16, control->token);
 	derive(key.bytes, peer->to.bytes, "ctrl", seal->boot, 0, 0);
-	encrypt(seal, peer, TYPE_CONTROL, 0, &key, text, sizeof(text), out);
+	encrypt(seal, peer, CONTROL, 0, &key, text, sizeof(text), out);
 	seal->counters.control_sent++;
 }
 
@@ -364,7 +448,9 @@ int seal_seal(
 		make_control(seal, peer, &hello, out);
 		return SEAL_HELLO;
 	}
-	encrypt(seal, peer, TYPE_DATA, peer->token, &peer->tx, payload, size, out);
+	encrypt(seal, peer, peer->openings ? OPENING : DATA, peer->token, &peer->tx, payload, size,
+	    out);
+	peer->openings -= peer->openings > 0;
 	seal->counters.sealed++;
 	return SEAL_OK;
 }
@@ -395,6 +481,7 @@ static void adopt_token(
 	peer->challenge = 0;
 	peer->their_boot = their_boot;
 	peer->token = token;
+	peer->openings = SEAL_OPENINGS;
 	derive(peer->tx.bytes, peer->to.bytes, "data", seal->boot, token, 0);
 }
 
@@ -405,7 +492,7 @@ static int open_control(struct seal *seal, struct seal_peer *peer, const struct 
 	struct control control, reply = {0};
 	struct key key;
 
-	if (size != SEAL_HEADER_SIZE + CONTROL_SIZE + SEAL_TAG_SIZE)
+	if (size != SEAL_FULL_HEADER_SIZE + CONTROL_SIZE + SEAL_TAG_SIZE)
 		return refuse(seal, out, SEAL_MALFORMED);
 	derive(key.bytes, peer->from.bytes, "ctrl", header->boot, 0, 0);
 	if (!decrypt(datagram, size, header->counter, &key, text))
@@ -419,9 +506,11 @@ static int open_control(struct seal *seal, struct seal_peer *peer, const struct 
 	}
 	if (!control.challenge)
 		return SEAL_CONTROL;
+	if (!control.answer)
+		peer->openings = SEAL_OPENINGS;
 	reply.answer = control.challenge;
 	reply.token = token_for(seal, peer, header->boot);
-	if (!peer->token || peer->their_boot != header->boot)
+	if (!control.answer || !peer->token || peer->their_boot != header->boot)
 		reply.challenge = challenge_to(seal, peer);
 	make_control(seal, peer, &reply, &out->reply);
 	out->reply_to = peer->id;
@@ -447,7 +536,18 @@ static bool accept_boot(struct seal *seal, struct seal_peer *peer, const struct 
 	return true;
 }
 
-static int open_data(struct seal *seal, struct seal_peer *peer, const struct header *header,
+/* An authentic payload. */
+static int take_payload(struct seal *seal, struct seal_peer *peer, uint64_t counter,
+    size_t text_size, struct seal_opened *out)
+{
+	window_note(&peer->window, counter);
+	seal->counters.opened++;
+	out->peer = peer->id;
+	out->size = text_size;
+	return SEAL_OK;
+}
+
+static int open_opening(struct seal *seal, struct seal_peer *peer, const struct header *header,
     const uint8_t *datagram, size_t size, struct mono now, struct seal_opened *out)
 {
 	if (!header->boot || header->token != token_for(seal, peer, header->boot)) {
@@ -462,18 +562,50 @@ static int open_data(struct seal *seal, struct seal_peer *peer, const struct hea
 	} else if (!accept_boot(seal, peer, header, datagram, size, out)) {
 		return refuse(seal, out, SEAL_BAD_TAG);
 	}
-	window_note(&peer->window, header->counter);
-	seal->counters.opened++;
-	out->peer = peer->id;
-	out->size = size - SEAL_HEADER_SIZE - SEAL_TAG_SIZE;
-	return SEAL_OK;
+	return take_payload(
+	    seal, peer, header->counter, size - SEAL_FULL_HEADER_SIZE - SEAL_TAG_SIZE, out);
+}
+
+static int open_data(struct seal *seal, const struct header *header, const uint8_t *datagram,
+    size_t size, struct mono now, struct seal_opened *out)
+{
+	struct seal_peer *peer = find_session(seal, header);
+	uint64_t counter;
+
+	if (!peer) {
+		peer = find_like(seal, header->sender);
+		if (!peer)
+			return refuse(seal, out, SEAL_UNKNOWN_SENDER);
+		say_hello(seal, peer, now, out);
+		return refuse(seal, out, SEAL_OLD_BOOT);
+	}
+	counter = whole_counter(&peer->window, header->counter);
+	if (!window_fresh(&peer->window, counter))
+		return refuse(seal, out, SEAL_REPLAYED);
+	if (!decrypt(datagram, size, counter, &peer->rx, out->payload)) {
+		say_hello(seal, peer, now, out);
+		return refuse(seal, out, SEAL_BAD_TAG);
+	}
+	return take_payload(seal, peer, counter, size - SEAL_HEADER_SIZE - SEAL_TAG_SIZE, out);
+}
+
+static int open_full(struct seal *seal, const struct header *header, const uint8_t *datagram,
+    size_t size, struct mono now, struct seal_opened *out)
+{
+	struct seal_peer *peer = find(seal, header->sender);
+
+	if (!peer)
+		return refuse(seal, out, SEAL_UNKNOWN_SENDER);
+	if (header->kind == CONTROL)
+		return open_control(seal, peer, header, datagram, size, out);
+	return open_opening(seal, peer, header, datagram, size, now, out);
 }
 
 int seal_open(
     struct seal *seal, const void *datagram, size_t size, struct mono now, struct seal_opened *out)
 {
-	struct seal_peer *peer;
 	struct header header;
+	uint8_t kind;
 
 	out->new_boot = out->ready = false;
 	out->peer = out->reply_to = 0;
@@ -482,15 +614,17 @@ int seal_open(
 		return refuse(seal, out, SEAL_OVERSIZED);
 	if (size < SEAL_HEADER_SIZE + SEAL_TAG_SIZE)
 		return refuse(seal, out, SEAL_TRUNCATED);
-	get_header(&header, datagram);
-	if (header.version != VERSION || (header.type != TYPE_DATA && header.type != TYPE_CONTROL))
+	kind = *(const uint8_t *)datagram;
+	if (kind != CONTROL && kind != OPENING && kind != DATA)
 		return refuse(seal, out, SEAL_MALFORMED);
-	peer = find(seal, header.sender);
-	if (!peer)
-		return refuse(seal, out, SEAL_UNKNOWN_SENDER);
-	if (header.type == TYPE_CONTROL)
-		return open_control(seal, peer, &header, datagram, size, out);
-	return open_data(seal, peer, &header, datagram, size, now, out);
+	if (size < header_size(kind) + SEAL_TAG_SIZE)
+		return refuse(seal, out, SEAL_TRUNCATED);
+	if (size - header_size(kind) - SEAL_TAG_SIZE > SEAL_PAYLOAD_MAX)
+		return refuse(seal, out, SEAL_OVERSIZED);
+	get_header(&header, datagram);
+	if (kind == DATA)
+		return open_data(seal, &header, datagram, size, now, out);
+	return open_full(seal, &header, datagram, size, now, out);
 }
 
 bool seal_ready(const struct seal *seal, uint64_t id)
@@ -499,6 +633,14 @@ bool seal_ready(const struct seal *seal, uint64_t id)
 		if (seal->peers[i].id == id)
 			return seal->peers[i].token != 0;
 	return false;
+}
+
+bool seal_opening(const struct seal *seal, uint64_t id)
+{
+	for (size_t i = 0; i < seal->count; i++)
+		if (seal->peers[i].id == id)
+			return !seal->peers[i].token || seal->peers[i].openings;
+	return true;
 }
 
 const struct seal_counters *seal_counters(const struct seal *seal)

@@ -20,10 +20,12 @@
 
 enum {
 	SEAL_KEY_SIZE = 32,
-	SEAL_HEADER_SIZE = 34,
+	SEAL_HEADER_SIZE = 9,       /* of a payload in a session that both know */
+	SEAL_FULL_HEADER_SIZE = 33, /* of all others */
 	SEAL_TAG_SIZE = 16,
 	SEAL_DATAGRAM_MAX = 1200,
-	SEAL_PAYLOAD_MAX = SEAL_DATAGRAM_MAX - SEAL_HEADER_SIZE - SEAL_TAG_SIZE,
+	SEAL_PAYLOAD_MAX = SEAL_DATAGRAM_MAX - SEAL_FULL_HEADER_SIZE - SEAL_TAG_SIZE,
+	SEAL_OPENINGS = 4,  /* payloads of a new session that have the full header */
 	SEAL_WINDOW = 1024, /* datagrams overtaken by more than this are refused */
 	SEAL_CONTEXT_MAX = 16,
 };
@@ -38,13 +40,13 @@ struct seal_config {
 
 /* One counter for each reason to refuse a datagram. */
 #define SEAL_REFUSALS(X)                                                                           \
-	X(OVERSIZED, "oversized", "longer than 1,200 bytes")                                       \
+	X(OVERSIZED, "oversized", "longer than anything that is sent")                             \
 	X(TRUNCATED, "truncated", "shorter than a header and a tag")                               \
-	X(MALFORMED, "malformed", "unknown version or type, or control text of a wrong size")      \
+	X(MALFORMED, "malformed", "of an unknown kind, or control text of a wrong size")           \
 	X(UNKNOWN_SENDER, "unknown_sender", "no peer has this node id")                            \
 	X(BAD_TAG, "bad_tag", "forged, damaged, or sealed with another key")                       \
 	X(REPLAYED, "replayed", "seen before, or overtaken by more than the window")               \
-	X(OLD_BOOT, "old_boot", "sealed for an earlier life of the sender or of this node")
+	X(OLD_BOOT, "old_boot", "of another session: an earlier life of the sender or of this node")
 
 enum seal_refusal {
 #define X(name, label, text) SEAL_##name,
@@ -103,6 +105,11 @@ int seal_open(
 
 /* Can payloads be sent to this peer? */
 bool seal_ready(const struct seal *seal, uint64_t peer);
+/*
+ * Will the next payload open a session, as far as we know?  The peer opens none of a session before it has opened
+ * one for which this was true: what each of these says needs no repetition in the later ones.
+ */
+bool seal_opening(const struct seal *seal, uint64_t peer);
 const struct seal_counters *seal_counters(const struct seal *seal);
 const char *seal_refusal_name(enum seal_refusal refusal);
 

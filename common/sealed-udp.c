@@ -53,6 +53,11 @@ bool sealed_udp_ready(const struct sealed_udp *sealed, uint64_t peer)
 	return seal_ready(sealed->seal, peer);
 }
 
+bool sealed_udp_opening(const struct sealed_udp *sealed, uint64_t peer)
+{
+	return seal_opening(sealed->seal, peer);
+}
+
 /* --- out --- */
 
 static void send_datagram(

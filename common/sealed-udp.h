@@ -50,6 +50,8 @@ struct sealed_udp *sealed_udp_free(struct sealed_udp *sealed); /* returns NULL *
 bool sealed_udp_knows(const struct sealed_udp *sealed, uint64_t peer);
 /* Are keys agreed with this peer? */
 bool sealed_udp_ready(const struct sealed_udp *sealed, uint64_t peer);
+/* seal_opening(): what is sent now has to say what later ones leave out. */
+bool sealed_udp_opening(const struct sealed_udp *sealed, uint64_t peer);
 /*
  * Sends to a peer, or puts off until keys are agreed: the latest payload only.  Copies it; size is at most
  * SEAL_PAYLOAD_MAX.  Nothing is sent to who is no peer; what fails is counted and logged.

@@ -12,6 +12,8 @@ struct node {
 	struct seal *seal;
 };
 
+enum { CONTROL = 0x21, OPENING = 0x22, DATA = 0x23 }; /* the first byte */
+
 static struct node alice, bob, mallory;
 static const struct mono start = {1000000000};
 
@@ -83,7 +85,7 @@ static struct seal_datagram seal_text(struct node *from, const struct node *to, 
 	return datagram;
 }
 
-static void get_in_touch(struct node *a, struct node *b)
+static void agree_on_keys(struct node *a, struct node *b)
 {
 	struct seal_datagram hello;
 
@@ -115,6 +117,24 @@ static void expect_refused(
 	check_int(seal_counters(to->seal)->refused[why], before + 1);
 }
 
+/* Sends the payloads that have the full header. */
+static void open_session(struct node *from, struct node *to)
+{
+	while (seal_opening(from->seal, to->id)) {
+		struct seal_datagram datagram = seal_text(from, to, "opening");
+
+		check_int(datagram.bytes[0], OPENING);
+		expect_text(to, from, &datagram, "opening");
+	}
+}
+
+static void get_in_touch(struct node *a, struct node *b)
+{
+	agree_on_keys(a, b);
+	open_session(a, b);
+	open_session(b, a);
+}
+
 static void a_payload_arrives_after_one_round_trip(void)
 {
 	struct seal_datagram hello, second;
@@ -141,12 +161,23 @@ static void the_largest_payload_fits_and_one_more_byte_does_not(void)
 	struct seal_opened opened;
 
 	setup();
-	get_in_touch(&alice, &bob);
-	check_int(seal_seal(alice.seal, bob.id, payload, sizeof(payload), &datagram), -EMSGSIZE);
-	check_int(seal_seal(alice.seal, bob.id, payload, SEAL_PAYLOAD_MAX, &datagram), SEAL_OK);
-	check_int(datagram.size, SEAL_DATAGRAM_MAX);
-	check_int(deliver(&bob, &datagram, &opened), SEAL_OK);
-	check_int(opened.size, SEAL_PAYLOAD_MAX);
+	agree_on_keys(&alice, &bob);
+	for (int i = 0; i <= SEAL_OPENINGS; i++) {
+		size_t header = i < SEAL_OPENINGS ? SEAL_FULL_HEADER_SIZE : SEAL_HEADER_SIZE;
+
+		check_int(
+		    seal_seal(alice.seal, bob.id, payload, sizeof(payload), &datagram), -EMSGSIZE);
+		check_int(
+		    seal_seal(alice.seal, bob.id, payload, SEAL_PAYLOAD_MAX, &datagram), SEAL_OK);
+		check_int(datagram.size, header + SEAL_PAYLOAD_MAX + SEAL_TAG_SIZE);
+		check(datagram.size <= SEAL_DATAGRAM_MAX);
+		check_int(deliver(&bob, &datagram, &opened), SEAL_OK);
+		check_int(opened.size, SEAL_PAYLOAD_MAX);
+	}
+	datagram.bytes[0] = DATA; /* one byte more than anybody seals */
+	check_int(
+	    seal_open(bob.seal, datagram.bytes, datagram.size + 1, start, &opened), SEAL_REFUSED);
+	check_int(opened.refusal, SEAL_OVERSIZED);
 	check_int(seal_seal(alice.seal, bob.id, "", 0, &datagram), SEAL_OK);
 	check_int(deliver(&bob, &datagram, &opened), SEAL_OK);
 	check_int(opened.size, 0);
@@ -207,34 +238,49 @@ static void the_window_agrees_with_a_plain_list(void)
 	}
 }
 
-static void every_flipped_bit_is_noticed(void)
+static void expect_each_bit_to_count(const struct seal_datagram *good)
 {
-	struct seal_datagram good, bad;
 	struct seal_opened opened;
 
-	setup();
-	get_in_touch(&alice, &bob);
-	good = seal_text(&alice, &bob, "delicate");
-	for (size_t bit = 0; bit < 8 * good.size; bit++) {
-		bad = good;
+	for (size_t bit = 0; bit < 8 * good->size; bit++) {
+		struct seal_datagram bad = *good;
+
 		bad.bytes[bit / 8] ^= (uint8_t)(1u << (bit % 8));
 		check_int(deliver(&bob, &bad, &opened), SEAL_REFUSED);
 	}
-	expect_text(&bob, &alice, &good, "delicate");
+}
+
+static void every_flipped_bit_is_noticed(void)
+{
+	struct seal_datagram good;
+
+	setup();
+	agree_on_keys(&alice, &bob);
+	for (int i = 0; i <= SEAL_OPENINGS; i++) {
+		good = seal_text(&alice, &bob, "delicate");
+		expect_each_bit_to_count(&good);
+		expect_text(&bob, &alice, &good, "delicate");
+	}
+	check_int(good.bytes[0], DATA);
 }
 
 static void every_truncation_is_refused(void)
 {
 	struct seal_datagram good;
 	struct seal_opened opened;
+	uint64_t truncated = 0;
 
 	setup();
-	get_in_touch(&alice, &bob);
-	good = seal_text(&alice, &bob, "whole");
-	for (size_t size = 0; size < good.size; size++)
-		check_int(seal_open(bob.seal, good.bytes, size, start, &opened), SEAL_REFUSED);
-	check(seal_counters(bob.seal)->refused[SEAL_TRUNCATED] == 50);
-	expect_text(&bob, &alice, &good, "whole");
+	agree_on_keys(&alice, &bob);
+	for (int i = 0; i <= SEAL_OPENINGS; i++) {
+		good = seal_text(&alice, &bob, "whole");
+		for (size_t size = 0; size < good.size; size++)
+			check_int(
+			    seal_open(bob.seal, good.bytes, size, start, &opened), SEAL_REFUSED);
+		truncated += good.size - strlen("whole");
+		check(seal_counters(bob.seal)->refused[SEAL_TRUNCATED] == truncated);
+		expect_text(&bob, &alice, &good, "whole");
+	}
 }
 
 static void random_bytes_are_refused_and_draw_few_answers(void)
@@ -253,10 +299,9 @@ static void random_bytes_are_refused_and_draw_few_answers(void)
 		for (size_t j = 0; j < size; j++)
 			junk[j] = (uint8_t)rng_u64(&rng);
 		if (size >= 10 && rng_chance(&rng, 0.5)) { /* a good guess at the header */
-			junk[0] = 1;
-			junk[1] = (uint8_t)(1 + rng_below(&rng, 2));
-			for (int j = 0; j < 8; j++)
-				junk[2 + j] = (uint8_t)(alice.id >> (8 * j));
+			junk[0] = (uint8_t)(CONTROL + rng_below(&rng, 3));
+			for (int j = 0; j < (junk[0] == DATA ? 2 : 8); j++)
+				junk[1 + j] = (uint8_t)(alice.id >> (8 * j));
 		}
 		check_int(seal_open(bob.seal, junk, size, mono_add_ms(start, i / 20), &opened),
 		    SEAL_REFUSED);
@@ -288,7 +333,7 @@ static void a_wrong_key_under_a_known_name_is_refused(void)
 	boot(&mallory, &bob, "test", 1);
 	check_int(seal_seal(mallory.seal, bob.id, "x", 1, &hello), SEAL_HELLO);
 	for (int i = 0; i < 8; i++)
-		hello.bytes[2 + i] = (uint8_t)(alice.id >> (8 * i));
+		hello.bytes[1 + i] = (uint8_t)(alice.id >> (8 * i));
 	expect_refused(&bob, &hello, SEAL_BAD_TAG);
 }
 
@@ -297,13 +342,15 @@ static void own_datagrams_sent_back_are_refused(void)
 	struct seal_datagram datagram;
 
 	setup();
-	get_in_touch(&alice, &bob);
-	datagram = seal_text(&alice, &bob, "mirror");
-	expect_refused(&alice, &datagram, SEAL_UNKNOWN_SENDER);
-	/* under bob's name: the two directions have different keys */
-	for (int i = 0; i < 8; i++)
-		datagram.bytes[2 + i] = (uint8_t)(bob.id >> (8 * i));
-	expect_refused(&alice, &datagram, SEAL_OLD_BOOT);
+	agree_on_keys(&alice, &bob);
+	for (int n = 0; n <= SEAL_OPENINGS; n++) {
+		datagram = seal_text(&alice, &bob, "mirror");
+		expect_refused(&alice, &datagram, SEAL_UNKNOWN_SENDER);
+		/* under bob's name: the two directions have different keys */
+		for (int i = 0; i < (datagram.bytes[0] == DATA ? 2 : 8); i++)
+			datagram.bytes[1 + i] = (uint8_t)(bob.id >> (8 * i));
+		expect_refused(&alice, &datagram, SEAL_OLD_BOOT);
+	}
 }
 
 static void another_daemon_cannot_open_it(void)
@@ -328,7 +375,7 @@ static void a_restarted_sender_is_heard_and_its_former_life_is_not(void)
 	expect_text(&bob, &alice, &early, "first life");
 
 	boot(&alice, &bob, "test", 2);
-	get_in_touch(&alice, &bob);
+	agree_on_keys(&alice, &bob);
 	datagram = seal_text(&alice, &bob, "second life");
 	check_int(deliver(&bob, &datagram, &opened), SEAL_OK);
 	check(opened.new_boot);
@@ -432,7 +479,7 @@ static void a_peer_removed_and_added_again_reuses_no_nonce_and_opens_no_replay(v
 	check_int(seal_remove_peer(alice.seal, bob.id), 0);
 	check_int(seal_add_peer(alice.seal, bob.keys.public_key), 0);
 	check_int(seal_seal(alice.seal, bob.id, "x", 1, &after), SEAL_HELLO);
-	check(after.bytes[26] > before.bytes[26]); /* low byte of the counter */
+	check(after.bytes[25] > before.bytes[7]); /* low byte of the counter */
 	settle(&alice, &bob, &after);
 	after = seal_text(&alice, &bob, "after");
 	expect_text(&bob, &alice, &after, "after");
@@ -500,21 +547,174 @@ static void no_payload_is_opened_twice_whatever_the_network_does(void)
 	expect_text(&bob, &alice, &first, "in touch");
 }
 
-/* So that two builds can talk: the bytes of one hello, once and for all. */
-static void the_first_hello_has_the_documented_header(void)
+/* Only one side forgets the other: the other's token is of no use any more, and it must learn that. */
+static void a_peer_forgotten_by_one_side_only_is_heard_again(void)
 {
-	struct seal_datagram hello;
+	struct seal_datagram datagram;
+	struct seal_opened opened;
+
+	setup();
+	get_in_touch(&alice, &bob);
+	check_int(seal_remove_peer(bob.seal, alice.id), 0);
+	check_int(seal_add_peer(bob.seal, alice.keys.public_key), 0);
+	datagram = seal_text(&alice, &bob, "still there?");
+	check_int(deliver(&bob, &datagram, &opened), SEAL_REFUSED);
+	check_int(opened.refusal, SEAL_OLD_BOOT);
+	settle(&bob, &alice, &opened.reply);
+	datagram = seal_text(&alice, &bob, "yes");
+	expect_text(&bob, &alice, &datagram, "yes");
+}
+
+static void lost_openings_are_made_up_for(void)
+{
+	struct seal_datagram datagram;
+	struct seal_opened opened;
+
+	setup();
+	agree_on_keys(&alice, &bob);
+	while (seal_opening(alice.seal, bob.id))
+		seal_text(&alice, &bob, "lost");
+	datagram = seal_text(&alice, &bob, "short");
+	check_int(deliver(&bob, &datagram, &opened), SEAL_REFUSED);
+	check_int(opened.refusal, SEAL_OLD_BOOT);
+	settle(&bob, &alice, &opened.reply);
+	check(seal_opening(alice.seal, bob.id));
+	open_session(&alice, &bob);
+	datagram = seal_text(&alice, &bob, "short");
+	check_int(datagram.bytes[0], DATA);
+	expect_text(&bob, &alice, &datagram, "short");
+}
+
+static void lose(struct node *from, const struct node *to, int count)
+{
+	while (count--)
+		seal_text(from, to, "lost");
+}
+
+/* The short counter has 16 bits: nearly half a turn of losses is seen through, and it turns without end. */
+static void the_short_counter_goes_round_and_opens_nothing_twice(void)
+{
+	struct seal_datagram first, datagram;
+
+	setup();
+	get_in_touch(&alice, &bob);
+	first = seal_text(&alice, &bob, "first");
+	expect_text(&bob, &alice, &first, "first");
+	for (int i = 0; i < 8; i++) {
+		lose(&alice, &bob, 32000);
+		datagram = seal_text(&alice, &bob, "near");
+		check_int(datagram.bytes[0], DATA);
+		expect_text(&bob, &alice, &datagram, "near");
+		expect_refused(&bob, &datagram, SEAL_REPLAYED);
+	}
+	/* As many datagrams on as brings the low bits back to those of the first. */
+	lose(&alice, &bob, (1 << 18) - 8 * 32001 - 1);
+	datagram = seal_text(&alice, &bob, "turned");
+	check(memcmp(datagram.bytes, first.bytes, SEAL_HEADER_SIZE) == 0);
+	expect_refused(&bob, &first, SEAL_BAD_TAG);
+	expect_text(&bob, &alice, &datagram, "turned");
+	expect_refused(&bob, &first, SEAL_REPLAYED);
+}
+
+static void more_losses_than_the_short_counter_can_tell_are_made_up_for(void)
+{
+	struct seal_datagram datagram;
+	struct seal_opened opened;
+
+	setup();
+	get_in_touch(&alice, &bob);
+	lose(&alice, &bob, 100000);
+	datagram = seal_text(&alice, &bob, "far");
+	check_int(deliver(&bob, &datagram, &opened), SEAL_REFUSED);
+	settle(&bob, &alice, &opened.reply);
+	open_session(&alice, &bob);
+	datagram = seal_text(&alice, &bob, "near again");
+	check_int(datagram.bytes[0], DATA);
+	expect_text(&bob, &alice, &datagram, "near again");
+}
+
+static void make_numbered_node(struct node *node, uint32_t number)
+{
+	uint8_t seed[crypto_kx_SEEDBYTES] = {'#'};
+
+	memcpy(seed + 1, &number, sizeof(number));
+	crypto_kx_seed_keypair(node->keys.public_key, node->keys.secret_key, seed);
+	node->id = node_id(node->keys.public_key);
+}
+
+/* Makes alice and mallory two whose node ids end alike; of some hundred nodes two do. */
+static void make_twins(void)
+{
+	static uint32_t made[1 << 16]; /* by the end of its id: the number of a node; 0: none */
+	uint32_t number = 0;
+
+	do {
+		made[(uint16_t)mallory.id] = number;
+		make_numbered_node(&mallory, ++number);
+	} while (!made[(uint16_t)mallory.id]);
+	make_numbered_node(&alice, made[(uint16_t)mallory.id]);
+}
+
+/* One round of a payload from each; what bob says to it is carried to whom it is for. */
+static int both_speak(struct mono now)
+{
+	struct node *senders[] = {&alice, &mallory};
+	int heard = 0;
+
+	for (int i = 0; i < 2; i++) {
+		struct seal_datagram datagram = seal_text(senders[i], &bob, "it is me");
+		struct seal_opened opened;
+
+		heard += deliver_at(&bob, &datagram, now, &opened) == SEAL_OK;
+		if (opened.reply.size)
+			settle(
+			    &bob, opened.reply_to == alice.id ? &alice : &mallory, &opened.reply);
+	}
+	return heard;
+}
+
+static void two_senders_whose_ids_end_alike_are_both_found_after_a_restart(void)
+{
+	setup();
+	make_twins();
+	boot(&alice, &bob, "test", 1);
+	boot(&mallory, &bob, "test", 1);
+	boot(&bob, &alice, "test", 1);
+	check_int(seal_add_peer(bob.seal, mallory.keys.public_key), 0);
+	get_in_touch(&alice, &bob);
+	get_in_touch(&mallory, &bob);
+	check_int(both_speak(start), 2);
+	boot(&bob, &alice, "test", 2);
+	check_int(seal_add_peer(bob.seal, mallory.keys.public_key), 0);
+	check_int(both_speak(start), 0); /* bob cannot tell who of the two it was, and asks both */
+	check_int(both_speak(mono_add_ms(start, 1)), 2);
+}
+
+/* So that two builds can talk: the bytes of the headers, once and for all. */
+static void the_headers_are_as_documented(void)
+{
+	struct seal_datagram hello, data;
 
 	setup();
 	check_int(seal_seal(alice.seal, bob.id, "x", 1, &hello), SEAL_HELLO);
-	check_int(hello.size, SEAL_HEADER_SIZE + 24 + SEAL_TAG_SIZE);
-	check_int(hello.bytes[0], 1);
-	check_int(hello.bytes[1], 2);
+	check_int(hello.size, SEAL_FULL_HEADER_SIZE + 24 + SEAL_TAG_SIZE);
+	check_int(hello.bytes[0], CONTROL);
 	for (int i = 0; i < 8; i++) {
-		check_int(hello.bytes[2 + i], (uint8_t)(alice.id >> (8 * i)));
-		check_int(hello.bytes[18 + i], 0);
-		check_int(hello.bytes[26 + i], i == 0);
+		check_int(hello.bytes[1 + i], (uint8_t)(alice.id >> (8 * i)));
+		check_int(hello.bytes[17 + i], 0);
+		check_int(hello.bytes[25 + i], i == 0);
 	}
+	settle(&alice, &bob, &hello);
+	hello = seal_text(&alice, &bob, "opening");
+	check_int(hello.bytes[0], OPENING);
+	open_session(&alice, &bob);
+	data = seal_text(&alice, &bob, "data");
+	check_int(data.size, SEAL_HEADER_SIZE + strlen("data") + SEAL_TAG_SIZE);
+	check_int(data.bytes[0], DATA);
+	check(memcmp(data.bytes + 1, hello.bytes + 1, 2) == 0);  /* sender */
+	check(memcmp(data.bytes + 3, hello.bytes + 17, 4) == 0); /* token */
+	check_int(data.bytes[7], hello.bytes[25] + SEAL_OPENINGS);
+	check_int(data.bytes[8], 0);
 }
 
 int main(void)
@@ -540,7 +740,12 @@ int main(void)
 	    TEST(replayed_control_of_a_former_life_does_no_harm),
 	    TEST(a_peer_removed_and_added_again_reuses_no_nonce_and_opens_no_replay),
 	    TEST(no_payload_is_opened_twice_whatever_the_network_does),
-	    TEST(the_first_hello_has_the_documented_header),
+	    TEST(a_peer_forgotten_by_one_side_only_is_heard_again),
+	    TEST(lost_openings_are_made_up_for),
+	    TEST(the_short_counter_goes_round_and_opens_nothing_twice),
+	    TEST(more_losses_than_the_short_counter_can_tell_are_made_up_for),
+	    TEST(two_senders_whose_ids_end_alike_are_both_found_after_a_restart),
+	    TEST(the_headers_are_as_documented),
 	    {0},
 	});
 }

@@ -118,6 +118,22 @@ static void what_was_put_off_goes_out_when_the_peer_answers(void)
 	close_ends();
 }
 
+static void a_session_is_opened_by_its_first_payloads(void)
+{
+	open_ends();
+	for (unsigned i = 0; i < SEAL_OPENINGS; i++) {
+		check(sealed_udp_opening(a.sealed, b.daemon.node.self->id));
+		send_to(&a, &b, "opening");
+		run_loop();
+		check_int(b.taken, i + 1);
+	}
+	check(!sealed_udp_opening(a.sealed, b.daemon.node.self->id));
+	send_to(&a, &b, "later");
+	run_loop();
+	check_str(b.last, "later");
+	close_ends();
+}
+
 static void only_the_latest_is_put_off_and_it_goes_out_once(void)
 {
 	open_ends();
@@ -196,6 +212,7 @@ int main(void)
 	log_init("test-sealed-udp");
 	check(sd_event_new(&loop) >= 0);
 	return test_main((struct test[]){TEST(what_was_put_off_goes_out_when_the_peer_answers),
+	    TEST(a_session_is_opened_by_its_first_payloads),
 	    TEST(only_the_latest_is_put_off_and_it_goes_out_once),
 	    TEST(a_body_that_cannot_be_read_is_counted_and_an_impossible_one_is_left_to_the_core),
 	    TEST(nothing_is_sent_to_who_is_no_peer),

@@ -8,6 +8,7 @@
 
 #include "common/sealed-udp.h"
 #include "fdd/fdd.h"
+#include "fdd/heartbeat-wire.h"
 #include "fdd/services.h"
 #include "fdd/shell.h"
 #include "proto/fdd.h"
@@ -26,6 +27,7 @@ struct shell {
 	struct daemon *daemon;
 	struct fdd *fdd;
 	struct sealed_udp *udp;
+	struct heartbeat_wire wire;
 	enum msg_fdd_estimator estimator;
 	uint32_t interval_ms;
 	sd_event_source *timer, *sweep;

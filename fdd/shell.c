@@ -42,12 +42,9 @@ static bool is_service(const struct shell *shell, uint64_t id)
 
 static void send_heartbeat(struct shell *shell, uint64_t to, const struct fdd_heartbeat *beat)
 {
-	struct msg_fdd_heartbeat message = {.incarnation = beat->incarnation,
-	    .sequence = beat->sequence,
-	    .interval_ms = (uint32_t)mono_to_ms(beat->interval)};
 	_cleanup_buf_ struct buf body = {0};
 
-	if (msg_fdd_heartbeat_pack(&message, &body) == 0)
+	if (heartbeat_pack(beat, sealed_udp_opening(shell->udp, to), &body) == 0)
 		sealed_udp_send(shell->udp, to, body.data, body.size);
 }
 
@@ -142,17 +139,21 @@ enum fdd_answer shell_step(struct shell *shell, struct fdd_event *event)
 static int take_heartbeat(
     void *userdata, const struct sealed_payload *payload, struct mpr_error *error)
 {
-	struct fdd_event event = {.type = FDD_HEARTBEAT};
-	struct msg_fdd_heartbeat message;
+	struct fdd_event event = {.type = FDD_HEARTBEAT,
+	    .heartbeat = {.from = payload->from, .arrived = payload->arrived}};
 	struct shell *shell = userdata;
-	int r = msg_fdd_heartbeat_unpack(&message, payload->data, payload->size, error);
+	const struct peers *peers = &shell->daemon->node.peers;
+	const struct peer *peer = peers_by_id(peers, payload->from);
+	int r;
 
+	if (!peer) {
+		snprintf(error->text, sizeof(error->text), "a heartbeat of nobody");
+		return -ENOENT;
+	}
+	r = heartbeat_unpack(&shell->wire, peers_place(peers, peer), payload->from, payload->data,
+	    payload->size, &event.heartbeat.beat, error);
 	if (r < 0)
 		return r;
-	event.heartbeat.from = payload->from;
-	event.heartbeat.arrived = payload->arrived;
-	event.heartbeat.beat = (struct fdd_heartbeat){
-	    message.incarnation, message.sequence, mono_ms(message.interval_ms)};
 	shell_step(shell, &event);
 	return 0;
 }

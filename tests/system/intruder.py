@@ -23,7 +23,9 @@ import zmq
 from zmq.utils import z85
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-HEADER_SIZE = 34  # of a sealed datagram (common/seal.h)
+# The fields of a sealed datagram's header behind the first byte, by that byte: sender, boot, token, counter (common/seal.c).
+FULL_HEADER = ((1, 8), (9, 8), (17, 8), (25, 8))
+SEALED_HEADERS = {0x21: FULL_HEADER, 0x22: FULL_HEADER, 0x23: ((1, 2), (3, 4), (7, 2))}
 DATAGRAM_MAX = 1200
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00"  # of ZMTP 3.0
 INVALID = 2
@@ -135,10 +137,14 @@ def bad_streams(dice):
     yield b"GDNBULK1" + dice.randbytes(16) + b"\xff" * 5000
 
 
+def header_size(datagram):
+    return sum(SEALED_HEADERS[datagram[0]][-1])
+
+
 def forged_header(dice, datagram):
-    """Version, type, sender, boot, token and counter of a good one, with one of the last four changed."""
-    at, size = dice.choice(((2, 8), (10, 8), (18, 8), (26, 1)))
-    return datagram[:at] + dice.randbytes(size) + datagram[at + size:HEADER_SIZE]
+    """That of a good one with one field changed."""
+    at, size = dice.choice(SEALED_HEADERS[datagram[0]])
+    return datagram[:at] + dice.randbytes(size) + datagram[at + size:header_size(datagram)]
 
 
 def bad_datagrams(dice, captured):
@@ -149,7 +155,7 @@ def bad_datagrams(dice, captured):
     for datagram in captured:
         yield from (datagram[:size] for size in range(0, len(datagram), 7))
         damaged = bytearray(datagram)
-        damaged[dice.randrange(HEADER_SIZE, len(damaged))] ^= 1 << dice.randrange(8)
+        damaged[dice.randrange(header_size(datagram), len(damaged))] ^= 1 << dice.randrange(8)
         yield bytes(damaged)
         yield from [datagram] * 3
 
