@@ -5,11 +5,12 @@
 
 parts: kills (time to first suspicion and until all agree, no loss), idle (bytes, processor time, memory), loss20, loss40 (a live
 period and kills under that loss), stalls (members stopped and continued). serf runs with its profile lan and encrypted; ours
-with each of its profiles for kills and idle, balanced for the rest. Needs root. It takes about a quarter of an hour; --quick: half of everything.
+with each of its profiles for kills and idle, balanced for the rest; "with busd" is balanced with a busd beside fdd and gossipd,
+whose own cost is not counted, for idle. Needs root. It takes about a quarter of an hour; --quick: half of everything.
 
 Times are those at which this program read the line in which an agent says it. Bytes are those that a node sends, with IP
-headers, in the mean. A verdict is false when it is about a member that lived and was not stopped; the same verdict of several
-agents within ten seconds counts once.
+headers, in the mean. Resident pages of a file count once for a node, however many of its daemons map them. A verdict is false
+when it is about a member that lived and was not stopped; the same verdict of several agents within ten seconds counts once.
 """
 import argparse
 import os
@@ -30,6 +31,7 @@ TREE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 NODES = 24
 PARTS = ("idle", "kills", "loss20", "loss40", "stalls")
 PROFILES = ("balanced", "economy", "fast")
+WITH_BUSD = "with busd"  # balanced, and a neighbour that fdd and gossipd talk to, as on a real node
 AGREE_TIMEOUT_S = 45
 SAME_VERDICT_S = 10
 STALL_S, STALL_PAUSE_S = 8, 6
@@ -87,9 +89,9 @@ def idle(agents, seconds):
     start, sent, cpu = time.monotonic(), agents.network.sent(), agents.cpu_s()
     time.sleep(seconds)
     lasted = time.monotonic() - start
-    whole, own = agents.memory_mb()
+    whole, once, own = agents.memory_mb()
     return {"bytes": (agents.network.sent() - sent) / lasted / NODES, "cpu": (agents.cpu_s() - cpu) / lasted / NODES * 100,
-            "memory": whole, "own_memory": own}
+            "memory_sum": whole, "memory": once, "own_memory": own}
 
 
 def incidents(events):
@@ -181,7 +183,8 @@ def show(results):
     row("idle: bytes sent per node and second", "idle", lambda r: r["bytes"], "{:.0f}")
     row("idle: processor, % of a core per node", "idle", lambda r: r["cpu"])
     row("idle: resident memory per node, MB", "idle", lambda r: r["memory"], "{:.1f}")
-    row("idle: of it not shared with files, MB", "idle", lambda r: r["own_memory"], "{:.1f}")
+    row("idle: of it not of files, MB", "idle", lambda r: r["own_memory"], "{:.1f}")
+    row("idle: resident, summed over processes, MB", "idle", lambda r: r["memory_sum"], "{:.1f}")
     for part, title in (("kills", "kill -9"), ("loss20", "20 % loss, kill -9"), ("loss40", "40 % loss, kill -9")):
         row(f"{title}: first suspicion, median s", part, lambda r: middle(r["first"]))
         row(f"{title}: all agree, median s", part, lambda r: middle(r["agree"]))
@@ -237,11 +240,13 @@ def goals(results):
 
 
 def systems(network, scratch, build, parts):
-    """Makes one after the other: in turns, never at once."""
-    yield lambda: Serf(network, os.path.join(scratch, "serf"))
+    """(name, maker) one after the other: in turns, never at once."""
+    yield "serf", lambda: Serf(network, os.path.join(scratch, "serf"))
     for profile in PROFILES:
         if profile == "balanced" or {"idle", "kills"} & set(parts):
-            yield lambda: Depsys(network, os.path.join(scratch, profile), build, profile)
+            yield profile, lambda: Depsys(network, os.path.join(scratch, profile), build, profile)
+    if "idle" in parts:
+        yield WITH_BUSD, lambda: Depsys(network, os.path.join(scratch, WITH_BUSD), build, "balanced", ["busd"])
 
 
 def main():
@@ -263,13 +268,12 @@ def main():
     results = {}
     try:
         with Network(NODES) as network:
-            for make in systems(network, scratch, os.path.abspath(options.build), parts):
-                name = "serf" if not results else PROFILES[len(results) - 1]
+            for name, make in systems(network, scratch, os.path.abspath(options.build), parts):
                 os.makedirs(os.path.join(scratch, name), exist_ok=True)
                 os.chmod(scratch, 0o755)
                 print(f"membership: {name} ...", file=sys.stderr, flush=True)
                 with make() as agents:
-                    results[name] = measure(agents, parts, Plan(options.quick))
+                    results[name] = measure(agents, ["idle"] if name == WITH_BUSD else parts, Plan(options.quick))
     finally:
         if not options.keep:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -137,9 +137,13 @@ class Agents:
 
     # -- what they cost --
 
+    def counted(self):
+        """The processes of each agent whose cost is its cost."""
+        return self.processes.values()
+
     def cpu_s(self):
         total = 0
-        for processes in self.processes.values():
+        for processes in self.counted():
             for process in processes:
                 with open(f"/proc/{process.pid}/stat", encoding="ascii", errors="replace") as stat:
                     fields = stat.read().rpartition(")")[2].split()
@@ -147,16 +151,34 @@ class Agents:
         return total / TICKS
 
     def memory_mb(self):
-        """Resident memory of an agent in the mean: all of it, and the part that is its own (anonymous)."""
-        whole = own = 0
-        for processes in self.processes.values():
+        """Resident memory of an agent in the mean: the sum over its processes; the same with pages of files that several of
+        its processes map counted once, as they are there once; and what is not of a file at all (anonymous)."""
+        whole = once = own = 0
+        for processes in self.counted():
+            files = {}
             for process in processes:
-                with open(f"/proc/{process.pid}/status", encoding="utf-8", errors="replace") as status:
-                    fields = dict(line.split(":", 1) for line in status if ":" in line)
-                whole += int(fields["VmRSS"].split()[0])
-                own += int(fields["RssAnon"].split()[0])
-        count = len(self.network.names)
-        return whole / 1024 / count, own / 1024 / count
+                for mapping, resident, anonymous in mappings(process.pid):
+                    whole += resident
+                    own += anonymous
+                    files[mapping] = max(files.get(mapping, 0), resident - anonymous)
+            once += sum(files.values())
+        count = 1024 * len(self.network.names)
+        return whole / count, (once + own) / count, own / count
+
+
+def mappings(pid):
+    """((file, offset), resident kB, anonymous kB) of each mapping of a process."""
+    found = []
+    with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as smaps:
+        for line in smaps:
+            fields = line.split(maxsplit=5)
+            if not fields[0].endswith(":"):
+                found.append([(fields[5].strip() if len(fields) > 5 else "", fields[2]), 0, 0])
+            elif fields[0] == "Rss:":
+                found[-1][1] = int(fields[1])
+            elif fields[0] == "Anonymous:":
+                found[-1][2] = int(fields[1])
+    return found
 
 
 class Serf(Agents):
@@ -181,9 +203,11 @@ class Depsys(Agents):
                 ("dead", re.compile(r"gossipd: notice: (\S+) is dead was=")),
                 ("alive", re.compile(r"gossipd: notice: (\S+) is alive was=")))
 
-    def __init__(self, network, directory, build, profile):
+    def __init__(self, network, directory, build, profile, neighbours=()):
+        """neighbours: daemons that run beside fdd and gossipd, as on a real node, and whose cost is not counted."""
         self.name = profile
         self.build = build
+        self.daemons = (*neighbours, "fdd", "gossipd")
         self.configure(network, directory, profile)
         super().__init__(network, directory)
 
@@ -208,4 +232,7 @@ class Depsys(Agents):
     def commands(self, name):
         conf = os.path.join(self.directory, name, "conf")
         return [[os.path.join(self.build, daemon, daemon), "--config", conf, "--user", "nobody"]
-                for daemon in ("fdd", "gossipd")]
+                for daemon in self.daemons]
+
+    def counted(self):
+        return [processes[-2:] for processes in self.processes.values()]
