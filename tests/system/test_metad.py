@@ -23,9 +23,14 @@ import msgpack
 import zmq
 from zmq.utils import z85
 
+TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path.insert(0, os.path.join(TREE, "tools"))
+import cluster as clusters  # noqa: E402
+
 NODES = ("n1", "n2", "n3")
 PORT = 7400
 STREAM_PORT = PORT + 16
+PATIENCE_MS = 60000  # the longest wait for what must come
 
 
 def sh(*args, check=True):
@@ -46,6 +51,11 @@ def sweep():
 
 def namespace(name):
     return f"dst-metad-{os.getpid()}-{name}"
+
+
+WRITE_MS = 2000  # a writer gives up, in doubt, and goes on
+AWAY_S = 1.5  # a leader that stands still or is cut off; the others have another by then
+DOUBTFUL = (3, 6)  # unreachable, timeout: it may have happened
 
 
 class Failed(Exception):
@@ -97,7 +107,7 @@ class Client:
             raise Failed(head["s"], head.get("e", ""))
         return body
 
-    def ask(self, name, body=None, timeout_ms=2000):
+    def ask(self, name, body=None, timeout_ms=PATIENCE_MS):
         ident = self.send(name, body or {}, timeout_ms)
         return self.receive(ident, time.monotonic() + timeout_ms / 1000 + 0.5)
 
@@ -111,15 +121,33 @@ class Client:
             body["nonce"] = nonce
         return self.ask("metad.txn", body, **kwargs)
 
+    def apply(self, *ops, nonce=None):
+        """The answer once it is no longer in doubt: under one nonce it may be asked for again, also of a new leader."""
+        nonce = nonce or os.urandom(16)
+        return wait_for(f"an answer to {ops}", lambda: self.certain(*ops, nonce=nonce))
+
+    def certain(self, *ops, nonce):
+        try:
+            reply = self.txn(*ops, nonce=nonce, timeout_ms=5000)
+        except Failed as failed:
+            if failed.status not in DOUBTFUL:
+                raise
+            return None
+        return None if reply["result"] == "unknown" else reply
+
     def scan(self, prefix):
         after = ""
         while True:
-            page = self.ask("metad.scan", {"prefix": prefix, "after": after}, timeout_ms=10000)
+            page = self.ask("metad.scan", {"prefix": prefix, "after": after})
             for entry in page["entries"]:
                 yield entry["k"], entry["v"], entry["d"]
                 after = entry["k"]
             if not page.get("more"):
                 return
+
+
+def wait_for(what, condition):
+    return clusters.wait_for(what, condition, PATIENCE_MS / 1000, 0.02, RuntimeError)
 
 
 def put(key, value, expected=None):
@@ -220,14 +248,8 @@ class Cluster:
                 client.close()
         return None
 
-    def wait_leader(self, timeout_s=10):
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            leader = self.leader()
-            if leader:
-                return leader
-            time.sleep(0.02)
-        raise RuntimeError("no leader: " + "".join(node.log() for node in self.nodes))
+    def wait_leader(self):
+        return wait_for("a leader", self.leader)
 
     def down(self):
         for node in self.nodes:
@@ -269,9 +291,9 @@ class Writer(threading.Thread):
         """The answer, or None when it is in doubt."""
         begin = time.monotonic()
         try:
-            reply = self.client.txn(*ops)
+            reply = self.client.txn(*ops, timeout_ms=WRITE_MS)
         except Failed as failed:
-            if failed.status not in (3, 6):
+            if failed.status not in DOUBTFUL:
                 raise
             self.doubts += 1
             return None
@@ -292,7 +314,7 @@ class Writer(threading.Thread):
 
     def count(self):
         try:
-            version, value = self.client.get("counter")
+            version, value = self.client.get("counter", timeout_ms=WRITE_MS)
         except Failed:
             return
         value = int(value or b"0") + 1
@@ -358,15 +380,16 @@ class Test:
     # --- claims, in order ---
 
     def three_nodes_elect_a_leader_and_all_know_it(self):
-        leader = self.cluster.wait_leader()
+        self.cluster.wait_leader()
         for node in self.cluster.nodes:
             client = Client(node)
-            reply = client.txn(put(f"from/{node.name}", b"x", 0), timeout_ms=5000)
+            reply = client.apply(put(f"from/{node.name}", b"x", 0))
             assert reply["result"] == "applied", reply
             status = client.ask("metad.status")
-            assert status["leader_name"] == leader.name and status["voter"] and status["private"], status
+            assert status["leader_name"] and status["voter"] and status["private"], status
             assert len(status["voters"]) == 3
             client.close()
+        wait_for("all to name the same", lambda: len({self.cluster.leader(node) for node in self.cluster.nodes} - {None}) == 1)
 
     def the_daemon_has_given_up_root(self):
         for node in self.cluster.nodes:
@@ -386,9 +409,9 @@ class Test:
     def dqlite_in_the_clear_is_refused_on_the_tunnel_port(self):
         node = self.cluster.nodes[0]
         code = ("import socket,sys\n"
-                f"s=socket.create_connection(('{self.cluster.nodes[1].address}',{STREAM_PORT}),2)\n"
+                f"s=socket.create_connection(('{self.cluster.nodes[1].address}',{STREAM_PORT}),60)\n"
                 "s.sendall(bytes([1]+[0]*7+[1]+[0]*15))\n"
-                "s.settimeout(3)\n"
+                "s.settimeout(60)\n"
                 "try: d=s.recv(64)\n"
                 "except ConnectionError: d=b''\n"
                 "sys.exit(len(d)>7)\n")
@@ -397,14 +420,14 @@ class Test:
     def a_change_on_one_node_is_hinted_on_another_at_once(self):
         watcher, writer = Client(self.cluster.nodes[0]), Client(self.cluster.nodes[1])
         ident = watcher.send("metad.watch", {"prefix": "hint/"}, 0)
-        first = watcher.receive(ident, time.monotonic() + 20)
+        first = watcher.receive(ident, time.monotonic() + PATIENCE_MS / 1000)
         assert first.get("key", "") == "", first
         times = []
         for n in range(10):
             begin = time.monotonic()
-            writer.txn(put("elsewhere", b""))
-            writer.txn(put(f"hint/{n}", b""))
-            while watcher.receive(ident, time.monotonic() + 20).get("key") != f"hint/{n}":
+            writer.apply(put("elsewhere", b""))
+            writer.apply(put(f"hint/{n}", b""))
+            while watcher.receive(ident, time.monotonic() + PATIENCE_MS / 1000).get("key") != f"hint/{n}":
                 pass
             times.append(time.monotonic() - begin)
         watcher.close()
@@ -416,7 +439,7 @@ class Test:
         versions = set()
         for node in self.cluster.nodes:
             client = Client(node)
-            reply = client.txn(put("once", node.name.encode(), 0), nonce=nonce)
+            reply = client.apply(put("once", node.name.encode(), 0), nonce=nonce)
             assert reply["result"] == "applied", reply
             versions.add(reply["version"])
             client.close()
@@ -428,28 +451,33 @@ class Test:
             times = []
             for n in range(200):
                 begin = time.monotonic()
-                client.txn(put("quick", b"x" * 100))
+                client.apply(put("quick", b"x" * 100))
                 times.append(time.monotonic() - begin)
             client.close()
             where = "leader" if node is self.cluster.wait_leader() else "follower"
             print(f"# write from {node.name} ({where}): median {statistics.median(times) * 1000:.2f} ms, "
                   f"99 % {sorted(times)[197] * 1000:.2f} ms; resident {node.rss_mb():.1f} MB")
 
+    def wait_writes(self, writers, begin, count=30):
+        """Until each of these writers has so many acknowledgements more."""
+        wait_for("writers to go on", lambda: all(
+            writer.error or (len(writer.acks) >= count and writer.acks[-count][0] > begin) for writer in writers))
+
     def nothing_is_lost_while_leaders_are_killed(self):
         writers = self.start_writers()
         for n in range(self.rounds):
-            time.sleep(self.rng.uniform(0.7, 1.5))
+            time.sleep(self.rng.uniform(0.3, 1.0))
             victim = self.cluster.wait_leader()
             if n % 4 == 3:
                 victim = self.rng.choice([node for node in self.cluster.nodes if node is not victim])
             begin = time.monotonic()
             victim.kill()
-            time.sleep(self.rng.uniform(1.5, 2.5))
             alive = [w for w, node in zip(writers, self.cluster.nodes) if node is not victim]
+            self.wait_writes(alive, begin)
             if n % 4 != 3:
                 self.failovers.append(longest_gap(alive, begin, time.monotonic()))
             victim.start()
-        time.sleep(1)
+        self.wait_writes(writers, time.monotonic())
         for writer in writers:
             writer.stop()
         checked = check_history(self.cluster, self.writers)
@@ -462,22 +490,22 @@ class Test:
         writers = self.start_writers()
         gaps = {"stopped": [], "cut off": []}
         for how in ["stopped", "cut off"] * 2:
-            time.sleep(1)
+            time.sleep(0.5)
             victim = self.cluster.wait_leader()
             begin = time.monotonic()
             if how == "stopped":
                 victim.kill(signal.SIGSTOP)
             else:
                 self.cluster.cut(victim)
-            time.sleep(3)
+            alive = [w for w, node in zip(writers, self.cluster.nodes) if node is not victim]
+            self.wait_writes(alive, begin + AWAY_S)
+            end = time.monotonic()
             if how == "stopped":
                 victim.kill(signal.SIGCONT)
             else:
                 self.cluster.heal(victim)
-            alive = [w for w, node in zip(writers, self.cluster.nodes) if node is not victim]
-            gaps[how].append(longest_gap(alive, begin, begin + 3))
-            self.cluster.wait_leader()
-        time.sleep(3)
+            gaps[how].append(longest_gap(alive, begin, end))
+            self.wait_writes(writers, end)
         for writer in writers:
             writer.stop()
         check_history(self.cluster, self.writers)
@@ -494,13 +522,12 @@ class Test:
             assert reply["result"] == "unknown", reply
         except Failed as failed:
             assert failed.status == 6, failed
-        time.sleep(1.5)
-        assert client.ask("metad.status")["leader"] == 0
+        wait_for("it to say that nobody leads", lambda: client.ask("metad.status")["leader"] == 0)
         for node in victims:
             node.start()
         self.cluster.wait_leader()
         client.close()
-        assert "no voter leads" in self.cluster.nodes[0].log()
+        wait_for("it to have said so", lambda: "no voter leads" in self.cluster.nodes[0].log())
 
     def all_is_there_after_all_were_killed_at_once(self):
         for node in self.cluster.nodes:
@@ -520,18 +547,18 @@ class Test:
         with open(node.path("depsys.conf"), "w") as conf:
             conf.write(good.replace("voters = n1 n2 n3", "voters = n1 n3"))
         node.start()
-        assert node.process.wait(timeout=10) == 1
+        assert node.process.wait(timeout=PATIENCE_MS / 1000) == 1
         assert "voters" in node.log()
         with open(node.path("depsys.conf"), "w") as conf:
             conf.write(good)
         node.start()
-        assert Client(node).txn(put("back", b"x"), timeout_ms=5000)["result"] == "applied"
+        assert Client(node).apply(put("back", b"x"))["result"] == "applied"
 
     def it_ends_when_asked(self):
         for node in self.cluster.nodes:
             node.kill(signal.SIGTERM)
         for node in self.cluster.nodes:
-            assert node.process.wait(timeout=5) == 0, node.log()[-2000:]
+            assert node.process.wait(timeout=PATIENCE_MS / 1000) == 0, node.log()[-2000:]
 
     def no_log_names_a_bug(self):
         for node in self.cluster.nodes:
@@ -577,9 +604,9 @@ def main():
         cluster.up()
         Test(cluster, args.rounds, random.Random(args.seed)).run()
     except Exception as error:
-        print(f"Bail out! {type(error).__name__}: {error}")
         for node in cluster.nodes:
-            print(f"# --- {node.name}\n# " + node.log()[-3000:].replace("\n", "\n# "))
+            print("\n".join(f"# {node.name}: {line[:400]}" for line in node.log().splitlines()[-15:]))
+        print(f"Bail out! {type(error).__name__}: {error}")
         if args.keep:
             shutil.copytree(cluster.root, cluster.root + "-kept")
         raise
