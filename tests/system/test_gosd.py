@@ -23,6 +23,8 @@ import suite  # noqa: E402
 
 BUILD = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else os.path.join(TREE, "build")
 KEY = hashlib.sha256(b"the service's key").digest()
+SEED = int(os.environ.get("SEED", "1"))
+PATIENCE_S = 60  # the longest wait for what must come
 FAILED, INVALID, UNREACHABLE, NOT_FOUND, DENIED, TIMEOUT = 1, 2, 3, 4, 5, 6
 
 
@@ -41,7 +43,7 @@ class Gosd:
         self.cluster, self.node = cluster, node
         self.notices = []
 
-    def ask(self, request, timeout_s=60, **body):
+    def ask(self, request, timeout_s=2 * PATIENCE_S, **body):
         self.notices = []
         context = zmq.Context.instance()
         with context.socket(zmq.DEALER) as socket:
@@ -77,16 +79,16 @@ class Gosd:
         return self.ask("gosd.ls")["objects"]
 
     def hello(self):
-        return self.ask("common.hello", timeout_s=2)
+        return self.ask("common.hello", timeout_s=PATIENCE_S)
 
     def is_ready(self):
         try:
-            return self.hello()
+            return self.ask("common.hello", timeout_s=1)
         except (Refused, zmq.ZMQError):
             return None
 
     def wait_ready(self):
-        return clusters.wait_for(f"gosd of {self.node}", self.is_ready, 20)
+        return clusters.wait_for(f"gosd of {self.node}", self.is_ready, PATIENCE_S)
 
     def kill(self):
         """kill -9; the node's supervisor starts it again."""
@@ -131,9 +133,7 @@ class GosdCase(unittest.TestCase):
         cls.cluster = clusters.Cluster(f"dst-gosd-{os.getpid()}", os.path.join(cls.directory, "cluster"))
         cls.cluster.up(BUILD, nodes=3, services=("busd", "gosd"))
         cls.n1, cls.n2, cls.n3 = (Gosd(cls.cluster, name) for name in ("n1", "n2", "n3"))
-        cls.seed = random.randrange(1 << 30)
-        print(f"# seed {cls.seed}", file=sys.stderr)
-        cls.random = random.Random(cls.seed)
+        cls.random = random.Random(f"{SEED} {cls.__name__}")
 
     @classmethod
     def tearDownClass(cls):
@@ -223,7 +223,7 @@ class Copies(GosdCase):
         self.cluster.start("n2")
         self.n2.wait_ready()
         clusters.wait_for("n1 to see n2 again", lambda: self.n1.put(self.image("seen-%d" % time.monotonic_ns()), copies=1)
-                          ["replicas"] == ["n2"], 15)
+                          ["replicas"] == ["n2"], PATIENCE_S, 0.1)
 
     def test_removal_goes_to_all_nodes_and_a_name_keeps(self):
         image = self.image("remove")
@@ -261,7 +261,7 @@ class Refusals(GosdCase):
     def test_strangers_at_the_bulk_port_get_nothing(self):
         """From the client's address, which no peer has; and from a peer's, without a ticket."""
         probe = ("import socket,sys,os\n"
-                 "s=socket.create_connection((sys.argv[1],7415),2); s.settimeout(4)\n"
+                 "s=socket.create_connection((sys.argv[1],7415),60); s.settimeout(4)\n"
                  "try:\n s.sendall(b'GDNBULK1'+os.urandom(16)+os.urandom(100000))\n print(len(s.recv(10)))\n"
                  "except OSError: print(0)")
         for source in ("client", "n2"):
