@@ -22,6 +22,7 @@ BASE = "dst-depctl"
 BUILD = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else os.path.join(TREE, "build")
 OK, FAILED, USAGE, UNREACHABLE, NOT_FOUND, DENIED, TIMEOUT = range(7)
 ADDRESS = "10.77.0.100"
+PATIENCE_S = 90  # the longest wait for what must come
 STRANGER = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
 CLUSTER = None
 DIRECTORY = None
@@ -32,13 +33,14 @@ def path(*parts):
     return os.path.join(DIRECTORY, *parts)
 
 
-def wait_until(what, condition, seconds=20):
-    return clusters.wait_for(what, condition, seconds)
+def wait_until(what, condition):
+    return clusters.wait_for(what, condition, PATIENCE_S, 0.02)
 
 
 def run(node, *words, wrapper=()):
-    """(exit code, standard output, standard error) of depctl on a node."""
-    done = CLUSTER.run(node, [*wrapper, "depctl", *words], capture_output=True, text=True)
+    """(exit code, standard output, standard error) of depctl on a node, with the patience of a test unless the words have their own."""
+    patience = () if {"--timeout", "--help", "--version"} & set(words) else ("--timeout", "30s")
+    done = CLUSTER.run(node, [*wrapper, "depctl", *patience, *words], capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -58,7 +60,7 @@ def ready():
 
 
 def redis(*words):
-    done = CLUSTER.run("client", ["redis-cli", "-h", ADDRESS, *words], capture_output=True, text=True, timeout=5)
+    done = CLUSTER.run("client", ["redis-cli", "-h", ADDRESS, *words], capture_output=True, text=True, timeout=20)
     return done.stdout.strip() if done.returncode == 0 else None
 
 
@@ -114,10 +116,11 @@ class Looking(Depctl):
             self.assertTrue(err)
 
     def test_status_tells_of_daemons_and_of_the_cluster(self):
+        wait_until("all to be alive", ready)
         status = self.gives("status")
         self.assertEqual({row["state"] for row in status["daemons"]}, {"up"})
-        self.assertEqual((status["node"], status["all_up"], status["alive"], len(status["daemons"])), ("n1", True, 3, 9))
-        self.assertIn("3 of 3 nodes alive, coordinator " + status["coordinator"], self.says("status"))
+        self.assertEqual((status["node"], status["all_up"], len(status["daemons"])), ("n1", True, 9))
+        wait_until("three to be told of", lambda: f"3 of 3 nodes alive, coordinator {self.gives('status')['coordinator']}" in self.says("status"))
 
     def test_events_end_continue_and_begin_where_asked(self):
         everything = [json.loads(line) for line in self.says("-o", "jsonl", "events", "--since", "all").splitlines()]
@@ -275,7 +278,8 @@ class Trouble(Depctl):
     """Last: what is broken here stays broken."""
 
     def sv(self, node, command, daemon):
-        CLUSTER.run(node, ["sv", command, f"/run/service/{daemon}"], stdout=subprocess.DEVNULL, check=True)
+        """stop and start return when it is so; down and up would when it is asked for."""
+        CLUSTER.run(node, ["sv", "-w", "60", command, f"/run/service/{daemon}"], stdout=subprocess.DEVNULL, check=True)
 
     def test_1_a_daemon_that_hangs_is_a_timeout(self):
         with open(f"/proc/{CLUSTER.pid('n1')}/root/run/service/fdd/supervise/pid", encoding="ascii") as file:
@@ -291,7 +295,7 @@ class Trouble(Depctl):
             CLUSTER.run("n1", ["kill", "-CONT", pid], check=True)
 
     def test_2_without_busd_all_but_the_events_works(self):
-        self.sv("n1", "down", "busd")
+        self.sv("n1", "stop", "busd")
         self.fails(UNREACHABLE, "events", saying="sv status busd")
         code, out, err = run("n1", "status")
         self.assertEqual(code, UNREACHABLE)
@@ -299,10 +303,10 @@ class Trouble(Depctl):
         self.assertIn("busd is down; try:", err)
         self.assertEqual(len(self.gives("node", "ls")), 3)
         self.assertEqual(self.gives("ve", "ls"), [])
-        self.sv("n1", "up", "busd")
+        self.sv("n1", "start", "busd")
 
     def test_3_a_daemon_that_is_down_is_unreachable_at_once(self):
-        self.sv("n1", "down", "gosd")
+        self.sv("n1", "stop", "gosd")
         self.fails(UNREACHABLE, "obj", "ls", "--timeout", "60s", saying="systemctl status depsys-gosd", wrapper=("timeout", "30"))
 
     def test_4_without_a_majority_nothing_is_placed_and_it_says_so(self):
@@ -320,7 +324,7 @@ def main():
     CLUSTER = clusters.Cluster(f"{BASE}-{os.getpid()}", path("cluster"))
     try:
         CLUSTER.up(BUILD, config_extra=CONFIGURATION)
-        wait_until("all daemons to be up", ready, 60)
+        wait_until("all daemons to be up", ready)
         loader = unittest.defaultTestLoader
         cases = unittest.TestSuite(loader.loadTestsFromTestCase(case) for case in (Looking, Using, Objects, Services, Trouble))
         good = suite.runner().run(cases).wasSuccessful()

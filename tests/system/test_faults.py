@@ -21,7 +21,7 @@ import suite  # noqa: E402
 
 BUILD = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else os.path.join(TREE, "build")
 PORT = 7400
-WAIT_S = 5
+WAIT_S = 60  # longer than any start on a loaded machine: only one that goes on regardless takes it
 UNPRIVILEGED = 65534
 # The ports of each daemon: (offset from the base port, kind), as common/keys.h has them.
 PORTS = {
@@ -66,7 +66,7 @@ class Faults(unittest.TestCase):
     def setUpClass(cls):
         cls.root = tempfile.mkdtemp(prefix="dst-faults-", dir="/tmp")
         os.chmod(cls.root, 0o755)
-        cls.net = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 600"],
+        cls.net = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 3600"],
                                    stdout=subprocess.PIPE)
         cls.net.stdout.readline()
 
@@ -169,7 +169,7 @@ class Faults(unittest.TestCase):
         code = ("import socket,sys,time\n"
                 f"s=socket.socket(socket.AF_INET,socket.{'SOCK_DGRAM' if kind == 'udp' else 'SOCK_STREAM'})\n"
                 f"s.bind(('127.0.0.1',{PORT + offset}))\n{'' if kind == 'udp' else 's.listen()'}\n"
-                "print(flush=True)\ntime.sleep(600)")
+                "print(flush=True)\ntime.sleep(3600)")
         holder = subprocess.Popen(["nsenter", f"--net=/proc/{self.net.pid}/ns/net", sys.executable, "-c", code],
                                   stdout=subprocess.PIPE)
         try:
