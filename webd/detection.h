@@ -16,7 +16,7 @@ struct detection_counts {
 	uint64_t registrations, streams; /* now */
 	uint64_t events;                 /* told to registrations */
 	uint64_t gaps;                   /* times that a registration lost fdd */
-	uint64_t lapped;                 /* streams that were cut because they did not follow */
+	uint64_t missed;                 /* events overwritten before a stream took them */
 };
 
 struct detection;

@@ -78,10 +78,9 @@ void exchange_fail(struct exchange *exchange, unsigned status, const char *where
     const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 #define SOURCE_END (-1)
-#define SOURCE_CUT (-2) /* the client is too slow */
 
 struct http_source {
-	/* Bytes copied (at most max), 0: nothing now (exchange_wake), or one of the two above. */
+	/* Bytes copied (at most max), 0: nothing now (exchange_wake), or SOURCE_END. */
 	int (*take)(void *userdata, char *out, size_t max);
 	void (*close)(void *userdata); /* called once, when the stream is over */
 };
@@ -89,7 +88,5 @@ struct http_source {
 void exchange_stream(struct exchange *exchange, const struct http_source *source, void *userdata);
 /* The source has something again. */
 void exchange_wake(struct exchange *exchange);
-/* Cuts the connection of a client that is too slow. */
-void exchange_cut(struct exchange *exchange);
 
 #endif

@@ -7,9 +7,9 @@
  * A stream does not hold a registration.  That a connection is open says that a kernel lives, not that somebody reads;
  * the client's own renewals say that.
  *
- * A stream reads at its own pace.  The ring never waits for one: when what a stream is about to read is overwritten, the
- * stream is cut, and the client comes back with the number of the last event that it has, learns how many it has missed,
- * and goes on.  Rejected: a queue per stream, which costs the same again and loses the same events.
+ * A stream reads at its own pace.  The ring never waits for one: a stream that comes too late for an event is told how
+ * many it has missed, whether it was slow or had broken off.  Rejected: a queue per stream, which costs the same again and
+ * loses the same events.
  */
 #include "webd/registrations.h"
 
@@ -223,18 +223,10 @@ int registration_append(struct registration *registration, const char *type, con
 
 int reader_open(struct reader *reader, struct registration *registration, uint64_t after)
 {
-	uint64_t next = after + 1, missed;
-
 	if (after >= registration->next)
 		return -EINVAL;
-	missed = next < registration->first ? registration->first - next : 0;
-	*reader = (struct reader){.registration = registration, .next = next + missed};
-	if (missed)
-		snprintf(reader->greeting, sizeof(reader->greeting),
-		    "retry: %d\n\nevent: gap\ndata: {\"reason\":\"overwritten\",\"missed\":%llu}\n\n",
-		    RETRY_MS, (unsigned long long)missed);
-	else
-		snprintf(reader->greeting, sizeof(reader->greeting), "retry: %d\n\n", RETRY_MS);
+	*reader = (struct reader){.registration = registration, .next = after + 1};
+	snprintf(reader->text, sizeof(reader->text), "retry: %d\n\n", RETRY_MS);
 	registration->readers++;
 	return 0;
 }
@@ -250,45 +242,59 @@ void reader_close(struct registry *registry, struct reader *reader)
 	collect(registry, registration);
 }
 
-bool reader_is_lapped(const struct reader *reader)
+/* It has no number: who comes back after it names the event before. */
+static void write_gap(struct reader *reader)
 {
-	return reader->next < reader->registration->first;
+	uint64_t missed = reader->registration->first - reader->next;
+
+	snprintf(reader->text, sizeof(reader->text),
+	    "event: gap\ndata: {\"reason\":\"overwritten\",\"missed\":%llu}\n\n",
+	    (unsigned long long)missed);
+	reader->missed += missed;
+	reader->next = reader->registration->first;
 }
 
-/* Copies what is left of a text; true when that was all of it. */
-static bool copy_rest(struct reader *reader, const char *text, char *out, size_t max, size_t *used)
+/* false: there is nothing more for now. */
+static bool next_text(struct reader *reader)
 {
-	size_t left = strlen(text) - reader->given, room = max - *used;
-	size_t size = left < room ? left : room;
+	const struct registration *registration = reader->registration;
 
-	memcpy(out + *used, text + reader->given, size);
-	*used += size;
-	reader->given += size;
-	if (size < left)
+	if (reader->next < registration->first)
+		write_gap(reader);
+	else if (reader->next < registration->next)
+		snprintf(reader->text, sizeof(reader->text), "%s",
+		    *place_of(registration, reader->next++));
+	else
 		return false;
-	reader->given = 0;
 	return true;
+}
+
+static size_t give_some(struct reader *reader, char *out, size_t max)
+{
+	size_t left = strlen(reader->text) - reader->given, size = left < max ? left : max;
+
+	memcpy(out, reader->text + reader->given, size);
+	reader->given += size;
+	if (size == left) {
+		reader->text[0] = '\0';
+		reader->given = 0;
+	}
+	return size;
 }
 
 int reader_take(struct reader *reader, char *out, size_t max)
 {
-	const struct registration *registration = reader->registration;
 	size_t used = 0;
 
-	if (reader_is_lapped(reader))
-		return READER_LAPPED;
-	if (*reader->greeting && copy_rest(reader, reader->greeting, out, max, &used))
-		*reader->greeting = '\0';
-	while (!*reader->greeting && reader->next < registration->next && used < max)
-		if (copy_rest(reader, *place_of(registration, reader->next), out, max, &used))
-			reader->next++;
-	if (used == 0 && registration->standing == ENDED)
+	while (used < max && (*reader->text || next_text(reader)))
+		used += give_some(reader, out + used, max - used);
+	if (used == 0 && reader->registration->standing == ENDED)
 		return READER_END;
 	return (int)used;
 }
 
 void reader_keep_alive(struct reader *reader)
 {
-	if (!*reader->greeting && reader->given == 0)
-		snprintf(reader->greeting, sizeof(reader->greeting), ": still here\n\n");
+	if (!*reader->text)
+		snprintf(reader->text, sizeof(reader->text), ": still here\n\n");
 }

@@ -13,7 +13,7 @@
 
 #define REGISTRATION_ID_MAX 16
 #define RAISE_MAX 4
-#define EVENT_MAX 2048 /* bytes of one event's text */
+#define EVENT_MAX 1024 /* bytes of one event's text */
 #define APPLICATION_MAX 63
 
 /* What fdd.register offers, with names for ids; empty strings: none. */
@@ -77,20 +77,19 @@ int registration_append(struct registration *registration, const char *type, con
 /* One stream over a registration's events. */
 struct reader {
 	struct registration *registration;
-	uint64_t next;      /* event to give */
-	size_t given;       /* bytes of it, or of the greeting, given */
-	char greeting[160]; /* comes first: how to come back, what was missed; later keep-alives */
+	uint64_t next;        /* event to give */
+	uint64_t missed;      /* overwritten before it came to them */
+	size_t given;         /* bytes of the text */
+	char text[EVENT_MAX]; /* what is being given, so that no event breaks off; empty: nothing */
 };
 
 #define READER_END (-1)
-#define READER_LAPPED (-2) /* what it was about to read has been overwritten: it is too slow */
 
 /* after: the last event that it has (Last-Event-ID), 0: all that are kept.  -EINVAL: no such event has been yet. */
 int reader_open(struct reader *reader, struct registration *registration, uint64_t after);
 void reader_close(struct registry *registry, struct reader *reader);
-/* Bytes copied, 0: nothing for now, or one of the two above. */
+/* Bytes copied, 0: nothing for now, or READER_END. */
 int reader_take(struct reader *reader, char *out, size_t max);
-bool reader_is_lapped(const struct reader *reader);
 /* A comment, so that both ends and all between see that the connection is used. */
 void reader_keep_alive(struct reader *reader);
 

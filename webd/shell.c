@@ -31,7 +31,7 @@ static void publish_stats(struct shell *shell, struct daemon *daemon)
 	    {"streams", &detection->streams, "now"},
 	    {"events_told", &detection->events, "to registrations"},
 	    {"gaps", &detection->gaps, "times that a registration lost fdd"},
-	    {"streams_lapped", &detection->lapped, "cut because they did not follow"},
+	    {"events_missed", &detection->missed, "overwritten before a stream took them"},
 	};
 
 	for (size_t i = 0; i < sizeof(stats) / sizeof(stats[0]); i++)

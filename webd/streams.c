@@ -23,12 +23,10 @@ static void set_keepalive(struct stream *stream)
 static int take(void *userdata, char *out, size_t max)
 {
 	struct stream *stream = userdata;
+	uint64_t missed = stream->reader.missed;
 	int taken = reader_take(&stream->reader, out, max);
 
-	if (taken == READER_LAPPED) {
-		stream->detection->counts.lapped++;
-		return SOURCE_CUT;
-	}
+	stream->detection->counts.missed += stream->reader.missed - missed;
 	if (taken == READER_END)
 		return SOURCE_END;
 	if (taken > 0)
@@ -54,14 +52,8 @@ void streams_wake(struct detection *detection, const struct registration *regist
 	struct stream *stream;
 
 	TAILQ_FOREACH(stream, &detection->streams, link)
-	{
-		if (stream->reader.registration != registration)
-			continue;
-		if (reader_is_lapped(&stream->reader))
-			exchange_cut(stream->exchange);
-		else
-			exchange_wake(stream->exchange);
-	}
+	if (stream->reader.registration == registration)
+		exchange_wake(stream->exchange);
 }
 
 void streams_tick(struct detection *detection, struct mono now)

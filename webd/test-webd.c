@@ -290,20 +290,43 @@ static void events_come_whole_through_any_buffer(void)
 	registry_free(registry);
 }
 
-static void a_stream_that_does_not_follow_is_known(void)
+static void a_stream_that_does_not_follow_is_told_how_many_it_missed(void)
 {
 	struct registry *registry = new_registry();
 	struct registration *one = add(registry, "a", "");
 	struct reader reader;
-	char text[64];
+	const char *text;
 
 	check_int(reader_open(&reader, one, 0), 0);
-	for (int i = 0; i < KEPT; i++)
+	check_str(read_all(&reader), "retry: 2000\n\n");
+	for (int i = 0; i < KEPT + 2; i++)
 		registration_append(one, "e", "{}");
-	check(!reader_is_lapped(&reader));
+	text = read_all(&reader);
+	check(
+	    strstr(text,
+		"event: gap\ndata: {\"reason\":\"overwritten\",\"missed\":2}\n\nid: 3\n") == text);
+	check_int((int)reader.missed, 2);
+	check_str(read_all(&reader), "");
+	reader_close(registry, &reader);
+	registry_free(registry);
+}
+
+static void an_event_that_is_half_sent_is_finished_though_it_was_overwritten(void)
+{
+	struct registry *registry = new_registry();
+	struct registration *one = add(registry, "a", "");
+	struct reader reader;
+	const char *text;
+	char some[8];
+
+	check_int(reader_open(&reader, one, 0), 0);
 	registration_append(one, "e", "{}");
-	check(reader_is_lapped(&reader));
-	check_int(reader_take(&reader, text, sizeof(text)), READER_LAPPED);
+	check_int(reader_take(&reader, some, 8), 8);
+	check_int(reader_take(&reader, some, 8), 8); /* 13 bytes of retry, 3 of the event */
+	for (int i = 0; i < KEPT + 2; i++)
+		registration_append(one, "f", "{}");
+	text = read_all(&reader);
+	check(strstr(text, " 1\nevent: e\ndata: {}\n\nevent: gap\n") == text);
 	reader_close(registry, &reader);
 	registry_free(registry);
 }
@@ -378,7 +401,8 @@ int main(void)
 	    TEST(a_stream_goes_on_behind_its_last_event),
 	    TEST(one_that_comes_back_too_late_is_told_how_many_it_missed),
 	    TEST(events_come_whole_through_any_buffer),
-	    TEST(a_stream_that_does_not_follow_is_known),
+	    TEST(a_stream_that_does_not_follow_is_told_how_many_it_missed),
+	    TEST(an_event_that_is_half_sent_is_finished_though_it_was_overwritten),
 	    TEST(a_stream_whose_registration_ends_hears_why_and_ends),
 	    TEST(a_keep_alive_never_cuts_an_event_in_two),
 	    TEST(an_event_beyond_the_limit_is_refused), {0}});
