@@ -77,8 +77,8 @@ int command_node_show(struct session *session, const struct arguments *arguments
 	    {"coordinator", "coordinator", NULL}, {"id", "id", NULL},
 	    {"incarnation", "incarnation", NULL}, {"votes", "votes", NULL},
 	    {"observers", "observers", NULL}, {"watched here", "watched", NULL},
-	    {"damped", "damped", NULL}, {"heard", "heard_ms", format_ms},
-	    {"level", "level", format_level}, {0}};
+	    {"stalled", "stalled", NULL}, {"damped", "damped", NULL},
+	    {"heard", "heard_ms", format_ms}, {"level", "level", format_level}, {0}};
 	const char *name = arguments->positional[0];
 	json_t *reply, *found;
 	int status;

@@ -6,6 +6,7 @@
  *	damping.c	members that come and go too often
  *	view.c		what is durable about members, how it changes, how differences are repaired
  *	judge.c		votes, suspicion, verdict; are we ourselves cut off?
+ *	stall.c		members that stand still on a node that lives
  *	roles.c		who observes whom
  *	send.c		whom to send to, and what a datagram holds
  *	abroad.c	what other clusters are told of ours; clusters.c and bridge.c do the rest
@@ -31,6 +32,7 @@ enum {
 	    16000,           /* longest wait between pulls from one whose view stays different */
 	SETTLED_MS = 5000,   /* an incarnation known that long is known to all who can hear of it */
 	RECEIVER_MS = 30000, /* a receiver by its own wish */
+	STALLED_EVERY = 8,   /* n-th telling of a vote is made while its member stands still */
 	RUMOUR_SENDS = 4,    /* datagrams per binary order of the cluster's size */
 	GOODBYES = 4,
 	TOMBSTONE_MS = 600000,     /* what was said of a removed member is kept */
@@ -56,6 +58,7 @@ struct gossipd {
 	uint64_t in[GOSSIPD_STATES]; /* by state */
 	uint64_t damped;
 	uint64_t damping_us; /* who last said that we are damped */
+	uint64_t reaching;   /* whom we have a connection opened to, see stall.c */
 	uint64_t voters;     /* others whose last datagram held ballots */
 	bool started, fdd_lost, leaving, gone;
 	unsigned lhm;             /* of our own fdd */
@@ -82,6 +85,7 @@ struct gossipd {
 	struct mono stalled_at; /* the last deadline that was missed by far */
 	struct mono deadline;   /* what gossipd_deadline() says until the next step */
 	unsigned goodbyes;
+	unsigned tellings;
 	/* gossip's round */
 	uint8_t ring[GOSSIPD_MEMBERS_MAX];
 	size_t ring_at;
@@ -240,6 +244,10 @@ uint64_t damping_stable(const struct gossipd *core, uint64_t candidates);
 
 /* All who hold a vote against the member's present incarnation, told within the time. */
 uint64_t accusers(const struct gossipd *core, const struct member *member, struct mono fresh);
+/* Those of them whose votes count for a verdict. */
+uint64_t convinced(const struct gossipd *core, const struct member *member, struct mono fresh);
+/* How many of its observers that takes. */
+unsigned quorum_of(const struct gossipd *core, const struct member *member);
 void judge(struct gossipd *core, struct member *member, struct gossipd_actions *actions);
 void judge_all(struct gossipd *core, struct gossipd_actions *actions);
 void judge_suspects(struct gossipd *core, struct gossipd_actions *actions);
@@ -250,6 +258,17 @@ void doubt_finding(struct gossipd *core, struct member *member);
 void doubt_findings(struct gossipd *core);
 /* When we may vote without anybody else. */
 struct mono first_vote_at(const struct gossipd *core, const struct member *member);
+
+/* ---- stall.c */
+
+enum gossipd_answer stall_reached(struct gossipd *core, const struct gossipd_event *event);
+/* Does our own vote carry no verdict now? */
+bool stall_excuses(const struct gossipd *core, const struct member *member);
+struct mono stall_excused_until(const struct gossipd *core, const struct member *member);
+/* Connections for the votes that we hold, and what is told of them; once a step. */
+void stall_review(struct gossipd *core, struct gossipd_actions *actions);
+/* It is no longer voted against, or no member. */
+void stall_forget(struct gossipd *core, struct member *member, struct gossipd_actions *actions);
 
 /* ---- roles.c */
 

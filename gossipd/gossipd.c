@@ -295,6 +295,8 @@ static enum gossipd_answer dispatch(
 		return members_add(core, event->member.id);
 	case GOSSIPD_REMOVE_MEMBER:
 		return members_remove(core, event->member.id, actions);
+	case GOSSIPD_REACHED:
+		return stall_reached(core, event);
 	case GOSSIPD_BRIDGE:
 	case GOSSIPD_SUMMARIES:
 	case GOSSIPD_NODES:
@@ -313,9 +315,10 @@ static void conclude(
 		doubt_ourselves(core, actions);
 		damping_review(core, actions);
 		if (event->type == GOSSIPD_LEVEL || event->type == GOSSIPD_FDD_LOST ||
-		    core->isolated != isolated)
+		    event->type == GOSSIPD_REACHED || core->isolated != isolated)
 			judge_all(core, actions);
 		assign_roles(core, actions);
+		stall_review(core, actions);
 	}
 	rank_candidate(core);
 	coord_run(&core->coord, core->now, actions);
@@ -347,6 +350,8 @@ static struct mono next_deadline(const struct gossipd *core)
 		/* One without contact waits for a majority to answer, not for the clock. */
 		if (!mono_is_never(member->confirm_at))
 			at = earlier(core, at, mono_add(member->contact_at, core->config.confirm));
+		if (member->voting)
+			at = earlier(core, at, stall_excused_until(core, member));
 		if (member->silent && member->state == GOSSIPD_ALIVE)
 			at = earlier(core, at, first_vote_at(core, member));
 	}
@@ -459,6 +464,7 @@ bool gossipd_status(
 	    .send = core->receivers >> n & 1,
 	    .damped = core->damped >> n & 1,
 	    .silent = member->silent,
+	    .stalled = member->stalled,
 	    .votes = size(accusers(core, member, core->config.fresh) & member->observers),
 	    .observers = size(member->observers),
 	    .heard = !mono_is_never(member->heard_at),
@@ -505,6 +511,8 @@ const char *gossipd_invariant(const struct gossipd *core)
 			return "a vote against one that is heard, or not watched";
 		if (member->voting && member->state != GOSSIPD_SUSPECT)
 			return "a vote against one that is not suspected";
+		if (!mono_is_never(member->stalled_at) && !(core->reaching & bit(i)))
+			return "an excuse without a connection";
 		if (!mono_is_never(member->confirm_at) && !member->voting)
 			return "a confirmation without an own vote";
 		if (i == core->self && core->started && member->state != GOSSIPD_ALIVE &&

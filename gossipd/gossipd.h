@@ -17,6 +17,8 @@
  * needs its own traffic beside fdd's heartbeats; each node judging alone, as one lossy link then
  * kills a node.
  *
+ * One that only stands still, which its kernel tells, is excused for a bounded time (stall.c).
+ *
  * Members are added and removed while it runs.  A removed one is LEFT to whoever listens; what is
  * told of it afterwards is ignored, and for TOMBSTONE_MS its last incarnation is kept, so that one
  * who is added again is not brought back by old rumours but only by its own later word.
@@ -66,6 +68,7 @@ struct gossipd_entry {
 struct gossipd_ballot {
 	uint64_t id;
 	uint64_t incarnation;
+	bool stalled; /* "but its kernel answers me": for a suspicion, not for a verdict */
 };
 
 /* A node of any cluster. */
@@ -135,6 +138,8 @@ struct gossipd_config {
 	unsigned quorum;     /* per cent of them that a verdict takes; a majority always */
 	struct mono confirm; /* a majority of votes must hold for that long */
 	struct mono linger;  /* suspected for that long: no longer chosen as observer */
+	struct mono
+	    stall; /* a member whose kernel answers for it is excused that long; zero: not at all */
 	struct mono again;   /* after a refutation, before the same observer begins again */
 	struct mono lease;   /* Lc of the coordinator; zero: no coordinator in this cluster */
 	struct mono stagger; /* between two candidates for coordinator */
@@ -175,6 +180,7 @@ enum gossipd_event_type {
 	GOSSIPD_BRIDGE,        /* an authentic datagram of a node of another cluster */
 	GOSSIPD_SUMMARIES,     /* (a part of) the answer to PULL_CLUSTERS */
 	GOSSIPD_NODES,         /* another list of nodes */
+	GOSSIPD_REACHED,       /* of REACH: the connection is accepted, or is no longer mute */
 };
 
 enum gossipd_meta_rc {
@@ -195,6 +201,11 @@ struct gossipd_event {
 			uint64_t id;
 			bool silent;
 		} level;
+		struct {
+			uint64_t id;
+			bool
+			    mute; /* accepted, and nothing follows; false: it spoke, or was reset */
+		} reached;
 		unsigned lhm; /* local health multiplier, 0: well */
 		struct {
 			uint64_t from;
@@ -244,6 +255,8 @@ enum gossipd_action_type {
 	GOSSIPD_GONE,     /* the good-bye has been said as often as it will be */
 	GOSSIPD_CLUSTER,  /* .cluster: another cluster has changed, as far as we know */
 	GOSSIPD_CROSS,    /* actions->bridge with .cross's own field to .cross.to */
+	GOSSIPD_REACH, /* .reach: open a connection to the gossipd of a member, or end it; answer REACHED */
+	GOSSIPD_STALLED, /* .member stands still, a quorum of its observers finds (from, to: unset) */
 	GOSSIPD_PULL_CLUSTERS, /* ask .peer for its summaries over a stream; answer with SUMMARIES */
 };
 
@@ -263,6 +276,10 @@ struct gossipd_action {
 			uint64_t id;
 			bool damped;
 		} damped;
+		struct {
+			uint64_t id;
+			bool begin; /* or end */
+		} reach;
 		uint64_t peer;
 		struct {
 			uint64_t id;
@@ -321,6 +338,7 @@ struct gossipd_status {
 	bool watch, send;
 	bool damped;
 	bool silent;    /* by our own fdd */
+	bool stalled;   /* its kernel answers a quorum of them, it does not */
 	unsigned votes; /* of its observers, against it */
 	unsigned observers;
 	bool heard;

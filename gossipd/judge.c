@@ -2,27 +2,29 @@
 
 /* ---- votes */
 
-/* Does this one hold a vote against the member's present incarnation, told within the time? */
+/* Does this one hold a vote against the member's present incarnation, told within the time?  Excused
+ * ones count for a suspicion only. */
 static bool votes_against(const struct gossipd *core, const struct member *voter,
-    const struct member *member, struct mono fresh)
+    const struct member *member, struct mono fresh, bool excused)
 {
 	/* A verdict is more than the vote, which was given up for it. */
 	if (member->dead_by & bit_of(core, voter))
 		return member_counts(voter);
 	if (is_self(core, voter))
-		return member->voting;
+		return member->voting && (excused || !stall_excuses(core, member));
 	if (!within(core, voter->ballots_at, fresh))
 		return false;
 	for (size_t i = 0; i < voter->ballot_count; i++) {
 		if (voter->ballots[i].id == member->id &&
-		    concerns_present(core, member, voter->ballots[i].incarnation))
+		    concerns_present(core, member, voter->ballots[i].incarnation) &&
+		    (excused || !voter->ballots[i].stalled))
 			return member_counts(voter);
 	}
 	return false;
 }
 
-/* All who hold one. */
-uint64_t accusers(const struct gossipd *core, const struct member *member, struct mono fresh)
+static uint64_t holders(
+    const struct gossipd *core, const struct member *member, struct mono fresh, bool excused)
 {
 	uint64_t set = 0, voters = core->voters | member->dead_by | bit(core->self);
 
@@ -30,14 +32,24 @@ uint64_t accusers(const struct gossipd *core, const struct member *member, struc
 		size_t i = take(&voters);
 		const struct member *voter = &core->members[i];
 
-		if (voter != member && votes_against(core, voter, member, fresh))
+		if (voter != member && votes_against(core, voter, member, fresh, excused))
 			set |= bit(i);
 	}
 	return set;
 }
 
+uint64_t accusers(const struct gossipd *core, const struct member *member, struct mono fresh)
+{
+	return holders(core, member, fresh, true);
+}
+
+uint64_t convinced(const struct gossipd *core, const struct member *member, struct mono fresh)
+{
+	return holders(core, member, fresh, false);
+}
+
 /* A majority of the observers or the share that is configured; two at least, so that nobody ever judges alone. */
-static unsigned quorum(const struct gossipd *core, const struct member *member)
+unsigned quorum_of(const struct gossipd *core, const struct member *member)
 {
 	unsigned observers = size(member->observers), majority = observers / 2 + 1;
 	unsigned wanted = (observers * core->config.quorum + 99) / 100;
@@ -160,9 +172,9 @@ static void suspect(struct gossipd *core, struct member *member, struct gossipd_
  */
 static void confirm(struct gossipd *core, struct member *member, struct gossipd_actions *actions)
 {
-	if (member->state != GOSSIPD_SUSPECT || !member->voting ||
-	    size(accusers(core, member, core->config.fresh) & member->observers) <
-		quorum(core, member)) {
+	if (member->state != GOSSIPD_SUSPECT || !member->voting || stall_excuses(core, member) ||
+	    size(convinced(core, member, core->config.fresh) & member->observers) <
+		quorum_of(core, member)) {
 		member->confirm_at = MONO_NEVER;
 	} else if (mono_is_never(member->confirm_at)) {
 		member->confirm_at = core->now;

@@ -302,8 +302,7 @@ static void on_view(void *userdata, const struct rpc_answer *answer)
 	shell_wake(neighbour->shell);
 }
 
-/* NULL when it is not another node of the configuration. */
-static struct neighbour *find_neighbour(struct shell *shell, uint64_t id)
+struct neighbour *links_find(struct shell *shell, uint64_t id)
 {
 	const struct node_config *node = &shell->daemon->node;
 	const struct peer *peer = peers_by_id(&node->peers, id);
@@ -319,7 +318,7 @@ static struct neighbour *find_neighbour(struct shell *shell, uint64_t id)
 
 struct neighbour *links_neighbour(struct shell *shell, uint64_t id)
 {
-	struct neighbour *neighbour = find_neighbour(shell, id);
+	struct neighbour *neighbour = links_find(shell, id);
 	int r = 0;
 
 	if (!neighbour)
@@ -352,6 +351,8 @@ void links_peer_changed(struct shell *shell, const struct peer *peer)
 	struct neighbour *neighbour =
 	    &shell->neighbours[peers_place(&shell->daemon->node.peers, peer)];
 
+	if (peer->gone)
+		reach_end(&neighbour->reach);
 	if (peer->gone && neighbour->client) {
 		rpc_client_free(neighbour->old);
 		neighbour->old = neighbour->client;
@@ -417,5 +418,6 @@ void links_close(struct shell *shell)
 	for (size_t i = 0; i < PEERS_MAX; i++) {
 		rpc_client_free(shell->neighbours[i].client);
 		rpc_client_free(shell->neighbours[i].old);
+		reach_end(&shell->neighbours[i].reach);
 	}
 }

@@ -46,6 +46,11 @@ struct member {
 	size_t ballot_count;
 	struct gossipd_ballot ballots[GOSSIPD_BALLOTS_MAX];
 	struct mono ballots_at;
+	/* our excuse of it: stall.c */
+	struct mono stalled_at;        /* since when its kernel answers us and it does not */
+	struct mono credit, credit_at; /* its account then */
+	bool excused;                  /* as it was last told */
+	bool stalled, told_stalled;    /* a quorum says so; and that has been told */
 	/* suspicion */
 	struct mono suspect_at;
 	struct mono confirm_at; /* since when a majority votes */

@@ -20,6 +20,9 @@ static void member_init(const struct gossipd *core, struct member *member, uint6
 	    .suspect_at = MONO_NEVER,
 	    .confirm_at = MONO_NEVER,
 	    .contact_at = MONO_NEVER,
+	    .stalled_at = MONO_NEVER,
+	    .credit = core->config.stall,
+	    .credit_at = core->now,
 	};
 }
 
@@ -126,9 +129,9 @@ static uint64_t moved(uint64_t set, size_t from, size_t to)
 
 static void close_gap(struct gossipd *core, size_t gap)
 {
-	uint64_t *const sets[] = {&core->voters, &core->damped, &core->damping_us, &core->send,
-	    &core->ask, &core->answer, &core->watch, &core->receivers, &core->observed, &core->wish,
-	    &core->candidates};
+	uint64_t *const sets[] = {&core->voters, &core->damped, &core->damping_us, &core->reaching,
+	    &core->send, &core->ask, &core->answer, &core->watch, &core->receivers, &core->observed,
+	    &core->wish, &core->candidates};
 	size_t last = --core->count;
 
 	core->members[gap] = core->members[last];
@@ -162,6 +165,7 @@ enum gossipd_answer members_remove(
 		view_move(core, member, GOSSIPD_LEFT, member->incarnation, actions);
 	if (known)
 		bury(core, member);
+	stall_forget(core, member, actions);
 	close_gap(core, (size_t)(member - core->members));
 	set_changed(core);
 	return GOSSIPD_OK;

@@ -4,17 +4,18 @@
  * which one to take.
  *
  * The times belong together.  A vote is told each `tell`, so that one lost datagram, or two, do not
- * end a confirmation; it counts for `fresh`, eight tellings.
+ * end a confirmation; it counts for `fresh`, eight tellings.  `stall` is how much later a node that hangs is
+ * failed over than one that died: for `fast`, whose services have little time, next to nothing.
  */
 #include "gossipd/gossipd.h"
 
 static const struct {
 	unsigned observers, quorum;
-	int64_t gossip_ms, hurry_ms, tell_ms, confirm_ms, again_ms;
+	int64_t gossip_ms, hurry_ms, tell_ms, confirm_ms, again_ms, stall_ms;
 } profiles[] = {
-    [GOSSIPD_FAST] = {5, 51, 1000, 100, 30, 150, 500},
-    [GOSSIPD_BALANCED] = {5, 51, 2000, 200, 50, 200, 1000},
-    [GOSSIPD_ECONOMY] = {3, 51, 3000, 300, 150, 600, 2000},
+    [GOSSIPD_FAST] = {5, 51, 1000, 100, 30, 150, 500, 1000},
+    [GOSSIPD_BALANCED] = {5, 51, 2000, 200, 50, 200, 1000, 10000},
+    [GOSSIPD_ECONOMY] = {3, 51, 3000, 300, 150, 600, 2000, 15000},
 };
 
 void gossipd_config_profile(struct gossipd_config *config, enum gossipd_profile profile)
@@ -28,6 +29,7 @@ void gossipd_config_profile(struct gossipd_config *config, enum gossipd_profile 
 	    .tell = mono_ms(profiles[profile].tell_ms),
 	    .confirm = mono_ms(profiles[profile].confirm_ms),
 	    .again = mono_ms(profiles[profile].again_ms),
+	    .stall = mono_ms(profiles[profile].stall_ms),
 	    .lease = mono_ms(2000),
 	    .stagger = mono_ms(150),
 	    .bridge = mono_ms(1000),

@@ -49,6 +49,7 @@ static void on_members(void *userdata, struct rpc_call *call, const void *body, 
 		describe(shell, &status, member);
 		member->coordinator = status.id == coordinator;
 		member->damped = status.damped;
+		member->stalled = status.stalled;
 	}
 	msg_gossipd_members_reply_pack(&reply, &out);
 	rpc_reply(call, MSG_GOSSIPD_MEMBERS_REPLY, out.data, out.size);
@@ -270,6 +271,19 @@ struct mono requests_tell_pending(struct shell *shell)
 			at = mono_min(at, terms_deadline(&shell->terms[i], now));
 	}
 	return at;
+}
+
+void requests_tell_stalled(struct shell *shell, const struct gossipd_action *action)
+{
+	struct msg_member_stalled event = {.id = action->member.id,
+	    .incarnation = action->member.incarnation,
+	    .votes = action->member.votes,
+	    .observers = action->member.observers};
+
+	snprintf(event.node, sizeof(event.node), "%s", shell_name_of(shell, event.id));
+	log_notice("%s stands still: its kernel answers, and it does not votes=%u/%u", event.node,
+	    event.votes, event.observers);
+	daemon_tell(shell->daemon, MSG_MEMBER_STALLED, msg_member_stalled_pack, &event);
 }
 
 void requests_tell_damped(struct shell *shell, uint64_t id, bool damped)

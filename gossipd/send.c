@@ -40,8 +40,8 @@ static void fill_ballots(const struct gossipd *core, struct gossipd_gram *gram)
 		const struct member *member = &core->members[take(&suspects)];
 
 		if (member->voting)
-			gram->ballots[gram->ballot_count++] =
-			    (struct gossipd_ballot){member->id, member->incarnation};
+			gram->ballots[gram->ballot_count++] = (struct gossipd_ballot){
+			    member->id, member->incarnation, stall_excuses(core, member)};
 	}
 }
 
@@ -172,30 +172,52 @@ bool unrest(const struct gossipd *core)
 	return others(core, STATE(SUSPECT)) != 0;
 }
 
-/* Tells each standing vote again to the accused and to the other observers, and to everybody when
- * it stays: then others must take the place of the suspect as observers. */
-static void tell_votes(struct gossipd *core)
+/* One that stands still for a while is no news, and cannot listen: what is said of it is repeated just so
+ * often that the suspicion does not lapse, to the observers and, more seldom, to all. */
+static bool quiet_about(const struct gossipd *core, const struct member *member)
 {
-	for (size_t i = 0; i < core->count; i++) {
-		const struct member *member = &core->members[i];
+	return member->stalled && elapsed(core, member->suspect_at, core->config.linger);
+}
 
-		if (!member->voting) {
-			/* The accused is to hear of it by every path that there is. */
-			core->send |= member->state == GOSSIPD_SUSPECT ? bit(i) : 0;
+/* Is it everybody's turn to hear of our vote? */
+static bool tells_all(const struct gossipd *core, const struct member *member)
+{
+	if (quiet_about(core, member))
+		return core->tellings % (2 * STALLED_EVERY) == 0;
+	return elapsed(core, member->suspect_at, core->config.linger) && core->number % 4 == 0;
+}
+
+static void tell_vote(struct gossipd *core, const struct member *member)
+{
+	core->send |= (bit_of(core, member) | member->observers) & ~bit(core->self);
+	if (tells_all(core, member))
+		core->send |= others(core, STATE(ALIVE) | STATE(SUSPECT));
+	if (!mono_is_never(member->confirm_at))
+		ask_silent(core, member->confirm_at);
+}
+
+/* Tells each standing vote again to the accused and to the other observers, and to everybody when
+ * it stays: then others must take the place of the suspect as observers.  The accused is to hear of it by
+ * every path that there is, so those who do not vote tell it, too. */
+static void tell_suspects(struct gossipd *core)
+{
+	for (uint64_t set = others(core, STATE(SUSPECT)); set != 0;) {
+		const struct member *member = &core->members[take(&set)];
+
+		if (quiet_about(core, member) && core->tellings % STALLED_EVERY != 0)
 			continue;
-		}
-		core->send |= (bit(i) | member->observers) & ~bit(core->self);
-		if (elapsed(core, member->suspect_at, core->config.linger) && core->number % 4 == 0)
-			core->send |= others(core, STATE(ALIVE) | STATE(SUSPECT));
-		if (!mono_is_never(member->confirm_at))
-			ask_silent(core, member->confirm_at);
+		if (member->voting)
+			tell_vote(core, member);
+		else
+			core->send |= bit_of(core, member);
 	}
 }
 
 void tell_again(struct gossipd *core)
 {
 	core->tell_at = mono_add(core->now, core->config.tell);
-	tell_votes(core);
+	core->tellings++;
+	tell_suspects(core);
 	if (!mono_is_never(core->doubt_at))
 		ask_silent(core, core->doubt_at);
 	if (!elapsed(core, core->started_at, mono_ms(GREET_MS)))

@@ -20,6 +20,8 @@ const struct config_key gossipd_config_keys[] = {
     {"gossipd", "suspect", CONFIG_FLOAT, offsetof(struct gossipd_settings, suspect), 0, "0.45",
 	0.05, 0.99, NULL, "suspicion level of a vote; 0.45 is 2.6 predicted intervals"},
     INT_KEY(confirm_ms, "0", 0, 60000, "a majority of votes must hold for that long"),
+    INT_KEY(stall_ms, "0", 0, 60000,
+	"a member that stands still while its kernel answers is dead that much later"),
     INT_KEY(gossip_ms, "0", 0, 60000, "between two datagrams to somebody in quiet times"),
     INT_KEY(hurry_ms, "0", 0, 60000, "the same while there is news"),
     INT_KEY(tell_ms, "0", 0, 10000, "between two tellings of a vote"),
@@ -52,6 +54,7 @@ void gossipd_settings_apply(const struct gossipd_settings *settings, const struc
 	if (settings->quorum > 0)
 		config->quorum = (unsigned)settings->quorum;
 	override(&config->confirm, settings->confirm_ms);
+	override(&config->stall, settings->stall_ms);
 	override(&config->gossip, settings->gossip_ms);
 	override(&config->hurry, settings->hurry_ms);
 	override(&config->tell, settings->tell_ms);

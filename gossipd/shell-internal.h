@@ -3,6 +3,7 @@
  *	shell.c		datagrams, timers, and the actions of the core
  *	links.c		fdd and metad of this node, gossipd of others: what we ask them
  *	shell-clusters.c the other clusters
+ *	reach.c		does the kernel of a member answer?
  *	requests.c	what others ask of us, and what we tell them
  *	records.c	signed records of the nodes: how they spread
  *	joining.c	strangers that ask to be let in; and to be one
@@ -22,12 +23,22 @@
 #define WATCHERS_MAX 16
 #define STATS_MAX 40
 
-/* Where we pull views from. */
+/* A connection that asks a member's kernel, see reach.c. */
+struct reach {
+	struct shell *shell;
+	uint64_t id;
+	int fd; /* with io only */
+	sd_event_source *io;
+	bool accepted;
+};
+
+/* Where we pull views from, and whom we reach for. */
 struct neighbour {
 	struct shell *shell;
 	const struct peer *peer;
 	struct rpc_client *client; /* made when needed, let go when idle */
 	struct mono used_at;
+	struct reach reach;
 	struct rpc_client
 	    *old; /* of a peer that is gone: freed soon, as it may be the one that told us so */
 	uint64_t pulled_from; /* lowest id of the clusters asked for last */
@@ -104,7 +115,15 @@ void links_peer_changed(struct shell *shell, const struct peer *peer);
 void links_pull(struct shell *shell, uint64_t peer);
 /* Connected to it; NULL when it is not another node that we know, or after logging. */
 struct neighbour *links_neighbour(struct shell *shell, uint64_t id);
+/* The same, unconnected and without a word. */
+struct neighbour *links_find(struct shell *shell, uint64_t id);
 void links_meta(struct shell *shell, const struct gossipd_action *action);
+
+/* --- reach.c --- */
+
+/* Opens the connection to a member, or ends it. */
+void reach_set(struct shell *shell, uint64_t id, bool begin);
+void reach_end(struct reach *reach);
 
 /* --- shell-clusters.c --- */
 
@@ -156,6 +175,8 @@ extern const struct rpc_method requests_methods[];
 void requests_tell_member(struct shell *shell, const struct gossipd_action *action);
 /* What the terms of watchers held back, if it is due; when to come again. */
 struct mono requests_tell_pending(struct shell *shell);
+/* A quorum finds that it stands still. */
+void requests_tell_stalled(struct shell *shell, const struct gossipd_action *action);
 void requests_tell_damped(struct shell *shell, uint64_t id, bool damped);
 void requests_tell_isolated(struct shell *shell, bool isolated);
 void requests_tell_coord(struct shell *shell, const struct gossipd_action *action);

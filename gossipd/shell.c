@@ -65,6 +65,8 @@ static void write_gram(
 	    .records = records,
 	};
 	for (size_t i = 0; i < gram->ballot_count; i++)
+		message->stalled |= (uint16_t)(gram->ballots[i].stalled << i);
+	for (size_t i = 0; i < gram->ballot_count; i++)
 		message->ballots.item[message->ballots.count++] =
 		    (struct msg_gossipd_ballot){gram->ballots[i].id, gram->ballots[i].incarnation};
 	for (size_t i = 0; i < gram->rumour_count; i++)
@@ -88,8 +90,9 @@ static void read_gram(struct gossipd_gram *gram, const struct msg_gossipd_gram *
 	    .clusters = message->clusters,
 	};
 	for (size_t i = 0; message->has_ballots && i < message->ballots.count; i++)
-		gram->ballots[gram->ballot_count++] = (struct gossipd_ballot){
-		    message->ballots.item[i].id, message->ballots.item[i].incarnation};
+		gram->ballots[gram->ballot_count++] =
+		    (struct gossipd_ballot){message->ballots.item[i].id,
+			message->ballots.item[i].incarnation, message->stalled >> i & 1};
 	for (size_t i = 0; message->has_rumours && i < message->rumours.count; i++)
 		gram->rumours[gram->rumour_count++] = (struct gossipd_entry){
 		    message->rumours.item[i].id, message->rumours.item[i].incarnation,
@@ -141,6 +144,12 @@ static void carry_out(struct shell *shell, const struct gossipd_action *action,
 		break;
 	case GOSSIPD_PULL:
 		links_pull(shell, action->peer);
+		break;
+	case GOSSIPD_REACH:
+		reach_set(shell, action->reach.id, action->reach.begin);
+		break;
+	case GOSSIPD_STALLED:
+		requests_tell_stalled(shell, action);
 		break;
 	case GOSSIPD_SEND:
 		send_gram(shell, action, gram);

@@ -13,7 +13,7 @@ struct gossipd_settings {
 	int64_t observers;
 	double suspect; /* level of fdd at which an observer votes */
 	int64_t quorum;
-	int64_t confirm_ms, gossip_ms, hurry_ms, tell_ms;
+	int64_t confirm_ms, stall_ms, gossip_ms, hurry_ms, tell_ms;
 	int64_t lease_ms, stagger_ms;
 	int64_t bridge_ms, silence_ms;
 	char join[160]; /* "ADDRESS PORT KEY" of a member, or "" */

@@ -378,7 +378,7 @@ static void overtaken_datagrams_do_not_bring_back_old_votes(void)
 	step(1, event);
 	gram.number = 999999;
 	gram.ballot_count = 1;
-	gram.ballots[0] = (struct gossipd_ballot){3, incarnation(1, 3)};
+	gram.ballots[0] = (struct gossipd_ballot){3, incarnation(1, 3), false};
 	step(1, event);
 	gossipd_status(net.node[1], 2, net.now, &status);
 	check_int(status.votes, 0);

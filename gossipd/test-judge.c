@@ -184,6 +184,144 @@ static void what_fdd_said_while_we_stood_still_accuses_nobody(void)
 	check_str(net.log, "");
 }
 
+/* ---- members that stand still on a node that lives */
+
+/* Node 5 stops; its kernel answers all who ask. */
+static void stand_still(bool mute)
+{
+	for (unsigned b = 1; b <= 5; b++)
+		net.cut[5][b] = net.cut[b][5] = b != 5;
+	silence_everywhere(5);
+	for (unsigned a = 1; a <= 4; a++) {
+		check_int(net.reaching[a][5], net.watch[a][5]);
+		if (net.watch[a][5])
+			reached(a, 5, mute);
+	}
+}
+
+static void go_on(void)
+{
+	for (unsigned b = 1; b <= 5; b++)
+		net.cut[5][b] = net.cut[b][5] = false;
+	for (unsigned a = 1; a <= 4; a++)
+		silence(a, 5, false);
+}
+
+static void one_whose_kernel_answers_is_suspected_and_not_dead_for_ten_seconds(void)
+{
+	cluster(5);
+	stand_still(true);
+	pass(9999);
+	check(!logged("dead"));
+	for (unsigned a = 1; a <= 4; a++) {
+		check_int(state(a, 5), GOSSIPD_SUSPECT);
+		check(status(a, 5).stalled);
+	}
+	go_on();
+	pass(100);
+	for (unsigned a = 1; a <= 4; a++) {
+		check_int(state(a, 5), GOSSIPD_ALIVE);
+		check(!net.reaching[a][5]);
+	}
+}
+
+static void one_that_hangs_is_dead_after_ten_seconds(void)
+{
+	cluster(5);
+	stand_still(true);
+	pass(10000 + 250);
+	for (unsigned a = 1; a <= 4; a++)
+		check_int(state(a, 5), GOSSIPD_DEAD);
+}
+
+static void one_whose_kernel_refuses_is_dead_at_once(void)
+{
+	cluster(5);
+	stand_still(false);
+	pass(250);
+	for (unsigned a = 1; a <= 4; a++)
+		check_int(state(a, 5), GOSSIPD_DEAD);
+}
+
+static void one_that_is_killed_while_it_stands_still_is_dead_at_once(void)
+{
+	cluster(5);
+	stand_still(true);
+	pass(3000);
+	check_int(state(1, 5), GOSSIPD_SUSPECT);
+	for (unsigned a = 1; a <= 4; a++)
+		reached(a, 5, false);
+	pass(250);
+	check_int(state(1, 5), GOSSIPD_DEAD);
+}
+
+static void who_stands_still_again_and_again_is_excused_for_half_of_the_time(void)
+{
+	unsigned rounds = 0;
+
+	cluster(5);
+	for (; rounds < 20; rounds++) {
+		stand_still(true);
+		pass(8000);
+		if (logged("dead"))
+			break;
+		go_on();
+		pass(1000);
+	}
+	check_int(rounds, 1);
+	cluster(5);
+	for (rounds = 0; rounds < 20; rounds++) {
+		stand_still(true);
+		pass(5000);
+		go_on();
+		pass(5000);
+	}
+	check(!logged("dead"));
+}
+
+/* Two of the three observers cannot reach it, as behind a cut of their own: a majority kills. */
+static void a_minority_that_reaches_a_kernel_excuses_nobody(void)
+{
+	unsigned reaching = 0;
+
+	cluster(5);
+	kill_node(5);
+	silence_everywhere(5);
+	for (unsigned a = 1; a <= 4 && !reaching; a++) {
+		if (net.watch[a][5])
+			reached(reaching = a, 5, true);
+	}
+	pass(250);
+	check_int(state(reaching, 5), GOSSIPD_DEAD);
+	check(!net.reaching[reaching][5]);
+}
+
+static void a_removed_member_leaves_no_connection_open(void)
+{
+	cluster(5);
+	stand_still(true);
+	for (unsigned a = 1; a <= 4; a++) {
+		struct gossipd_event event = {.type = GOSSIPD_REMOVE_MEMBER};
+
+		event.member.id = 5;
+		step(a, event);
+		check(!net.reaching[a][5]);
+	}
+}
+
+static void where_it_is_switched_off_no_connection_is_opened(void)
+{
+	stall = MONO_ZERO;
+	cluster(5);
+	stall = mono_ms(10000);
+	kill_node(5);
+	silence_everywhere(5);
+	for (unsigned a = 1; a <= 4; a++)
+		check(!net.reaching[a][5]);
+	pass(250);
+	check_int(state(1, 5), GOSSIPD_DEAD);
+}
+
 int main(void)
 {
 	return test_main((struct test[]){
@@ -196,6 +334,14 @@ int main(void)
 	    TEST(an_unwell_observer_follows_the_vote_of_another_at_once),
 	    TEST(a_stall_that_fdd_notices_after_the_silence_delays_the_vote_too),
 	    TEST(what_fdd_said_while_we_stood_still_accuses_nobody),
+	    TEST(one_whose_kernel_answers_is_suspected_and_not_dead_for_ten_seconds),
+	    TEST(one_that_hangs_is_dead_after_ten_seconds),
+	    TEST(one_whose_kernel_refuses_is_dead_at_once),
+	    TEST(one_that_is_killed_while_it_stands_still_is_dead_at_once),
+	    TEST(who_stands_still_again_and_again_is_excused_for_half_of_the_time),
+	    TEST(a_minority_that_reaches_a_kernel_excuses_nobody),
+	    TEST(a_removed_member_leaves_no_connection_open),
+	    TEST(where_it_is_switched_off_no_connection_is_opened),
 	    {0},
 	});
 }

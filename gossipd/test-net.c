@@ -5,6 +5,7 @@
 struct net net;
 struct gossipd_actions actions;
 unsigned quorum = 51;
+struct mono stall = {10000000000};
 
 void step(unsigned n, struct gossipd_event event)
 {
@@ -69,6 +70,10 @@ void carry_out(unsigned n)
 			letter->gram.answer = action->send.answer;
 			check(net.tail - net.head < QUEUE_MAX);
 			break;
+		case GOSSIPD_REACH:
+			check(net.reaching[n][action->reach.id] != action->reach.begin);
+			net.reaching[n][action->reach.id] = action->reach.begin;
+			break;
 		case GOSSIPD_PULL:
 			pull(n, (unsigned)action->peer);
 			break;
@@ -114,6 +119,7 @@ static void quick(struct gossipd_config *config)
 	config->tell = mono_ms(50);
 	config->confirm = mono_ms(200);
 	config->quorum = quorum;
+	config->stall = stall;
 	gossipd_config_derive(config);
 }
 
@@ -153,6 +159,7 @@ void cluster(unsigned count)
 void kill_node(unsigned n)
 {
 	net.node[n] = gossipd_free(net.node[n]);
+	memset(net.reaching[n], 0, sizeof(net.reaching[n]));
 }
 
 void silence(unsigned a, unsigned b, bool silent)
@@ -161,6 +168,16 @@ void silence(unsigned a, unsigned b, bool silent)
 
 	event.level.id = b;
 	event.level.silent = silent;
+	step(a, event);
+	deliver_all();
+}
+
+void reached(unsigned a, unsigned b, bool mute)
+{
+	struct gossipd_event event = {.type = GOSSIPD_REACHED};
+
+	event.reached.id = b;
+	event.reached.mute = mute;
 	step(a, event);
 	deliver_all();
 }

@@ -22,6 +22,7 @@ extern struct net {
 	uint64_t stored[NODES_MAX + 1];
 	bool cut[NODES_MAX + 1][NODES_MAX + 1];
 	bool watch[NODES_MAX + 1][NODES_MAX + 1];
+	bool reaching[NODES_MAX + 1][NODES_MAX + 1]; /* connections that are open, from and to */
 	unsigned count;
 	struct mono now;
 	struct letter queue[QUEUE_MAX];
@@ -30,7 +31,8 @@ extern struct net {
 } net;
 
 extern struct gossipd_actions actions; /* of the last step */
-extern unsigned quorum;                /* per cent, of the clusters made next */
+extern struct mono stall;
+extern unsigned quorum; /* per cent, of the clusters made next */
 
 /* So many nodes that all know each other, two seconds after the start. */
 void cluster(unsigned count);
@@ -46,6 +48,8 @@ void pass(int64_t ms);
 /* What fdd on a says of b; the second: on all that watch it. */
 void silence(unsigned a, unsigned b, bool silent);
 void silence_everywhere(unsigned b);
+/* What the kernel of b tells a of the connection that it opened. */
+void reached(unsigned a, unsigned b, bool mute);
 
 struct gossipd_status status(unsigned at, unsigned of);
 enum gossipd_state state(unsigned at, unsigned of);

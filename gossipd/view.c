@@ -66,7 +66,8 @@ void view_move(struct gossipd *core, struct member *member, enum gossipd_state t
 	member->postponed_by = 0;
 	member->suspect_at = to == GOSSIPD_SUSPECT ? core->now : MONO_NEVER;
 	if (to != GOSSIPD_SUSPECT) {
-		member->voting = false;
+		member->voting = member->excused = member->stalled = false;
+		member->told_stalled = false;
 		member->confirm_at = MONO_NEVER;
 	}
 	if (news)

@@ -70,7 +70,7 @@ void liar_gram(struct rng *rng, const struct gossipd *core, uint64_t self, uint6
 		const struct gossipd_entry *entry = &entries[(first + i) % count];
 
 		gram->rumours[gram->rumour_count++] = *entry;
-		gram->ballots[gram->ballot_count++] =
-		    (struct gossipd_ballot){entry->id, incarnation_of(core, entry->id)};
+		gram->ballots[gram->ballot_count++] = (struct gossipd_ballot){
+		    entry->id, incarnation_of(core, entry->id), rng_chance(rng, 0.5)};
 	}
 }

@@ -27,11 +27,21 @@ enum {
 	META_END, /* struct meta_answer */
 	HINT,
 	LEAVE, /* to gossipd, as from the command line */
+	/* A connection to gossipd, by its number at the one who opens it; all of them streams. */
+	OPEN,     /* gossipd to kernel */
+	ACCEPTED, /* kernel to gossipd */
+	REFUSED,
+	GREET,    /* kernel to its own gossipd: struct greet */
+	GREETING, /* gossipd to gossipd */
 };
 
 struct level_news {
 	uint64_t id;
 	bool silent;
+};
+
+struct greet {
+	unsigned asker, number;
 };
 
 struct meta_request {
@@ -260,11 +270,13 @@ struct gossipd_process {
 	struct gossipd *core;
 	size_t role_count;
 	struct gossipd_role roles[GOSSIPD_MEMBERS_MAX];
+	unsigned connections[CLUSTER_MAX]; /* the number of the last one opened, 0: closed */
+	unsigned opened;
 	uint64_t heard[CLUSTER_MAX]; /* highest incarnation in the datagrams of each node */
 	struct gossipd_actions actions;
 };
 
-static const struct gossipd *core_of(const struct cluster *cluster, unsigned node)
+const struct gossipd *cluster_core(const struct cluster *cluster, unsigned node)
 {
 	struct gossipd_process *gossipd = sim_state(cluster->sim, cluster->nodes[node].gossipd);
 
@@ -399,6 +411,17 @@ static void trace_coordinator(struct sim *sim, unsigned process, const struct cl
 		    (unsigned)action->coord.epoch);
 }
 
+static void open_connection(struct sim *sim, unsigned process, struct gossipd_process *gossipd,
+    const struct gossipd_action *action)
+{
+	const struct cluster_node *to = node_of(gossipd->node->cluster, action->reach.id);
+	unsigned *number = &gossipd->connections[to->number];
+
+	*number = action->reach.begin ? ++gossipd->opened : 0;
+	if (*number)
+		sim_send(sim, process, to->kernel, SIM_STREAM, OPEN, number, sizeof(*number));
+}
+
 static void gossipd_act(struct sim *sim, unsigned process, struct gossipd_process *gossipd,
     const struct gossipd_action *action)
 {
@@ -446,6 +469,12 @@ static void gossipd_act(struct sim *sim, unsigned process, struct gossipd_proces
 		break;
 	case GOSSIPD_GONE:
 		sim_trace(sim, process, "gone");
+		break;
+	case GOSSIPD_REACH:
+		open_connection(sim, process, gossipd, action);
+		break;
+	case GOSSIPD_STALLED:
+		sim_trace(sim, process, "stalled n%u", node_number(node, action->member.id));
 		break;
 	case GOSSIPD_CLUSTER:
 	case GOSSIPD_CROSS:
@@ -528,6 +557,13 @@ static struct gossipd_event event_of(
 		event.type = GOSSIPD_HEALTH;
 		memcpy(&event.lhm, message->data, sizeof(event.lhm));
 		break;
+	case ACCEPTED:
+	case REFUSED:
+	case GREETING:
+		event.type = GOSSIPD_REACHED;
+		event.reached.id = from;
+		event.reached.mute = message->kind == ACCEPTED;
+		break;
 	case GRAM:
 		event.type = GOSSIPD_GRAM;
 		event.gram.from = from;
@@ -573,6 +609,24 @@ static bool take_gram(
 	       (cluster->config.fault != CLUSTER_DEAF || rng_chance(&cluster->fates, 0.5));
 }
 
+static void greet(struct sim *sim, unsigned process, const struct sim_message *message)
+{
+	struct greet asked;
+
+	memcpy(&asked, message->data, sizeof(asked));
+	sim_send(
+	    sim, process, asked.asker, SIM_STREAM, GREETING, &asked.number, sizeof(asked.number));
+}
+
+static bool of_open_connection(
+    struct sim *sim, const struct gossipd_process *gossipd, const struct sim_message *message)
+{
+	unsigned number;
+
+	memcpy(&number, message->data, sizeof(number));
+	return gossipd->connections[sim_host_of(sim, message->from)] == number;
+}
+
 static void gossipd_receive(
     struct sim *sim, unsigned process, void *state, const struct sim_message *message)
 {
@@ -585,6 +639,12 @@ static void gossipd_receive(
 		return;
 	}
 	if (message->kind == GRAM && !take_gram(sim, gossipd, message))
+		return;
+	if (message->kind == GREET) {
+		greet(sim, process, message);
+		return;
+	}
+	if (message->kind >= ACCEPTED && !of_open_connection(sim, gossipd, message))
 		return;
 	gossipd_run(sim, process, gossipd, event_of(gossipd, sim, message));
 	if (message->kind == FDD_UP)
@@ -607,6 +667,55 @@ static const struct sim_program gossipd_program = {
     .receive = gossipd_receive,
     .timeout = gossipd_timeout,
     .deadline = gossipd_when,
+};
+
+/* ---- the kernel: it accepts connections while gossipd is there, which greets when it runs */
+
+static void *kernel_boot(struct sim *sim, unsigned process, void *context)
+{
+	(void)sim;
+	(void)process;
+	return context;
+}
+
+static void kernel_halt(void *state)
+{
+	(void)state;
+}
+
+static void kernel_receive(
+    struct sim *sim, unsigned process, void *state, const struct sim_message *message)
+{
+	const struct cluster_node *node = state;
+	bool there = sim_running(sim, node->gossipd);
+	struct greet ask = {.asker = message->from};
+
+	memcpy(&ask.number, message->data, sizeof(ask.number));
+	sim_send(sim, process, message->from, SIM_STREAM, there ? ACCEPTED : REFUSED, &ask.number,
+	    sizeof(ask.number));
+	if (there)
+		sim_send(sim, process, node->gossipd, SIM_STREAM, GREET, &ask, sizeof(ask));
+}
+
+static void no_timeout(struct sim *sim, unsigned process, void *state)
+{
+	(void)sim;
+	(void)process;
+	(void)state;
+}
+
+static struct mono no_deadline(void *state)
+{
+	(void)state;
+	return MONO_NEVER;
+}
+
+static const struct sim_program kernel_program = {
+    .boot = kernel_boot,
+    .halt = kernel_halt,
+    .receive = kernel_receive,
+    .timeout = no_timeout,
+    .deadline = no_deadline,
 };
 
 /* ---- the store's process: metad's memory backend, asked over streams */
@@ -718,25 +827,12 @@ static void store_halt(void *state)
 	free(store);
 }
 
-static void store_timeout(struct sim *sim, unsigned process, void *state)
-{
-	(void)sim;
-	(void)process;
-	(void)state;
-}
-
-static struct mono store_when(void *state)
-{
-	(void)state;
-	return MONO_NEVER;
-}
-
 static const struct sim_program store_program = {
     .boot = store_boot,
     .halt = store_halt,
     .receive = store_receive,
-    .timeout = store_timeout,
-    .deadline = store_when,
+    .timeout = no_timeout,
+    .deadline = no_deadline,
 };
 
 /* ---- invariants */
@@ -752,9 +848,11 @@ static const char *cores_hold(struct sim *sim, unsigned process, void *argument)
 	    ++cluster->steps % cluster->config.check_every != 0)
 		return NULL;
 	node = &cluster->nodes[sim_host_of(sim, process)];
+	if (process == node->kernel)
+		return NULL;
 	if (process == node->fdd)
 		return fdd_invariant(((struct fdd_process *)sim_state(sim, process))->core);
-	return gossipd_invariant(core_of(cluster, node->number));
+	return gossipd_invariant(cluster_core(cluster, node->number));
 }
 
 /* Epochs are written by their holder only, so at most one may believe in its lease. */
@@ -766,7 +864,7 @@ static const char *one_holder(struct sim *sim, unsigned process, void *argument)
 	if (process != cluster->store)
 		return NULL;
 	for (unsigned i = 0; i < cluster->config.nodes; i++) {
-		const struct gossipd *core = core_of(cluster, i);
+		const struct gossipd *core = cluster_core(cluster, i);
 		uint64_t coordinator, epoch;
 		bool held = false;
 
@@ -825,16 +923,23 @@ void cluster_links(struct cluster *cluster, const struct sim_link *link)
 	}
 }
 
+/* Messages name processes, so numbers are known beforehand. */
+static void number_processes(struct cluster_node *node)
+{
+	node->fdd = 1 + 3 * node->number;
+	node->gossipd = node->fdd + 1;
+	node->kernel = node->fdd + 2;
+}
+
 static void spawn_node(struct cluster *cluster, unsigned i)
 {
 	struct cluster_node *node = &cluster->nodes[i];
 
 	*node = (struct cluster_node){.cluster = cluster, .number = i, .id = cluster->ids[i]};
-	/* Messages name processes, so numbers are known beforehand. */
-	node->fdd = 1 + 2 * i;
-	node->gossipd = 2 + 2 * i;
+	number_processes(node);
 	sim_spawn(cluster->sim, i, "fdd", &fdd_program, node);
 	sim_spawn(cluster->sim, i, "gossipd", &gossipd_program, node);
+	sim_spawn(cluster->sim, i, "kernel", &kernel_program, node);
 }
 
 struct cluster *cluster_new(const struct cluster_config *config, uint64_t seed)
@@ -853,8 +958,8 @@ struct cluster *cluster_new(const struct cluster_config *config, uint64_t seed)
 		*(unsigned *)pairs_get(&cluster->numbers, (unsigned)(id >> 32), (unsigned)id) = i;
 	}
 	for (unsigned i = 0; i < config->nodes; i++) {
-		cluster->nodes[i].fdd = 1 + 2 * i;
-		cluster->nodes[i].gossipd = 2 + 2 * i;
+		cluster->nodes[i].number = i;
+		number_processes(&cluster->nodes[i]);
 	}
 	cluster->store = sim_spawn(cluster->sim, config->nodes, "metad", &store_program, cluster);
 	for (unsigned i = 0; i < config->nodes; i++)
@@ -888,78 +993,4 @@ void cluster_leave(struct cluster *cluster, unsigned node)
 
 	cluster->nodes[node].left = true;
 	sim_send(cluster->sim, leaver->fdd, leaver->gossipd, SIM_STREAM, LEAVE, NULL, 0);
-}
-
-enum gossipd_state cluster_state(const struct cluster *cluster, unsigned a, unsigned b)
-{
-	const struct gossipd *core = core_of(cluster, a);
-	struct gossipd_status status;
-
-	if (!core || !gossipd_status(core, b, MONO_ZERO, &status))
-		return GOSSIPD_UNKNOWN;
-	return status.state;
-}
-
-bool cluster_agrees(const struct cluster *cluster, unsigned b, enum gossipd_state state)
-{
-	for (unsigned a = 0; a < cluster->config.nodes; a++) {
-		if (core_of(cluster, a) && !cluster->nodes[a].left &&
-		    (a != b || state == GOSSIPD_ALIVE) && cluster_state(cluster, a, b) != state)
-			return false;
-	}
-	return true;
-}
-
-bool cluster_wait(struct cluster *cluster, unsigned b, enum gossipd_state state, int64_t limit_ms)
-{
-	struct mono limit = mono_add_ms(sim_time(cluster->sim), limit_ms);
-
-	while (!cluster_agrees(cluster, b, state)) {
-		if (mono_due(limit, sim_time(cluster->sim)) || sim_broken(cluster->sim))
-			return false;
-		sim_run(cluster->sim, mono_add_ms(sim_time(cluster->sim), 5));
-	}
-	return true;
-}
-
-bool cluster_up(const struct cluster *cluster, unsigned node)
-{
-	return sim_running(cluster->sim, cluster->nodes[node].fdd) &&
-	       sim_running(cluster->sim, cluster->nodes[node].gossipd);
-}
-
-const char *cluster_views_equal(struct cluster *cluster)
-{
-	for (unsigned b = 0; b < cluster->config.nodes; b++) {
-		bool left = cluster->nodes[b].left;
-		enum gossipd_state truth = left                  ? GOSSIPD_LEFT
-					   : core_of(cluster, b) ? GOSSIPD_ALIVE
-								 : GOSSIPD_DEAD;
-
-		for (unsigned a = 0; a < cluster->config.nodes; a++) {
-			if (!core_of(cluster, a) || cluster->nodes[a].left ||
-			    cluster_state(cluster, a, b) == truth)
-				continue;
-			return sim_complain(cluster->sim, "n%u holds n%u for %s, and it is %s",
-			    a + 1, b + 1, gossipd_state_name(cluster_state(cluster, a, b)),
-			    gossipd_state_name(truth));
-		}
-	}
-	return NULL;
-}
-
-int cluster_holder(const struct cluster *cluster)
-{
-	for (unsigned i = 0; i < cluster->config.nodes; i++) {
-		const struct gossipd *core = core_of(cluster, i);
-		uint64_t coordinator, epoch;
-		bool held = false;
-
-		if (core)
-			gossipd_coordinator(core, sim_now(cluster->sim, cluster->nodes[i].gossipd),
-			    &coordinator, &epoch, &held);
-		if (held)
-			return (int)i;
-	}
-	return -1;
 }

@@ -24,6 +24,7 @@ struct cluster_node {
 	unsigned number; /* 0: n1 */
 	uint64_t id;
 	unsigned fdd, gossipd; /* processes */
+	unsigned kernel; /* what answers connections to gossipd, also while that stands still */
 	uint64_t fdd_stored, gossipd_stored;
 	unsigned boots;
 	bool left;           /* asked to leave */
@@ -93,6 +94,8 @@ void cluster_leave(struct cluster *cluster, unsigned node);
 void cluster_links(struct cluster *cluster, const struct sim_link *link);
 extern const struct sim_link cluster_lan;
 
+/* Of its gossipd; NULL when that is down. */
+const struct gossipd *cluster_core(const struct cluster *cluster, unsigned node);
 /* What node a holds of node b; UNKNOWN when a is down. */
 enum gossipd_state cluster_state(const struct cluster *cluster, unsigned a, unsigned b);
 /* All running nodes hold b for that. */

@@ -292,6 +292,72 @@ static const char *judge_stalled_observers_accuse_nobody(struct cluster *cluster
 }
 SCENARIO(stalled_observers_accuse_nobody)
 
+/* Stopped for eight seconds, by threes: suspects, whose kernels answer for them. */
+#define config_one_that_stands_still_on_a_living_node_is_not_dead twenty_four
+static const char *judge_one_that_stands_still_on_a_living_node_is_not_dead(struct cluster *cluster)
+{
+	const char *complaint = settle(cluster);
+
+	cluster_links(cluster, &(struct sim_link){.loss = 0.05});
+	for (unsigned i = 0; i < 20 && !complaint; i++) {
+		unsigned first = (unsigned)rng_below(sim_rng(cluster->sim), 22);
+
+		for (unsigned n = first; n < first + 3; n++)
+			stop_daemons(cluster, n, 8000);
+		run_ms(cluster, 5000);
+		if (!sim_find(cluster->sim, 0, "*/gossipd", "stalled n*"))
+			return "nobody found that it stands still";
+		run_ms(cluster, 9000);
+		complaint = nobody_died(cluster);
+	}
+	return complaint ? complaint : cluster_views_equal(cluster);
+}
+SCENARIO(one_that_stands_still_on_a_living_node_is_not_dead)
+
+static const char *hang(struct cluster *cluster, int64_t *took_ms, int64_t limit_ms)
+{
+	struct mono began = sim_time(cluster->sim);
+
+	stop_daemons(cluster, 4, 60000);
+	if (!cluster_wait(cluster, 4, GOSSIPD_DEAD, limit_ms))
+		return "one that hangs is not dead for all";
+	*took_ms = mono_to_ms(mono_sub(sim_time(cluster->sim), began));
+	report(cluster, "from the stop to the verdict", (double)*took_ms);
+	return NULL;
+}
+
+#define config_one_that_hangs_is_dead_ten_seconds_later twenty_four
+static const char *judge_one_that_hangs_is_dead_ten_seconds_later(struct cluster *cluster)
+{
+	const char *complaint = settle(cluster);
+	int64_t took_ms = 0;
+
+	if (!complaint)
+		complaint = hang(cluster, &took_ms, 13000);
+	return complaint ? complaint : took_ms < 10000 ? "it was not excused" : NULL;
+}
+SCENARIO(one_that_hangs_is_dead_ten_seconds_later)
+
+/* kill -9 of the daemons on a node that goes on: its kernel refuses, and that costs no time. */
+#define config_killed_daemons_are_known_as_soon_as_a_dead_node twenty_four
+static const char *judge_killed_daemons_are_known_as_soon_as_a_dead_node(struct cluster *cluster)
+{
+	const char *complaint = settle(cluster);
+
+	for (unsigned i = 0; i < 10 && !complaint; i++) {
+		const struct cluster_node *node = &cluster->nodes[2 * i];
+
+		run_ms(cluster, 3000 + 37 * i);
+		sim_crash(cluster->sim, node->fdd);
+		sim_crash(cluster->sim, node->gossipd);
+		if (!cluster_wait(cluster, 2 * i, GOSSIPD_DEAD, 2500))
+			complaint = "killed daemons are not dead for all after 2.5 s";
+		cluster_restart(cluster, 2 * i);
+	}
+	return complaint;
+}
+SCENARIO(killed_daemons_are_known_as_soon_as_a_dead_node)
+
 /* A link fails and heals while an observer's gossipd stands still: what its fdd found waits in a socket. */
 #define config_old_findings_accuse_nobody_after_a_stall five
 static const char *judge_old_findings_accuse_nobody_after_a_stall(struct cluster *cluster)
@@ -759,6 +825,9 @@ int main(int argc, char **argv)
 	    LIST(a_link_cut_between_two_of_five_kills_nobody),
 	    LIST(a_stopped_node_comes_back_and_accuses_nobody),
 	    LIST(stalled_observers_accuse_nobody),
+	    LIST(one_that_stands_still_on_a_living_node_is_not_dead),
+	    LIST(one_that_hangs_is_dead_ten_seconds_later),
+	    LIST(killed_daemons_are_known_as_soon_as_a_dead_node),
 	    LIST(old_findings_accuse_nobody_after_a_stall),
 	    LIST(gossipd_killed_and_restarted_is_no_failure),
 	    LIST(fdd_killed_and_restarted_is_no_failure),

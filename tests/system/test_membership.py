@@ -87,8 +87,8 @@ class Membership(unittest.TestCase):
         shutil.rmtree(self.directory, ignore_errors=True)
         self.assertEqual(bugs, [])
 
-    def up(self, nodes):
-        self.cluster.up(BUILD, nodes=nodes, config_extra=CONFIG, services=SERVICES)
+    def up(self, nodes, config=""):
+        self.cluster.up(BUILD, nodes=nodes, config_extra=CONFIG + config, services=SERVICES)
         self.names = [f"n{i + 1}" for i in range(nodes)]
         for name in self.names:
             self.watch(name)
@@ -216,9 +216,35 @@ class Membership(unittest.TestCase):
 
     def ask(self, name, request):
         caller = Caller(self.cluster.pid(name))
-        self.addCleanup(caller.close)
-        caller.send(request)
-        return caller.receive(60)[1]
+        try:
+            caller.send(request)
+            return caller.receive(60)[1]
+        finally:
+            caller.close()
+
+    def signal_daemons(self, name, signal):
+        self.cluster.run(name, ["sh", "-c", f"kill -{signal} $(pidof fdd) $(pidof gossipd)"], check=True)
+
+    def holds_for_stalled(self, name, member):
+        return any(m["node"] == member and m.get("stalled") for m in self.ask(name, "gossipd.members")["members"])
+
+    def test_55_one_that_stands_still_on_a_living_node_is_not_dead_and_one_killed_is(self):
+        self.up(3, "[gossipd]\nstall_ms = 60000\n")
+        self.let_pass(1)
+        self.forget()
+        self.signal_daemons("n3", "STOP")
+        self.wait("both find that n3 stands still", lambda: all(self.holds_for_stalled(n, "n3") for n in ("n1", "n2")), 40)
+        self.watchers.pop("n3").caller.close()  # what waited for it is read by nobody
+        self.let_pass(3)
+        self.nobody_died()
+        self.signal_daemons("n3", "CONT")
+        self.watch("n3")
+        self.wait("all are alive", self.all_alive)
+        self.nobody_died()
+        self.signal_daemons("n3", "STOP")
+        self.wait("both find that n3 stands still", lambda: all(self.holds_for_stalled(n, "n3") for n in ("n1", "n2")), 40)
+        self.kill("n3")
+        print(f"kill of one that stands still to the verdict, ms: {1000 * self.wait('n3 is dead', lambda: self.agree('n3', 'dead')):.0f}")
 
     def test_60_a_clean_leave_is_no_failure(self):
         self.up(3)
