@@ -37,9 +37,21 @@ static void choose_observers(struct gossipd *core)
 	}
 }
 
-static uint64_t receivers(struct gossipd *core)
+/* Who comes later than others does not know which of the unknown they still count on. */
+static uint64_t own_observers(const struct gossipd *core)
 {
 	uint64_t set = core->members[core->self].observers;
+	uint64_t unknown = core->candidates & core->in[GOSSIPD_UNKNOWN];
+
+	if (unknown != 0)
+		set |= observers_choose(core->ids, core->count, core->self,
+		    core->candidates & ~unknown, core->config.observers);
+	return set;
+}
+
+static uint64_t receivers(struct gossipd *core)
+{
+	uint64_t set = own_observers(core);
 
 	for (uint64_t wish = core->wish; wish != 0;) {
 		size_t i = take(&wish);

@@ -55,6 +55,9 @@ void view_move(struct gossipd *core, struct member *member, enum gossipd_state t
 		tell_move(core, member, to, incarnation, actions);
 	if (is_flap(member, to, incarnation) && !is_self(core, member))
 		damping_flap(core, member, actions);
+	/* Its silence until now was that of one who was not there. */
+	if (to == GOSSIPD_ALIVE && from != GOSSIPD_ALIVE && from != GOSSIPD_SUSPECT)
+		member->again_at = mono_add(core->now, core->config.again);
 	if (incarnation != member->incarnation) {
 		member->learned_at = core->now;
 		member->dead_by = member->left_by = 0;

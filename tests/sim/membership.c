@@ -962,8 +962,12 @@ struct cluster *cluster_new(const struct cluster_config *config, uint64_t seed)
 		number_processes(&cluster->nodes[i]);
 	}
 	cluster->store = sim_spawn(cluster->sim, config->nodes, "metad", &store_program, cluster);
+	sim_partition_range(cluster->sim, config->nodes - config->late, config->late);
 	for (unsigned i = 0; i < config->nodes; i++)
 		spawn_node(cluster, i);
+	for (unsigned i = config->nodes - config->late; i < config->nodes; i++)
+		sim_crash_host(cluster->sim, i);
+	sim_heal(cluster->sim);
 	sim_invariant(cluster->sim, cores_hold, cluster);
 	sim_invariant(cluster->sim, one_holder, cluster);
 	return cluster;

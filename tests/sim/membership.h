@@ -43,6 +43,7 @@ enum cluster_fault {
 
 struct cluster_config {
 	unsigned nodes;
+	unsigned late; /* the last so many are down, and never heard of, until cluster_restart() */
 	struct mono interval; /* of heartbeats */
 	double suspect_level;
 	struct gossipd_config gossipd; /* without members and self */
@@ -106,6 +107,9 @@ bool cluster_wait(struct cluster *cluster, unsigned b, enum gossipd_state state,
 bool cluster_up(const struct cluster *cluster, unsigned node);
 /* NULL, or how the views of the running nodes differ from each other or from the truth. */
 const char *cluster_views_equal(struct cluster *cluster);
+/* NULL, or which living member has not exactly its number of observers, in the view of a running node or by
+ * what the daemons do. */
+const char *cluster_observed(struct cluster *cluster);
 /* The node that holds the lease now, or -1. */
 int cluster_holder(const struct cluster *cluster);
 

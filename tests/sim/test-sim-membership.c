@@ -440,6 +440,60 @@ static const char *judge_a_rolling_restart_is_no_failure(struct cluster *cluster
 }
 SCENARIO(a_rolling_restart_is_no_failure)
 
+/* ---- who observes whom */
+
+static struct cluster_config thirty_two(void)
+{
+	struct cluster_config config = cluster_profile(32, GOSSIPD_BALANCED);
+
+	config.late = 8;
+	return config;
+}
+
+/* A node comes for the first time or again, leaves, or dies. */
+static void change_somebody(struct cluster *cluster)
+{
+	unsigned n = (unsigned)rng_below(sim_rng(cluster->sim), cluster->config.nodes);
+
+	if (!cluster_up(cluster, n) || cluster->nodes[n].left) {
+		sim_crash_host(cluster->sim, n);
+		cluster_restart(cluster, n);
+	} else if (rng_chance(sim_rng(cluster->sim), 0.5)) {
+		cluster_leave(cluster, n);
+	} else {
+		cluster_kill(cluster, n);
+	}
+}
+
+/* Row 1 of the claims: "each monitors a subset of the others". */
+#define config_every_member_has_exactly_its_observers_after_joins_leaves_and_crashes thirty_two
+static const char *judge_every_member_has_exactly_its_observers_after_joins_leaves_and_crashes(
+    struct cluster *cluster)
+{
+	const char *complaint;
+
+	run_ms(cluster, 20000);
+	complaint = cluster_observed(cluster);
+	for (unsigned n = 24; n < 32 && !complaint; n++) {
+		cluster_restart(cluster, n);
+		run_ms(cluster, 6000);
+		complaint = cluster_observed(cluster);
+	}
+	if (!complaint && sim_find(cluster->sim, 0, "*/gossipd", "suspect *"))
+		complaint = "one that came was suspected";
+	for (unsigned round = 0; round < 20 && !complaint; round++) {
+		for (unsigned i = 0; i <= round % 4; i++) {
+			change_somebody(cluster);
+			run_ms(cluster, (int64_t)rng_below(sim_rng(cluster->sim), 1000));
+		}
+		/* Who was doubted sends to the doubter for half a minute. */
+		run_ms(cluster, 35000);
+		complaint = cluster_observed(cluster);
+	}
+	return complaint;
+}
+SCENARIO(every_member_has_exactly_its_observers_after_joins_leaves_and_crashes)
+
 /* ---- partitions */
 
 #define config_the_smaller_part_judges_nobody_and_all_agree_after_healing fifty
@@ -832,6 +886,7 @@ int main(int argc, char **argv)
 	    LIST(gossipd_killed_and_restarted_is_no_failure),
 	    LIST(fdd_killed_and_restarted_is_no_failure),
 	    LIST(a_rolling_restart_is_no_failure),
+	    LIST(every_member_has_exactly_its_observers_after_joins_leaves_and_crashes),
 	    LIST(the_smaller_part_judges_nobody_and_all_agree_after_healing),
 	    LIST(two_halves_judge_nobody),
 	    LIST(one_that_hears_nothing_judges_nobody),

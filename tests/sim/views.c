@@ -59,6 +59,59 @@ const char *cluster_views_equal(struct cluster *cluster)
 	return NULL;
 }
 
+static bool takes_part(const struct cluster *cluster, unsigned node)
+{
+	return cluster_core(cluster, node) && !cluster->nodes[node].left;
+}
+
+/* What a says of its own part towards b. */
+static struct gossipd_status part(const struct cluster *cluster, unsigned a, unsigned b)
+{
+	struct gossipd_status status = {0};
+
+	(void)gossipd_status(cluster_core(cluster, a), b, MONO_ZERO, &status);
+	return status;
+}
+
+static const char *observed(struct cluster *cluster, unsigned b, unsigned wanted)
+{
+	unsigned watching = 0;
+
+	for (unsigned a = 0; a < cluster->config.nodes; a++) {
+		struct gossipd_status status;
+
+		if (a == b || !takes_part(cluster, a))
+			continue;
+		status = part(cluster, a, b);
+		watching += status.watch;
+		if (status.observers != wanted)
+			return sim_complain(cluster->sim, "n%u has %u observers in n%u's view",
+			    b + 1, status.observers, a + 1);
+		if (status.watch != part(cluster, b, a).send)
+			return sim_complain(cluster->sim,
+			    status.watch ? "n%u does not send its heartbeats to its observer n%u"
+					 : "n%u sends its heartbeats to n%u, who does not watch it",
+			    b + 1, a + 1);
+	}
+	return watching == wanted
+		   ? NULL
+		   : sim_complain(cluster->sim, "n%u is watched by %u", b + 1, watching);
+}
+
+const char *cluster_observed(struct cluster *cluster)
+{
+	unsigned living = 0, wanted = cluster->config.gossipd.observers;
+	const char *complaint = NULL;
+
+	for (unsigned i = 0; i < cluster->config.nodes; i++)
+		living += takes_part(cluster, i);
+	for (unsigned b = 0; b < cluster->config.nodes && !complaint; b++) {
+		if (takes_part(cluster, b))
+			complaint = observed(cluster, b, wanted < living ? wanted : living - 1);
+	}
+	return complaint;
+}
+
 int cluster_holder(const struct cluster *cluster)
 {
 	for (unsigned i = 0; i < cluster->config.nodes; i++) {
