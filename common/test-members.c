@@ -2,24 +2,12 @@
 #include <sodium.h>
 
 #include "common/members.h"
+#include "common/test-records.h"
 #include "common/test.h"
 
 static uint8_t admin[KEY_SIZE], secret[ADMIN_SECRET_SIZE];
 static struct members members;
 static char why[MEMBERS_WHY];
-
-static struct msg_member_record make(const char *name, uint64_t serial)
-{
-	struct msg_member_record record = {.port = 7400, .serial = serial};
-	struct node_keys keys;
-
-	keys_generate(&keys);
-	memcpy(record.public_key, keys.public_key, KEY_SIZE);
-	snprintf(record.name, sizeof(record.name), "%s", name);
-	snprintf(record.site, sizeof(record.site), "main");
-	snprintf(record.address, sizeof(record.address), "10.77.0.4");
-	return record;
-}
 
 static void begin(void)
 {
@@ -45,7 +33,7 @@ static int give(const struct msg_member_record *record)
 
 static void what_the_administrator_signed_is_read_back_as_it_was(void)
 {
-	struct msg_member_record record = make("n4", 7);
+	struct msg_member_record record = make_record("n4", 7);
 	const struct member_record *known;
 
 	begin();
@@ -64,7 +52,7 @@ static void what_the_administrator_signed_is_read_back_as_it_was(void)
 
 static void a_record_of_another_signer_is_refused_and_counted(void)
 {
-	struct msg_member_record record = make("n4", 1);
+	struct msg_member_record record = make_record("n4", 1);
 	uint8_t other_public[KEY_SIZE], other[ADMIN_SECRET_SIZE];
 	_cleanup_buf_ struct buf bytes = {0};
 
@@ -80,7 +68,7 @@ static void a_record_of_another_signer_is_refused_and_counted(void)
 static void the_higher_serial_counts_and_an_old_record_played_again_does_not(void)
 {
 	_cleanup_buf_ struct buf first = {0};
-	struct msg_member_record record = make("n4", 1);
+	struct msg_member_record record = make_record("n4", 1);
 
 	begin();
 	check_int(members_sign(&record, secret, &first), 0);
@@ -97,12 +85,12 @@ static void the_higher_serial_counts_and_an_old_record_played_again_does_not(voi
 static void of_two_records_with_one_serial_all_choose_the_same(void)
 {
 	_cleanup_buf_ struct buf one = {0}, two = {0};
-	struct msg_member_record record = make("n4", 5);
+	struct msg_member_record record = make_record("n4", 5);
 	uint64_t digest;
 
 	begin();
 	check_int(members_sign(&record, secret, &one), 0);
-	record = make("n4", 5);
+	record = make_record("n4", 5);
 	check_int(members_sign(&record, secret, &two), 0);
 	(void)take(&one);
 	(void)take(&two);
@@ -118,7 +106,7 @@ static void of_two_records_with_one_serial_all_choose_the_same(void)
 static void no_flipped_bit_and_no_cut_record_is_taken(void)
 {
 	_cleanup_buf_ struct buf bytes = {0};
-	struct msg_member_record record = make("n4", 1);
+	struct msg_member_record record = make_record("n4", 1);
 	const struct member_record *out;
 
 	begin();
@@ -153,20 +141,20 @@ static void garbage_is_no_record(void)
 static void what_no_node_would_take_is_not_signed(void)
 {
 	_cleanup_buf_ struct buf bytes = {0};
-	struct msg_member_record record = make("n4", 1);
+	struct msg_member_record record = make_record("n4", 1);
 
 	snprintf(record.name, sizeof(record.name), "../n4");
 	check_int(members_sign(&record, secret, &bytes), -EINVAL);
-	record = make("n4", 1);
+	record = make_record("n4", 1);
 	snprintf(record.address, sizeof(record.address), "n4.example");
 	check_int(members_sign(&record, secret, &bytes), -EINVAL);
-	record = make("n4", 1);
+	record = make_record("n4", 1);
 	memset(record.public_key, 0,
 	    KEY_SIZE); /* of low order: every secret shared with it is known */
 	check_int(members_sign(&record, secret, &bytes), -EINVAL);
-	record = make("n4", 0);
+	record = make_record("n4", 0);
 	check_int(members_sign(&record, secret, &bytes), -EINVAL);
-	record = make("n4", 1);
+	record = make_record("n4", 1);
 	record.has_old_key = true;
 	memcpy(record.old_key, record.public_key, KEY_SIZE);
 	check_int(members_sign(&record, secret, &bytes), -EINVAL);
@@ -174,7 +162,7 @@ static void what_no_node_would_take_is_not_signed(void)
 
 static void an_old_key_is_good_until_its_time_and_a_record_from_its_time_on(void)
 {
-	struct msg_member_record record = make("n4", 1);
+	struct msg_member_record record = make_record("n4", 1);
 
 	begin();
 	record.not_before = 100;
@@ -200,7 +188,7 @@ static void the_set_is_bounded(void)
 		struct msg_member_record record;
 
 		snprintf(name, sizeof(name), "n%d", i);
-		record = make(name, 1);
+		record = make_record(name, 1);
 		check_int(give(&record), i < MEMBERS_MAX ? 1 : -ENOSPC);
 	}
 }

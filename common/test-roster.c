@@ -7,6 +7,7 @@
 
 #include "common/replace-file.h"
 #include "common/roster.h"
+#include "common/test-records.h"
 #include "common/test.h"
 
 static uint8_t secret[ADMIN_SECRET_SIZE];
@@ -27,19 +28,6 @@ static struct peers_listener listener = {.changed = on_peer};
 static const struct peers *peers(void)
 {
 	return &a_daemon.node.peers;
-}
-
-static struct msg_member_record make(const char *name, uint64_t serial)
-{
-	struct msg_member_record record = {.port = 7400, .serial = serial};
-	struct node_keys keys;
-
-	keys_generate(&keys);
-	memcpy(record.public_key, keys.public_key, KEY_SIZE);
-	snprintf(record.name, sizeof(record.name), "%s", name);
-	snprintf(record.site, sizeof(record.site), "main");
-	snprintf(record.address, sizeof(record.address), "10.77.0.4");
-	return record;
 }
 
 /* What gossipd does. */
@@ -109,7 +97,7 @@ static void records_that_are_there_count_from_the_start(void)
 	struct msg_member_record record;
 
 	begin();
-	record = make("n4", 1);
+	record = make_record("n4", 1);
 	put(&record);
 	open_roster();
 	check(peers_by_key(peers(), record.public_key) == peers_by_name(peers(), "n4"));
@@ -123,7 +111,7 @@ static void a_record_that_comes_is_noticed_and_one_that_revokes_takes_the_node_o
 
 	begin();
 	open_roster();
-	record = make("n4", 1);
+	record = make_record("n4", 1);
 	put(&record);
 	hear(1);
 	check(peers_by_name(peers(), "n4") != NULL);
@@ -142,7 +130,7 @@ static void a_peer_of_the_configuration_can_be_revoked(void)
 	struct peer peer = {.port = 7400};
 
 	begin();
-	record = make("n2", 1);
+	record = make_record("n2", 1);
 	record.state = MSG_COMMON_MEMBER_STATE_REVOKED;
 	memcpy(peer.public_key, record.public_key, KEY_SIZE);
 	snprintf(peer.name, sizeof(peer.name), "n2");
@@ -159,10 +147,10 @@ static void after_a_rotation_both_keys_are_let_in_until_the_old_one_ends(void)
 
 	begin();
 	open_roster();
-	before = make("n4", 1);
+	before = make_record("n4", 1);
 	put(&before);
 	hear(1);
-	after = make("n4", 2);
+	after = make_record("n4", 2);
 	after.has_old_key = true;
 	memcpy(after.old_key, before.public_key, KEY_SIZE);
 	after.old_until = (uint64_t)time(NULL) + 2;
@@ -184,7 +172,7 @@ static void a_record_for_later_changes_nothing_until_then(void)
 
 	begin();
 	open_roster();
-	record = make("n4", 1);
+	record = make_record("n4", 1);
 	record.not_before = (uint64_t)time(NULL) + 2;
 	put(&record);
 	check(sd_event_run(loop, 100000) >= 0);
@@ -203,7 +191,7 @@ static void a_record_handed_over_is_stored_and_counts_when_the_loop_runs(void)
 
 	begin();
 	open_roster();
-	record = make("n4", 1);
+	record = make_record("n4", 1);
 	check_int(members_sign(&record, secret, &bytes), 0);
 	check_int(roster_take(a_daemon.roster, bytes.data, bytes.size, why), 1);
 	check_int(roster_take(a_daemon.roster, bytes.data, bytes.size, why), 0);
@@ -226,12 +214,12 @@ static void a_file_that_proves_nothing_changes_nothing(void)
 	open_roster();
 	memcpy(real, secret, sizeof(real));
 	crypto_sign_keypair(other_public, secret);
-	record = make("n4", 1);
+	record = make_record("n4", 1);
 	put(&record); /* forged */
 	memcpy(secret, real, sizeof(real));
 	snprintf(path, sizeof(path), "%s/members/n5", a_daemon.node.state_dir);
 	check_int(replace_file(path, "garbage", 7, 0640), 0);
-	record = make("n6", 1);
+	record = make_record("n6", 1);
 	put(&record);
 	hear(1);
 	check(!peers_by_name(peers(), "n4") && !peers_by_name(peers(), "n5"));
@@ -246,7 +234,7 @@ static void what_is_said_of_the_node_itself_does_not_take_its_own_key(void)
 	struct msg_member_record record;
 
 	begin();
-	record = make("n1", 1);
+	record = make_record("n1", 1);
 	record.state = MSG_COMMON_MEMBER_STATE_REVOKED;
 	put(&record);
 	open_roster();

@@ -129,14 +129,14 @@ void rig_run_ms(struct rig *rig, int64_t ms)
 long rig_busd_kib(const struct rig *rig)
 {
 	char path[64];
-	long pages = 0;
+	long resident = 0, shared = 0;
 	FILE *file;
 
 	snprintf(path, sizeof(path), "/proc/%d/statm", (int)rig->pid);
 	file = fopen(path, "re");
-	check(file && fscanf(file, "%*d %ld", &pages) == 1);
+	check(file && fscanf(file, "%*d %ld %ld", &resident, &shared) == 2);
 	fclose(file);
-	return pages * (sysconf(_SC_PAGESIZE) / 1024);
+	return (resident - shared) * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
 int rig_ask(struct rig *rig, const char *request, struct buf *reply)
@@ -147,7 +147,7 @@ int rig_ask(struct rig *rig, const char *request, struct buf *reply)
 
 	check_int(rpc_client_new_local(&client, rig->zmq, rig->loop, rig->run_dir, "busd"), 0);
 	status =
-	    (int)rpc_ask(client, rig->loop, request, "\x80", 1, 3000, reply, error, sizeof(error));
+	    (int)rpc_ask(client, rig->loop, request, "\x80", 1, 60000, reply, error, sizeof(error));
 	rpc_client_free(client);
 	return status;
 }

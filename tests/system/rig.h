@@ -36,7 +36,7 @@ void rig_reap(pid_t pid, int signal); /* 0: waits only */
 /* Runs the loop until *value >= least or the time is over; returns whether it is. */
 bool rig_run(struct rig *rig, const uint64_t *value, uint64_t least, int64_t limit_ms);
 void rig_run_ms(struct rig *rig, int64_t ms);
-/* Resident memory of busd. */
+/* What busd holds itself; not the pages of programs and libraries that it has touched so far. */
 long rig_busd_kib(const struct rig *rig);
 
 /* Asks busd; the reply is decoded by the caller.  Returns the status. */
