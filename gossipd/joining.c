@@ -3,8 +3,10 @@
  *
  * It asks a member, whose key its operator gave it, at a port of its own where any key is let in for this one question
  * (proto: gossipd.ask_join).  What a stranger can cause there is bounded: how often strangers are let in at all
- * (common/zcontext.c), one short message, and PENDING_MAX names that wait for PENDING_S at most.  It is told nothing but
- * whether its key is known.  The administrator looks (depctl key pending), signs (depctl key allow), and the record
+ * (common/zcontext.c), one short message, and PENDING_MAX names that wait for PENDING_S at most.  When there is no room, who
+ * has not asked again lately gives up its place, so that a crowd that only came by keeps nobody out; one that keeps asking
+ * does, until the administrator signs without it (depctl key allow --key --address).  It is told nothing but whether its
+ * key is known.  The administrator looks (depctl key pending), signs (depctl key allow), and the record
  * spreads; when the stranger's key is known it fetches the records, checks them against its own configuration's
  * administrator, and from then on is a member like any other: no daemon restarts, nowhere.
  *
@@ -23,6 +25,7 @@
 #define PENDING_MAX 64
 #define PENDING_S 600
 #define ASK_EVERY_S 2
+#define STILL_ASKS_S (5 * ASK_EVERY_S)
 #define ASK_TIMEOUT_MS 1500
 #define QUESTION_MAX 1024 /* bytes */
 
@@ -41,6 +44,8 @@ struct joining {
 	struct rpc_server *door;
 	size_t count;
 	struct applicant pending[PENDING_MAX]; /* the one that waits longest first */
+	struct log_limit new_limit, full_limit;
+	uint64_t asked, refused, refused_here; /* refused_here: for want of room */
 	/* whom we ask */
 	bool wanted;
 	bool told; /* that we wait for the administrator */
@@ -80,6 +85,19 @@ static struct applicant *find(struct joining *joining, const uint8_t key[KEY_SIZ
 	return NULL;
 }
 
+/* When every place is taken: who has not asked for the longest time, if it has given up. */
+static void make_room(struct joining *joining)
+{
+	size_t oldest = 0;
+
+	for (size_t i = 1; i < joining->count; i++)
+		if (mono_before(joining->pending[i].last, joining->pending[oldest].last))
+			oldest = i;
+	if (joining->count == PENDING_MAX &&
+	    mono_due(mono_add_ms(joining->pending[oldest].last, STILL_ASKS_S * 1000), mono_now()))
+		drop(joining, oldest);
+}
+
 static bool question_is_valid(const struct msg_gossipd_ask_join *question)
 {
 	return config_name_is_valid(question->name) && config_name_is_valid(question->site) &&
@@ -92,20 +110,34 @@ static bool note(struct joining *joining, const struct msg_gossipd_ask_join *que
     const uint8_t key[KEY_SIZE])
 {
 	struct applicant *applicant = find(joining, key);
+	unsigned missed;
 
 	if (!applicant) {
 		sweep(joining);
+		make_room(joining);
 		if (joining->count == PENDING_MAX)
 			return false;
 		applicant = &joining->pending[joining->count++];
 		memcpy(applicant->key, key, KEY_SIZE);
 		applicant->first = mono_now();
-		log_notice("%s at %s asks to join: see depctl key pending", question->name,
-		    question->address);
+		if (log_limit(&joining->new_limit, mono_now(), &missed))
+			log_notice("%s at %s asks to join: see depctl key pending missed=%u",
+			    question->name, question->address, missed);
 	}
 	applicant->said = *question;
 	applicant->last = mono_now();
 	return true;
+}
+
+static void refuse_crowd(struct joining *joining, struct rpc_call *call)
+{
+	unsigned missed;
+
+	joining->refused_here++;
+	if (log_limit(&joining->full_limit, mono_now(), &missed))
+		log_warning(
+		    "a stranger is refused: %d wait already missed=%u", PENDING_MAX, missed);
+	rpc_fail(call, RPC_FAILED, "%d wait already", PENDING_MAX);
 }
 
 static void on_ask(void *userdata, struct rpc_call *call, const void *body, size_t size)
@@ -126,9 +158,10 @@ static void on_ask(void *userdata, struct rpc_call *call, const void *body, size
 	if (peers_by_key(&joining->shell->daemon->node.peers, key)) {
 		reply.welcome = MSG_GOSSIPD_WELCOME_KNOWN;
 	} else if (!note(joining, &question, key)) {
-		rpc_fail(call, RPC_FAILED, "%d wait already", PENDING_MAX);
+		refuse_crowd(joining, call);
 		return;
 	}
+	joining->asked++;
 	msg_gossipd_ask_join_reply_pack(&reply, &out);
 	rpc_reply(call, MSG_GOSSIPD_ASK_JOIN_REPLY, out.data, out.size);
 }
@@ -283,12 +316,37 @@ static void ask(struct joining *joining)
 			      ASK_TIMEOUT_MS, on_asked, joining) > 0;
 }
 
+/* At the door and behind it. */
+static void count_strangers(struct joining *joining)
+{
+	struct zcontext_counts connections;
+	uint64_t requests, refused;
+
+	zcontext_counts(joining->strangers, &connections);
+	rpc_server_counts(joining->door, &requests, &refused);
+	joining->refused = connections.refused + refused + joining->refused_here;
+}
+
+size_t joining_stats(const struct shell *shell, struct daemon_stat *stats)
+{
+	const struct joining *joining = shell->joining;
+
+	if (!joining)
+		return 0;
+	stats[0] = (struct daemon_stat){
+	    "strangers_asked", &joining->asked, "questions of nodes that want to join"};
+	stats[1] = (struct daemon_stat){"strangers_refused", &joining->refused,
+	    "too many, or not such a question; once a second"};
+	return JOINING_STATS;
+}
+
 void joining_second(struct shell *shell)
 {
 	struct joining *joining = shell->joining;
 
 	if (!joining)
 		return;
+	count_strangers(joining);
 	if (!joining->wanted)
 		hang_up(joining);
 	else if (!joining->asking && shell->seconds % ASK_EVERY_S == 0)

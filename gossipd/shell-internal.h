@@ -149,7 +149,7 @@ void clusters_on_abroad(void *userdata, struct rpc_call *call, const void *body,
 extern const struct rpc_method records_methods[];
 /* Of all records that this node knows; 0: none. */
 uint64_t records_digest(const struct shell *shell);
-#define RECORDS_STATS 4
+#define RECORDS_STATS 5
 /* Writes at most RECORDS_STATS entries; their number. */
 size_t records_stats(const struct shell *shell, struct daemon_stat *stats);
 /* What a node said of its records: pulls them when they differ. */
@@ -161,6 +161,9 @@ void records_second(struct shell *shell);
 /* --- joining.c --- */
 
 /* configured: "ADDRESS PORT KEY" of a member, or "". */
+#define JOINING_STATS 2
+/* Writes JOINING_STATS entries, or none; their number. */
+size_t joining_stats(const struct shell *shell, struct daemon_stat *stats);
 int joining_open(struct shell *shell, const char *configured);
 void joining_close(struct shell *shell);
 void joining_second(struct shell *shell);

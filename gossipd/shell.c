@@ -361,14 +361,17 @@ static void list_stats(struct shell *shell)
 	    {"crossings", &core->crossings, "datagrams of nodes of other clusters"},
 	};
 
-	const size_t count = sizeof(stats) / sizeof(stats[0]);
+	size_t count = sizeof(stats) / sizeof(stats[0]);
 
 	_Static_assert(
-	    sizeof(stats) / sizeof(stats[0]) + SEALED_UDP_STATS + RECORDS_STATS < STATS_MAX,
+	    sizeof(stats) / sizeof(stats[0]) + SEALED_UDP_STATS + RECORDS_STATS + JOINING_STATS <
+		STATS_MAX,
 	    "STATS_MAX is too small");
 	memcpy(shell->stats, stats, sizeof(stats));
 	sealed_udp_stats(shell->udp, "authentic, but not gossip", &shell->stats[count]);
-	(void)records_stats(shell, &shell->stats[count + SEALED_UDP_STATS]);
+	count += SEALED_UDP_STATS;
+	count += records_stats(shell, &shell->stats[count]);
+	(void)joining_stats(shell, &shell->stats[count]);
 	shell->daemon->stats = shell->stats;
 }
 

@@ -5,10 +5,13 @@
     intruder.py udp ADDRESS PORT SEED                 random ones; those of standard input again, cut and with a bit flipped
     intruder.py tcp ADDRESS PORT SEED                 random bytes, half greetings, impossible lengths, silence
     intruder.py http ADDRESS PORT SEED                requests that no web server should carry out; prints what came of them
+    intruder.py join ADDRESS PORT SERVERKEY SEED      questions at the port for strangers, good ones and bad ones; prints answers
+    intruder.py forge ADDRESS PORT SERVERKEY SECRET   records of nodes that nobody signed, from a node; prints answers
     intruder.py curve ADDRESS PORT SERVERKEY [SECRET] a ZeroMQ caller, with a key of its own or that of a node; prints answers
 
 Everything comes from the seed, so a failure can be had again.
 """
+import collections
 import concurrent.futures
 import json
 import os
@@ -28,7 +31,7 @@ FULL_HEADER = ((1, 8), (9, 8), (17, 8), (25, 8))
 SEALED_HEADERS = {0x21: FULL_HEADER, 0x22: FULL_HEADER, 0x23: ((1, 2), (3, 4), (7, 2))}
 DATAGRAM_MAX = 1200
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00"  # of ZMTP 3.0
-INVALID = 2
+INVALID, DENIED = 2, 5
 # Their bodies are empty and not looked at: to send them is to have them done.
 OBEYED = {"common.stop", "gossipd.leave"}
 
@@ -289,8 +292,8 @@ def flood_http(address, port, seed):
     print(json.dumps({"answered": sum(map(bool, statuses)), "accepted": sum(status[:1] == "2" for status in statuses), "statuses": statuses}))
 
 
-def flood_curve(address, port, server_key, secret=None):
-    """Prints how many requests were answered, and with what."""
+def curve_caller(address, port, server_key, secret=None):
+    """With that node's key, or one of its own."""
     target = caller(None)
     public, own = zmq.curve_keypair()
     if secret:
@@ -299,6 +302,12 @@ def flood_curve(address, port, server_key, secret=None):
     target.curve_publickey, target.curve_secretkey = public, own
     target.curve_serverkey = z85.encode(bytes.fromhex(server_key))
     target.connect(f"tcp://{address}:{port}")
+    return target
+
+
+def flood_curve(address, port, server_key, secret=None):
+    """Prints how many requests were answered, and with what."""
+    target = curve_caller(address, port, server_key, secret)
     dice = random.Random(port)
     if not secret:
         send_all(target, [request("common.hello", b"\x80")] * 20)
@@ -309,10 +318,55 @@ def flood_curve(address, port, server_key, secret=None):
     print(json.dumps({"answered": len(statuses) - statuses.count(None), "accepted": statuses.count(0), "lost": statuses.count(None)}))
 
 
+def question(**wrong):
+    good = {"name": "n77", "site": "default", "address": "10.77.0.77", "port": 7400}
+    return request("gossipd.ask_join", msgpack.packb({**good, **wrong}))
+
+
+def bad_questions():
+    for field, values in (("name", ("", "N7", "../n7", "n" * 64, "n\n7")), ("site", ("", "A B")),
+                          ("address", ("", "localhost", "10.77.0", "%n")), ("port", (0, 65530, 65536, -1))):
+        for value in values:
+            yield question(**{field: value})
+
+
+def flood_join(address, port, server_key, seed, keys=100):
+    """One key asks everything that is wrong, then the same good question again and again, then under many names; then many keys come."""
+    dice = random.Random(int(seed))
+    target = curve_caller(address, port, server_key)
+    send_all(target, unreadable_messages(dice))
+    wrong = [status for _, status in ask_all(target, [*invalid_requests(dice), *bad_questions()])]
+    again = [status for _, status in ask_all(target, [question()] * 300 + [question(name=f"n{number}") for number in range(300)])]
+    for message in oversized_messages(2 << 20):
+        send_all(curve_caller(address, port, server_key), [message])
+    crowd = [curve_caller(address, port, server_key) for _ in range(keys)]
+    for number, stranger in enumerate(crowd):
+        stranger.send_multipart(question(name=f"crowd-{number}"))
+    time.sleep(1)
+    print(json.dumps({"wrong": len(wrong), "accepted": wrong.count(0), "lost": wrong.count(None), "again": again.count(0),
+                      "asked": len(again), "crowd": sum(bool(stranger.poll(0)) for stranger in crowd)}))
+
+
+def put_record(dice, record):
+    return request("gossipd.put_record", msgpack.packb({"record": {"r": record, "s": dice.randbytes(64)}}))
+
+
+def forge_records(address, port, server_key, secret):
+    """Good records with a signature that is none, and such as are not to be read."""
+    dice = random.Random(port)
+    target = curve_caller(address, port, server_key, secret)
+    good = [{"n": f"n{number}", "c": "default", "a": "10.77.0.9", "p": 7400, "k": dice.randbytes(32), "s": 2 ** 60 + number, "t": state}
+            for number in range(20) for state in ("allowed", "revoked")]
+    bad = [*cut(msgpack.packb(good[0]), dice, 20), *mistyped(msgpack.packb(good[0])), dice.randbytes(200), b""]
+    answers = ask_all(target, [put_record(dice, msgpack.packb(record)) for record in good] + [put_record(dice, record) for record in bad])
+    statuses = collections.Counter(str(status) for _, status in answers)
+    print(json.dumps({"forged": len(good), "malformed": len(bad), "statuses": statuses}))
+
+
 def main():
     verb, address, port, *rest = sys.argv[1:]
-    if verb == "curve":
-        flood_curve(address, int(port), *rest)
+    if verb in ("curve", "join", "forge"):
+        {"curve": flood_curve, "join": flood_join, "forge": forge_records}[verb](address, int(port), *rest)
     else:
         {"capture": capture, "udp": flood_udp, "tcp": flood_tcp, "http": flood_http}[verb](address, int(port), int(rest[0]))
 

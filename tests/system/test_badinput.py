@@ -40,8 +40,8 @@ LINES_A_MINUTE = 60  # the limiter lets six a minute through for each place
 CAPTURED = {"fdd": 30, "gossipd": 12}  # datagrams; gossipd sends few when there is no news
 UDP_PORTS = {"fdd": 0, "gossipd": 1}
 CURVE_PORTS = {"busd": 3, "gossipd": 11, "ckptd": 12, "migrated": 13, "gosd": 14, "metad": 17}
-EVENTS_PORT = 2
-HTTP_PORT = 20
+EVENTS_PORT, JOIN_PORT, HTTP_PORT = 2, 18, 20
+PENDING_MAX = 64
 STREAM_PORTS = {"gosd": 15, "metad": 16}
 IPC_STREAMS = [f"{daemon}.rpc" for daemon in clusters.SERVICES] + ["busd.in", "busd.pub"]
 # The longest frame of each socket that does not take 1 MiB; four times that and the connection is cut.
@@ -132,7 +132,7 @@ class BadInput(unittest.TestCase):
         cls.addClassCleanup(shutil.rmtree, cls.directory, ignore_errors=True)
         bundle = sanitized_bundle(os.path.join(cls.directory, "bundle")) if SANITIZE else BUILD
         cls.cluster = clusters.Cluster(f"dst-bad-{os.getpid()}", os.path.join(cls.directory, "cluster"))
-        cls.cluster.up(bundle, nodes=3)
+        cls.cluster.up(bundle, nodes=3, config_extra=f"[node]\nadmin = {cls.new_admin()}\n[metad]\nvoters = n1\n")
         cls.addClassCleanup(cls.cluster.down)
         cls.address = cls.cluster.address("n1")
         cls.daemons = {name: Daemon(cls.cluster, name) for name in clusters.SERVICES}
@@ -143,6 +143,13 @@ class BadInput(unittest.TestCase):
         cls.begun = time.monotonic()
         cls.before = {name: daemon.ask("common.hello") for name, daemon in cls.daemons.items()}
         cls.lines = {name: len(daemon.log().splitlines()) for name, daemon in cls.daemons.items()}
+
+    @classmethod
+    def new_admin(cls):
+        """The public half; with it nodes can join, so the port for that is open."""
+        made = subprocess.run([os.path.join(BUILD, "depctl", "depctl"), "key", "admin-new", os.path.join(cls.directory, "admin.key")],
+                              capture_output=True, text=True, check=True)
+        return made.stdout.strip()
 
     @classmethod
     def settled(cls):
@@ -326,6 +333,27 @@ class BadInput(unittest.TestCase):
         self.assertEqual(said["accepted"], 0, said)
         self.assert_counted("webd", "http_refused", 20)
 
+    def ask_to_join(self):
+        return json.loads(self.intrude("client", "join", self.address, PORT + JOIN_PORT, self.public_key(), self.dice.randrange(1 << 30)))
+
+    def test_25_strangers_at_the_port_where_nodes_ask_to_join(self):
+        said = self.ask_to_join()
+        self.assertEqual((said["accepted"], said["lost"], said["again"]), (0, 0, said["asked"]), said)
+        self.assert_counted("gossipd", "strangers_asked", said["again"])
+        self.assert_counted("gossipd", "strangers_refused", said["wrong"])
+        waiting = self.daemons["gossipd"].ask("gossipd.pending")["applicants"]
+        self.assertLessEqual(len(waiting), PENDING_MAX)
+        self.assertEqual({row["node"] for row in waiting if not row["node"].startswith("crowd-")}, {"n299"}, "one key waits once")
+        self.intrude("client", "tcp", self.address, PORT + JOIN_PORT, self.dice.randrange(1 << 30))
+        self.assertEqual([row["node"] for row in self.daemons["gossipd"].ask("gossipd.keys")["keys"]], ["n1", "n2", "n3"])
+
+    def test_26_records_that_the_administrator_did_not_sign_are_refused(self):
+        said = json.loads(self.intrude("n2", "forge", self.address, PORT + CURVE_PORTS["gossipd"], self.public_key(), self.secret_of("n2")))
+        self.assertEqual(said["statuses"], {str(intruder.DENIED): said["forged"], str(intruder.INVALID): said["malformed"]})
+        self.assert_counted("gossipd", "records_forged", said["forged"])
+        self.assert_counted("gossipd", "records_malformed", said["malformed"])
+        self.assertEqual([row["node"] for row in self.daemons["gossipd"].ask("gossipd.keys")["keys"]], ["n1", "n2", "n3"])
+
     # -- afterwards --
 
     def send_again(self):
@@ -338,6 +366,7 @@ class BadInput(unittest.TestCase):
             self.assert_counted(name, "requests_refused", count)
         self.send_oversized(most=2 << 20)
         self.send_events()
+        self.ask_to_join()
         for name in UDP_PORTS:
             self.flood(name, self.captured(name))
         return {name: daemon.memory_kb() - before[name] for name, daemon in self.daemons.items()}
