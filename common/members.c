@@ -42,6 +42,8 @@ static const char *fault_of(const struct msg_member_record *record)
 		return "name: 1 to 63 of a-z 0-9 -";
 	if (!config_name_is_valid(record->site))
 		return "site: 1 to 63 of a-z 0-9 -";
+	if (record->has_cluster && !config_name_is_valid(record->cluster))
+		return "cluster: 1 to 63 of a-z 0-9 -";
 	if (!config_address_is_valid(record->address))
 		return "address: not numeric";
 	if (record->port > 65535 - PORT_RANGE)
@@ -137,6 +139,7 @@ static void count_refusal(struct members_counters *counters, int r)
 {
 	counters->malformed += r == -EBADMSG;
 	counters->forged += r == -EKEYREJECTED;
+	counters->foreign += r == -EXDEV;
 }
 
 int members_take(struct members *members, const void *bytes, size_t size,
@@ -145,6 +148,12 @@ int members_take(struct members *members, const void *bytes, size_t size,
 	struct member_record record, *known;
 	int r = members_open(&record, bytes, size, members->admin, why);
 
+	if (r == 0 && record.said.has_cluster &&
+	    strcmp(record.said.cluster, members->cluster) != 0) {
+		snprintf(why, MEMBERS_WHY, "record of %.40s: of cluster %.50s", record.said.name,
+		    record.said.cluster);
+		r = -EXDEV;
+	}
 	if (r < 0) {
 		count_refusal(&members->counters, r);
 		return r;

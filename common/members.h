@@ -30,11 +30,12 @@ struct member_record {
 };
 
 struct members_counters {
-	uint64_t taken, malformed, forged, stale;
+	uint64_t taken, malformed, forged, foreign, stale;
 };
 
 struct members {
 	uint8_t admin[KEY_SIZE];
+	char cluster[NODE_NAME_MAX + 1]; /* [node] cluster */
 	struct members_counters counters;
 	uint64_t
 	    digest; /* the same for all who know the same records, in whatever order they came; 0: none are known */
@@ -50,7 +51,10 @@ int members_sign(const struct msg_member_record *record, const uint8_t secret[AD
 int members_open(struct member_record *record, const void *bytes, size_t size,
     const uint8_t admin[KEY_SIZE], char why[MEMBERS_WHY]);
 
-/* 1: it is newer than what was known, and *out is where it stands; 0: known already.  -ESTALE: older; -ENOSPC; as members_open. */
+/*
+ * 1: it is newer than what was known, and *out is where it stands; 0: known already.  -ESTALE: older; -EXDEV: of another
+ * cluster; -ENOSPC; as members_open.
+ */
 int members_take(struct members *members, const void *bytes, size_t size,
     const struct member_record **out, char why[MEMBERS_WHY]);
 const struct member_record *members_by_name(const struct members *members, const char *name);

@@ -13,6 +13,7 @@
 #include "common/replace-file.h"
 
 #define FILES_MAX (4 * MEMBERS_MAX) /* looked at in one reading of the directory */
+#define REPAIRS 16                  /* records looked at in one roster_repair() */
 
 struct roster {
 	struct daemon *daemon;
@@ -21,6 +22,7 @@ struct roster {
 	sd_event_source *changes, *due;
 	bool unapplied;       /* one that was taken waits for the loop */
 	uint64_t self_serial; /* of the record of this node that was last judged */
+	size_t repaired;      /* records looked at so far, around and around */
 };
 
 void roster_directory(char *path, size_t size, const struct node_config *node)
@@ -235,17 +237,50 @@ static int on_change(sd_event_source *source, const struct inotify_event *event,
 	return 0;
 }
 
-int roster_take(struct roster *roster, const void *bytes, size_t size, char why[MEMBERS_WHY])
+static int store(const struct roster *roster, const struct member_record *record)
 {
 	char path[sizeof(roster->directory) + NODE_NAME_MAX + 2];
+
+	snprintf(path, sizeof(path), "%s/%s", roster->directory, record->said.name);
+	return replace_file(path, record->bytes, record->size, 0640);
+}
+
+static bool is_stored(const struct roster *roster, const struct member_record *record)
+{
+	char path[sizeof(roster->directory) + NODE_NAME_MAX + 2];
+	uint8_t bytes[MSG_MEMBER_SIGNED_SIZE_MAX + 1];
+	ssize_t size;
+
+	snprintf(path, sizeof(path), "%s/%s", roster->directory, record->said.name);
+	size = read_file(path, bytes, sizeof(bytes));
+	return size == (ssize_t)record->size && memcmp(bytes, record->bytes, record->size) == 0;
+}
+
+void roster_repair(struct roster *roster)
+{
+	for (size_t i = 0; i < REPAIRS && i < roster->members.count; i++) {
+		const struct member_record *record =
+		    &roster->members.record[roster->repaired++ % roster->members.count];
+
+		if (is_stored(roster, record))
+			continue;
+		take_file(roster, record->said.name); /* it may be newer */
+		if (store(roster, record) < 0)
+			return; /* the disk is full: the next time */
+		log_notice("the record of %s was written again", record->said.name);
+	}
+}
+
+int roster_take(struct roster *roster, const void *bytes, size_t size, char why[MEMBERS_WHY])
+{
 	const struct member_record *record;
 	int r = members_take(&roster->members, bytes, size, &record, why);
 
 	if (r <= 0)
 		return r;
-	snprintf(path, sizeof(path), "%s/%s", roster->directory, record->said.name);
-	if (replace_file(path, record->bytes, record->size, 0640) < 0)
-		log_error("the record of %s holds until this daemon ends", record->said.name);
+	if (store(roster, record) < 0)
+		log_error("the record of %s is known to gossipd only, until it can be written",
+		    record->said.name);
 	/* From the loop: who brought it may be the one whose socket has to go. */
 	roster->unapplied = true;
 	sd_event_source_set_time(roster->due, 0);
@@ -269,6 +304,7 @@ int roster_new(struct roster **out, struct daemon *daemon)
 		return -ENOMEM;
 	roster->daemon = daemon;
 	memcpy(roster->members.admin, daemon->node.admin, KEY_SIZE);
+	memcpy(roster->members.cluster, daemon->node.cluster, sizeof(roster->members.cluster));
 	roster_directory(roster->directory, sizeof(roster->directory), &daemon->node);
 	r = read_directory(roster);
 	if (r < 0) {

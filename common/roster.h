@@ -26,5 +26,10 @@ struct roster *roster_free(struct roster *roster);
 const struct members *roster_members(const struct roster *roster);
 /* gossipd only: takes a record, stores it, and applies it when the loop runs next.  As members_take. */
 int roster_take(struct roster *roster, const void *bytes, size_t size, char why[MEMBERS_WHY]);
+/*
+ * gossipd only, now and then: writes the files that are missing, damaged or old, of a few records each time.  The other
+ * daemons have nothing else to go by when they start, and a revoked node could come back to one that does not know.
+ */
+void roster_repair(struct roster *roster);
 
 #endif

@@ -193,6 +193,21 @@ static void the_set_is_bounded(void)
 	}
 }
 
+static void a_record_of_another_cluster_of_the_same_administrator_is_refused(void)
+{
+	struct msg_member_record record = make_record("n1", 1);
+
+	begin();
+	snprintf(members.cluster, sizeof(members.cluster), "here");
+	record.has_cluster = true;
+	snprintf(record.cluster, sizeof(record.cluster), "there");
+	check_int(give(&record), -EXDEV);
+	check_int(members.counters.foreign, 1);
+	snprintf(record.cluster, sizeof(record.cluster), "here");
+	check_int(give(&record), 1);
+	check_int(members.count, 1);
+}
+
 int main(void)
 {
 	if (sodium_init() < 0)
@@ -204,5 +219,6 @@ int main(void)
 	    TEST(no_flipped_bit_and_no_cut_record_is_taken), TEST(garbage_is_no_record),
 	    TEST(what_no_node_would_take_is_not_signed),
 	    TEST(an_old_key_is_good_until_its_time_and_a_record_from_its_time_on),
+	    TEST(a_record_of_another_cluster_of_the_same_administrator_is_refused),
 	    TEST(the_set_is_bounded), {0}});
 }

@@ -183,24 +183,58 @@ static void a_record_for_later_changes_nothing_until_then(void)
 	end();
 }
 
+static int hand_over(const struct msg_member_record *record)
+{
+	_cleanup_buf_ struct buf bytes = {0};
+	char why[MEMBERS_WHY];
+
+	check_int(members_sign(record, secret, &bytes), 0);
+	return roster_take(a_daemon.roster, bytes.data, bytes.size, why);
+}
+
 static void a_record_handed_over_is_stored_and_counts_when_the_loop_runs(void)
 {
 	struct msg_member_record record;
-	_cleanup_buf_ struct buf bytes = {0};
-	char why[MEMBERS_WHY];
 
 	begin();
 	open_roster();
 	record = make_record("n4", 1);
-	check_int(members_sign(&record, secret, &bytes), 0);
-	check_int(roster_take(a_daemon.roster, bytes.data, bytes.size, why), 1);
-	check_int(roster_take(a_daemon.roster, bytes.data, bytes.size, why), 0);
+	check_int(hand_over(&record), 1);
+	check_int(hand_over(&record), 0);
 	check_int(heard, 0); /* whoever brings it may be the one that it is about */
 	hear(1);
 	check(peers_by_name(peers(), "n4") != NULL);
 	a_daemon.roster = roster_free(a_daemon.roster);
 	open_roster();
 	check_int(roster_members(a_daemon.roster)->count, 1);
+	end();
+}
+
+/* Of gossipd, which knows both; another daemon that starts has only the files. */
+static void a_file_that_was_lost_damaged_or_put_back_is_written_again(void)
+{
+	struct msg_member_record record, revoked, old;
+	char path[500];
+
+	begin();
+	open_roster();
+	record = make_record("n4", 1);
+	check_int(hand_over(&record), 1);
+	old = revoked = make_record("n5", 1);
+	revoked.serial = 2;
+	revoked.state = MSG_COMMON_MEMBER_STATE_REVOKED;
+	check_int(hand_over(&revoked), 1);
+	snprintf(path, sizeof(path), "%s/members/n4", a_daemon.node.state_dir);
+	check_int(truncate(path, 20), 0);
+	put(&old);
+	roster_repair(a_daemon.roster);
+	snprintf(path, sizeof(path), "%s/members/n5", a_daemon.node.state_dir);
+	check_int(unlink(path), 0);
+	roster_repair(a_daemon.roster);
+	a_daemon.roster = roster_free(a_daemon.roster);
+	open_roster();
+	check_int(roster_members(a_daemon.roster)->count, 2);
+	check_int(members_by_name(roster_members(a_daemon.roster), "n5")->said.serial, 2);
 	end();
 }
 
@@ -253,6 +287,7 @@ int main(void)
 	    TEST(after_a_rotation_both_keys_are_let_in_until_the_old_one_ends),
 	    TEST(a_record_for_later_changes_nothing_until_then),
 	    TEST(a_record_handed_over_is_stored_and_counts_when_the_loop_runs),
+	    TEST(a_file_that_was_lost_damaged_or_put_back_is_written_again),
 	    TEST(a_file_that_proves_nothing_changes_nothing),
 	    TEST(what_is_said_of_the_node_itself_does_not_take_its_own_key), {0}});
 }

@@ -38,11 +38,14 @@ static void find_known(void *userdata, const struct msg_gossipd_key *key)
 	known->key = *key;
 }
 
-static void start_record(struct msg_member_record *record, const struct known *known)
+static void start_record(
+    struct msg_member_record *record, const struct session *session, const struct known *known)
 {
 	const struct msg_gossipd_key *key = &known->key;
 
-	*record = (struct msg_member_record){.port = key->port, .serial = key->serial + 1};
+	*record = (struct msg_member_record){
+	    .port = key->port, .serial = key->serial + 1, .has_cluster = true};
+	memcpy(record->cluster, session->node.cluster, sizeof(record->cluster));
 	memcpy(record->name, key->node, sizeof(record->name));
 	memcpy(record->site, key->site, sizeof(record->site));
 	memcpy(record->address, key->address, sizeof(record->address));
@@ -142,7 +145,7 @@ static int sign_configured(struct session *session, const char *admin_path)
 		const struct known known = {.found = true, .key = configured.key[i]};
 		struct msg_member_record record;
 
-		start_record(&record, &known);
+		start_record(&record, session, &known);
 		status = sign_and_put(session, &record, admin_path);
 		if (status == 0)
 			fprintf(stderr, "depctl: %s is allowed, too, as it is configured here\n",
@@ -256,6 +259,58 @@ static int say_nobody(const char *name)
 	return RPC_NOT_FOUND;
 }
 
+/* The name is the stranger's own word: that of a member must not be enough to take its place. */
+static int check_key(
+    const struct known *known, const struct msg_member_record *record, const char *said)
+{
+	char text[2 * KEY_SIZE + 1];
+
+	if (said || !known->found || known->key.state == MSG_GOSSIPD_KEY_STATE_REVOKED ||
+	    memcmp(known->key.public_key, record->public_key, KEY_SIZE) == 0)
+		return 0;
+	key_format(text, record->public_key);
+	fprintf(stderr,
+	    "depctl: %s is a node, and who waits has another key\n"
+	    "if that is the node's new key: --key %s\n",
+	    known->name, text);
+	return EXIT_USAGE;
+}
+
+struct clash {
+	const struct msg_member_record *record;
+	struct msg_gossipd_key with;
+	const char *what; /* NULL: none */
+};
+
+static void find_clash(void *userdata, const struct msg_gossipd_key *key)
+{
+	struct clash *clash = userdata;
+	const struct msg_member_record *record = clash->record;
+
+	if (clash->what || key->state == MSG_GOSSIPD_KEY_STATE_REVOKED ||
+	    strcmp(key->node, record->name) == 0)
+		return;
+	if (memcmp(key->public_key, record->public_key, KEY_SIZE) == 0)
+		clash->what = "key";
+	else if (strcmp(key->address, record->address) == 0 && key->port == record->port)
+		clash->what = "address and port";
+	if (clash->what)
+		clash->with = *key;
+}
+
+/* One key under two names would be now the one node and now the other. */
+static int check_others(struct session *session, const struct msg_member_record *record)
+{
+	struct clash clash = {.record = record};
+	int status = key_each(session, find_clash, &clash);
+
+	if (status || !clash.what)
+		return status;
+	fprintf(stderr, "depctl: node %s has this %s\ntry: depctl key revoke %s first\n",
+	    clash.with.node, clash.what, clash.with.node);
+	return EXIT_USAGE;
+}
+
 int command_key_allow(struct session *session, const struct arguments *arguments)
 {
 	const char *const *option = arguments->option;
@@ -272,7 +327,7 @@ int command_key_allow(struct session *session, const struct arguments *arguments
 		status = key_each(session, find_known, &known);
 	if (status)
 		return status;
-	start_record(&record, &known);
+	start_record(&record, session, &known);
 	if (!known.found) {
 		if (!PARSE_TEXT("NAME", known.name, record.name))
 			return EXIT_USAGE;
@@ -286,6 +341,11 @@ int command_key_allow(struct session *session, const struct arguments *arguments
 		return status;
 	if (!known.found && !applicant && (!option[ALLOW_KEY] || !option[ALLOW_ADDRESS]))
 		return say_nobody(known.name);
+	status = check_key(&known, &record, option[ALLOW_KEY]);
+	if (status == 0)
+		status = check_others(session, &record);
+	if (status)
+		return status;
 	status = sign_and_put(session, &record, option[ALLOW_ADMIN_KEY]);
 	if (status == 0)
 		status = sign_configured(session, option[ALLOW_ADMIN_KEY]);
@@ -310,7 +370,7 @@ int command_key_revoke(struct session *session, const struct arguments *argument
 		fprintf(stderr, "depctl: no node %s is known\ntry: depctl key ls\n", known.name);
 		return RPC_NOT_FOUND;
 	}
-	start_record(&record, &known);
+	start_record(&record, session, &known);
 	record.state = MSG_COMMON_MEMBER_STATE_REVOKED;
 	status = sign_and_put(session, &record, arguments->option[0]);
 	if (status == 0)
@@ -491,7 +551,7 @@ int command_key_rotate(struct session *session, const struct arguments *argument
 		return status;
 	if (prepare(&rotation, session) < 0)
 		return RPC_FAILED;
-	start_record(&record, &known);
+	start_record(&record, session, &known);
 	if (memcmp(record.public_key, rotation.keys.public_key, KEY_SIZE) != 0) {
 		if (!option[ROTATE_ADMIN_KEY])
 			return say_waiting(session, &rotation);

@@ -41,6 +41,8 @@ size_t records_stats(const struct shell *shell, struct daemon_stat *stats)
 	    "records_malformed", &counters->malformed, "not to be read, or impossible"};
 	*stat++ = (struct daemon_stat){
 	    "records_forged", &counters->forged, "not signed by the administrator"};
+	*stat++ = (struct daemon_stat){
+	    "records_foreign", &counters->foreign, "signed for another cluster"};
 	*stat++ = (struct daemon_stat){"records_stale", &counters->stale, "older than known"};
 	return (size_t)(stat - stats);
 }
@@ -171,6 +173,7 @@ void records_second(struct shell *shell)
 
 	if (!shell->daemon->roster || shell->seconds % TURN_S != 0)
 		return;
+	roster_repair(shell->daemon->roster);
 	records->asked = peers_next(&node->peers, records->asked);
 	if (records->asked == node->self)
 		records->asked = peers_next(&node->peers, records->asked);
@@ -244,9 +247,9 @@ static void on_put(void *userdata, struct rpc_call *call, const void *body, size
 		refuse(shell, from ? from : "this node", why);
 	if (r < 0) {
 		rpc_fail(call,
-		    r == -ENOSPC         ? RPC_FAILED
-		    : r == -EKEYREJECTED ? RPC_DENIED
-					 : RPC_INVALID,
+		    r == -ENOSPC                        ? RPC_FAILED
+		    : r == -EKEYREJECTED || r == -EXDEV ? RPC_DENIED
+							: RPC_INVALID,
 		    "%s", why);
 		return;
 	}

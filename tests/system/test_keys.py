@@ -177,6 +177,22 @@ class Keys(unittest.TestCase):
         self.assert_members("n1")
         self.assertGreaterEqual(self.stat("n1", "gossipd", "nodes_refused"), refused)
 
+    def test_25_a_stranger_with_the_name_of_a_member_does_not_take_its_place(self):
+        self.up()
+        name, key = self.stranger()
+        self.cluster.run(name, ["sh", "-c", "sed -i 's/^name = n4/name = n2/' /etc/depsys/depsys.conf; kill $(pidof gossipd)"], check=True)
+        self.wait("its gossipd is back under that name", lambda: self.states(name) == {"n2": "alive"})
+        self.join(name, key)
+        self.assertTrue(self.depctl("n1", "key", "pending")[0]["replaces"])
+        done = self.run_depctl("n1", "key", "allow", "n2", "--admin-key", self.admin)
+        self.assertEqual((done.returncode, f"--key {key}" in done.stderr), (2, True), done.stderr)
+        for words, text in ((("n9", "--key", key, "--address", self.cluster.address("n3")), "n3 has this address"),
+                            (("n9", "--key", self.cluster.nodes["n3"]["public_key"], "--address", "10.77.0.9"), "n3 has this key")):
+            done = self.run_depctl("n1", "key", "allow", *words, "--admin-key", self.admin)
+            self.assertEqual((done.returncode, text in done.stderr), (2, True), done.stderr)
+        self.assertEqual(self.key_of("n3", "n2")["public_key"], self.cluster.nodes["n2"]["public_key"])
+        self.assertEqual(self.states("n1"), dict.fromkeys(self.names, "alive"))
+
     def test_30_a_revoked_node_is_out_everywhere_and_an_old_record_does_not_bring_it_back(self):
         self.up()
         self.let_in(*self.stranger())
