@@ -447,13 +447,20 @@ static int find_self(struct reading *reading)
 		return fault(reading, "more than %d nodes", PEERS_MAX);
 	if (!self) {
 		self = &peers->peer[peers->count++];
+		*self = (struct peer){.port = (uint16_t)node->port};
 		memcpy(self->name, node->name, sizeof(self->name));
 		memcpy(self->address, node->address, sizeof(self->address));
 		memcpy(self->site, node->site[0] ? node->site : node->cluster, sizeof(self->site));
-		self->port = (uint16_t)node->port;
 	}
 	node->self = self;
 	return 0;
+}
+
+/* Without the places that are free: most are, and what is not written to takes no memory. */
+static void take_peers(struct peers *peers, const struct peers *names)
+{
+	peers->count = names->count;
+	memcpy(peers->peer, names->peer, names->count * sizeof(names->peer[0]));
 }
 
 static int finish_node(struct reading *reading)
@@ -477,7 +484,7 @@ static int finish_node(struct reading *reading)
 		r = finish_peer(reading, i);
 	if (r < 0)
 		return r;
-	node->peers = reading->names;
+	take_peers(&node->peers, &reading->names);
 	return find_self(reading);
 }
 

@@ -43,6 +43,7 @@ struct daemon_spec {
 	enum port_offset tcp_offset; /* 0: no requests from other nodes */
 	bool keep_root;              /* ved */
 	bool no_bus;                 /* busd itself */
+	bool lean;                   /* its memory is tables; it handles nothing large and often */
 	size_t max_body;             /* of a request; 0: 1 MiB */
 	const char *shared_dir;      /* below state_dir, for the whole group; NULL: none */
 };

@@ -29,10 +29,11 @@
  * me your token.  "answer": the challenge that this replies to, and "token" is the one asked for.  A
  * hello (a challenge that answers nothing) is answered with a challenge too: who says it may have forgotten ours.
  * A challenge is unpredictable and is used up by its answer, so an answer is known to be fresh.
- * Receiving control changes nothing else: a replayed one draws one reply (and that at most one
- * more), to the configured address, of the same size.  A restarted node B thus says hello (challenge); A replies with its
- * token and, as B's boot is new to it, with a challenge of its own; from there B's payloads are
- * heard (one round trip after the start), and A's as soon as B's answer is in (half of one more).
+ * Receiving control changes nothing else but the form of the next payloads (full header): a replayed one draws
+ * one reply (and that at most one more), to the configured address, of the same size.  A restarted
+ * node B thus says hello (challenge); A replies with its token and with a challenge of its own; from
+ * there B's payloads are heard (one round trip after the start), and A's as soon as B's answer is in
+ * (half of one more).
  *
  * A new boot of a sender is accepted with its first good payload, for which the token of the
  * *next* generation is needed.  Acceptance raises the generation, so payloads of a former boot can

@@ -87,6 +87,18 @@ static void refused(const char *text, const char *why)
 	}
 }
 
+/* A page that is not written to takes no memory. */
+static void places_for_peers_that_are_not_there_are_not_written_to(void)
+{
+	const uint8_t *last = (const uint8_t *)&node.peers.peer[PEERS_MAX - 1];
+
+	memset(node.peers.peer, 0x5a, sizeof(node.peers.peer));
+	check_int(load(NODE PEERS), 0);
+	for (size_t i = 0; i < sizeof(struct peer); i++)
+		check_int(last[i], 0x5a);
+	check(!node.peers.peer[0].gone && !node.peers.peer[1].old);
+}
+
 static void faults_are_told_with_file_and_line(void)
 {
 	refused(NODE PEERS "[fdd]\ninterval_ms = 5\n",
@@ -178,6 +190,7 @@ int main(void)
 		return 1;
 	r = test_main((struct test[]){
 	    TEST(a_good_file_is_read_with_its_defaults),
+	    TEST(places_for_peers_that_are_not_there_are_not_written_to),
 	    TEST(faults_are_told_with_file_and_line),
 	    TEST(a_long_value_is_taken_whole_or_refused),
 	    TEST(drop_ins_replace_values_in_the_order_of_their_names),

@@ -13,6 +13,7 @@ int main(int argc, char **argv)
 	    .settings = &settings,
 	    .check = fdd_settings_check,
 	    .max_body = 65536,
+	    .lean = true,
 	};
 	struct udp udp = {.fd = -1};
 	struct shell *shell = NULL;

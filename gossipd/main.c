@@ -14,6 +14,7 @@ int main(int argc, char **argv)
 	    .check = gossipd_settings_check,
 	    .tcp_offset = PORT_GOSSIPD_RPC,
 	    .max_body = 65536,
+	    .lean = true,
 	};
 	struct udp udp = {.fd = -1};
 	struct shell *shell = NULL;
