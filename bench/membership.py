@@ -6,7 +6,8 @@
 parts: kills (time to first suspicion and until all agree, no loss), idle (bytes, processor time, memory), loss20, loss40 (a live
 period and kills under that loss), stalls (members stopped and continued). serf runs with its profile lan and encrypted; ours
 with each of its profiles for kills and idle, balanced for the rest; "with busd" is balanced with a busd beside fdd and gossipd,
-whose own cost is not counted, for idle. Needs root. It takes about a quarter of an hour; --quick: half of everything.
+whose own cost is not counted, for idle; and one node runs all daemons, for the memory that these two share with the others. Needs
+root. It takes about a quarter of an hour; --quick: half of everything.
 
 Times are those at which this program read the line in which an agent says it. Bytes are those that a node sends, with IP
 headers, in the mean. Resident pages of a file count once for a node, however many of its daemons map them. A verdict is false
@@ -26,6 +27,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 from beside.agents import Depsys, Serf  # noqa: E402
 from beside.network import Network  # noqa: E402
+from beside.node import ClusterError, share_mb  # noqa: E402
 
 TREE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 NODES = 24
@@ -185,6 +187,7 @@ def show(results):
     row("idle: resident memory per node, MB", "idle", lambda r: r["memory"], "{:.1f}")
     row("idle: of it not of files, MB", "idle", lambda r: r["own_memory"], "{:.1f}")
     row("idle: resident, summed over processes, MB", "idle", lambda r: r["memory_sum"], "{:.1f}")
+    row("share of a node with all daemons, MB", "node", lambda r: r, "{:.1f}")
     for part, title in (("kills", "kill -9"), ("loss20", "20 % loss, kill -9"), ("loss40", "40 % loss, kill -9")):
         row(f"{title}: first suspicion, median s", part, lambda r: middle(r["first"]))
         row(f"{title}: all agree, median s", part, lambda r: middle(r["agree"]))
@@ -274,6 +277,12 @@ def main():
                 print(f"membership: {name} ...", file=sys.stderr, flush=True)
                 with make() as agents:
                     results[name] = measure(agents, ["idle"] if name == WITH_BUSD else parts, Plan(options.quick))
+        if WITH_BUSD in results:
+            print("membership: a node with all daemons ...", file=sys.stderr, flush=True)
+            try:
+                results["balanced"]["node"] = share_mb(os.path.abspath(options.build), ("fdd", "gossipd"))
+            except ClusterError as error:  # without CRIU, say
+                print(f"membership: no such node: {error}", file=sys.stderr)
     finally:
         if not options.keep:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -178,7 +178,7 @@ def mappings(pid):
                 found[-1][1] = int(fields[1])
             elif fields[0] == "Anonymous:":
                 found[-1][2] = int(fields[1])
-    return found
+    return [tuple(one) for one in found]
 
 
 class Serf(Agents):
