@@ -87,7 +87,7 @@ static void end(void)
 /* Until the listener has heard so many changes. */
 static void hear(int count)
 {
-	for (int i = 0; i < 500 && heard < count; i++)
+	for (int i = 0; i < 6000 && heard < count; i++)
 		check(sd_event_run(loop, 10000) >= 0);
 	check_int(heard, count);
 }
@@ -176,7 +176,7 @@ static void a_record_for_later_changes_nothing_until_then(void)
 	record.not_before = (uint64_t)time(NULL) + 2;
 	put(&record);
 	check(sd_event_run(loop, 100000) >= 0);
-	check(!peers_by_name(peers(), "n4"));
+	check(!peers_by_name(peers(), "n4") || (uint64_t)time(NULL) >= record.not_before);
 	hear(1);
 	check((uint64_t)time(NULL) >= record.not_before);
 	check(peers_by_name(peers(), "n4") != NULL);

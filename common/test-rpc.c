@@ -86,7 +86,7 @@ static void on_answer(void *userdata, const struct rpc_answer *answer)
 
 static void run_until(const int *counter, int value)
 {
-	for (int i = 0; i < 2000 && *counter < value; i++)
+	for (int i = 0; i < 12000 && *counter < value; i++)
 		check(sd_event_run(loop, 5000) >= 0);
 	check_int(*counter, value);
 }
@@ -196,7 +196,7 @@ static void a_notice_to_a_caller_that_left_says_so(void)
 	check(rpc_request(client, "test.stream", NULL, 0, 0, on_answer, &seen) > 0);
 	run_until(&seen.notices, 3);
 	rpc_client_free(client);
-	for (int i = 0; i < 2000 && there; i++) {
+	for (int i = 0; i < 12000 && there; i++) {
 		check(sd_event_run(loop, 5000) >= 0);
 		there = rpc_notice(kept, "test.notice", "", 0);
 	}
@@ -225,7 +225,7 @@ static void junk_is_counted_and_harmless(void)
 			  {"7", 1}, {"8", 1}, {"9", 1}},
 		      9),
 	    0);
-	for (int i = 0; i < 2000 && refused < 4; i++) {
+	for (int i = 0; i < 12000 && refused < 4; i++) {
 		check(sd_event_run(loop, 5000) >= 0);
 		rpc_server_counts(server, &requests, &refused);
 	}
