@@ -5,7 +5,6 @@
 #include "migrated/migrated.h"
 
 #define NODES_MAX CLUSTER_MAX
-#define PENDING_MAX 32
 #define ASK_TRIES_MAX 6
 
 /* What this node knows of a VE that the facts do not say. */
@@ -40,6 +39,8 @@ struct pending {
 	unsigned tries;
 	bool writing;
 	struct msg_migrated_ve_fact wanted;
+	struct migrated_elsewhere
+	    elsewhere; /* the VE of that name in another site; name empty: there is none */
 	/* Reads of the facts to wait for: what the client knows may be newer than the last one. */
 	unsigned reads_left;
 };
@@ -57,7 +58,7 @@ struct migrated {
 	struct migrated_local locals[MIGRATED_VES_MAX];
 	struct keep keeps[MIGRATED_VES_MAX];
 	struct place places[MIGRATED_VES_MAX];
-	struct pending pending[PENDING_MAX];
+	struct pending pending[MIGRATED_ASKS_MAX];
 };
 
 /* The next free action; an action too many is dropped: the next look finds it again. */
@@ -79,7 +80,8 @@ bool place_is_writing(struct migrated *migrated, const char *name);
 bool ask_is_pending(const struct migrated *migrated, const char *name);
 void ask_take(struct migrated *migrated, const struct migrated_request *request,
     struct migrated_actions *actions);
-void ask_read(struct migrated *migrated, bool ok, struct migrated_actions *actions);
+void ask_read(struct migrated *migrated, const struct migrated_event *event,
+    struct migrated_actions *actions);
 void ask_all(struct migrated *migrated, struct migrated_actions *actions);
 bool ask_written(struct migrated *migrated, const struct migrated_event *event,
     struct migrated_actions *actions);

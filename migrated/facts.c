@@ -25,6 +25,8 @@ struct facts {
 	/* a snapshot on its way: never two at once */
 	struct migrated_ve *ves;
 	size_t count;
+	struct migrated_elsewhere elsewhere[MIGRATED_ASKS_MAX];
+	size_t n_elsewhere;
 	uint64_t revision;
 	bool catalogues; /* the second scan */
 	char after[256];
@@ -81,6 +83,8 @@ static void tell_snapshot(struct facts *facts, bool ok)
 	    .ok = ok,
 	    .ves = facts->ves,
 	    .count = facts->count,
+	    .elsewhere = facts->elsewhere,
+	    .n_elsewhere = facts->n_elsewhere,
 	    .revision = facts->revision};
 
 	shell_step(facts->shell, &event);
@@ -93,6 +97,20 @@ static bool is_revoked(const struct daemon *daemon, const char *node)
 	    daemon->roster ? members_by_name(roster_members(daemon->roster), node) : NULL;
 
 	return record && record->said.state == MSG_COMMON_MEMBER_STATE_REVOKED;
+}
+
+/* VEs of other clusters are their coordinators' business; of one that is asked for here it is known where it is. */
+static void pass_over(struct facts *facts, const struct msg_migrated_ve_fact *fact)
+{
+	struct migrated_elsewhere *elsewhere = &facts->elsewhere[facts->n_elsewhere];
+
+	if (facts->n_elsewhere == MIGRATED_ASKS_MAX ||
+	    !migrated_asks_for(shell_core(facts->shell), fact->name))
+		return;
+	facts->n_elsewhere++;
+	memcpy(elsewhere->name, fact->name, sizeof(elsewhere->name));
+	memcpy(elsewhere->site, fact->site, sizeof(elsewhere->site));
+	memcpy(elsewhere->node, fact->node, sizeof(elsewhere->node));
 }
 
 static void take_ve(struct facts *facts, const struct msg_metad_entry *entry)
@@ -109,9 +127,10 @@ static void take_ve(struct facts *facts, const struct msg_metad_entry *entry)
 		log_error("fact %s cannot be read: %s", entry->key, error.text);
 		return;
 	}
-	/* VEs of other clusters are their coordinators' business. */
-	if (strcmp(ve->fact.site, config_site(&facts->daemon->node)) != 0)
+	if (strcmp(ve->fact.site, config_site(&facts->daemon->node)) != 0) {
+		pass_over(facts, &ve->fact);
 		return;
+	}
 	ve->version = entry->version;
 	ve->node_revoked = is_revoked(facts->daemon, ve->fact.node);
 	facts->count++;
@@ -200,7 +219,7 @@ static void scan(struct facts *facts)
 
 void facts_read(struct facts *facts)
 {
-	facts->count = 0;
+	facts->count = facts->n_elsewhere = 0;
 	facts->revision = 0;
 	facts->catalogues = false;
 	facts->after[0] = '\0';

@@ -103,7 +103,7 @@ static void take_facts(
     struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
 	migrated->reading = false;
-	ask_read(migrated, event->ok, actions);
+	ask_read(migrated, event, actions);
 	if (event->ok && event->revision >= migrated->revision) {
 		migrated->have_facts = true;
 		migrated->revision = event->revision;
@@ -227,6 +227,11 @@ const struct migrated_ve *migrated_at(const struct migrated *migrated, size_t i)
 	return &migrated->ves[i];
 }
 
+bool migrated_asks_for(const struct migrated *migrated, const char *name)
+{
+	return ask_is_pending(migrated, name);
+}
+
 struct mono migrated_read_at(const struct migrated *migrated)
 {
 	return migrated->read_at;
@@ -235,7 +240,7 @@ struct mono migrated_read_at(const struct migrated *migrated)
 void migrated_check(const struct migrated *migrated)
 {
 	assert(migrated->n_ves <= MIGRATED_VES_MAX && migrated->n_keeps <= MIGRATED_VES_MAX);
-	assert(migrated->n_places <= MIGRATED_VES_MAX && migrated->n_pending <= PENDING_MAX);
+	assert(migrated->n_places <= MIGRATED_VES_MAX && migrated->n_pending <= MIGRATED_ASKS_MAX);
 	/* Nothing is begun without its journal, and one thing at a time is asked of ved for a VE. */
 	for (size_t i = 0; i < migrated->n_keeps; i++)
 		assert(migrated->keeps[i].failed <= migrated->keeps[i].begun);

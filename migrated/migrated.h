@@ -34,6 +34,7 @@
 #define MIGRATED_REPLICAS_MAX 4
 #define MIGRATED_ACTIONS_MAX 64
 #define MIGRATED_REASON 256
+#define MIGRATED_ASKS_MAX 32 /* requests that wait */
 
 struct migrated;
 
@@ -62,6 +63,14 @@ struct migrated_ve {
 	struct migrated_ckpt ckpts[MIGRATED_CKPTS_MAX];
 };
 
+/* A VE of another site.  Its coordinator's business; but names are one for all sites, and whoever asks for it here is
+ * told where it is. */
+struct migrated_elsewhere {
+	char name[NODE_NAME_MAX + 1];
+	char site[NODE_NAME_MAX + 1];
+	char node[NODE_NAME_MAX + 1]; /* may be empty, as both */
+};
+
 struct migrated_node {
 	char name[NODE_NAME_MAX + 1];
 	bool alive;          /* may be given VEs */
@@ -83,7 +92,8 @@ struct migrated_begun {
 enum migrated_event_kind {
 	MIGRATED_START, /* begun: the journal */
 	MIGRATED_TIMEOUT,
-	MIGRATED_FACTS,  /* ves, count, revision: all facts; ok = false: they could not be read */
+	MIGRATED_FACTS, /* ves, count, revision: all facts of this site; elsewhere: of the other sites' VEs those of which
+			    migrated_asks_for(); ok = false: they could not be read */
 	MIGRATED_NODES,  /* nodes, count */
 	MIGRATED_COORD,  /* mine: this node holds the coordinator's lease */
 	MIGRATED_LOCALS, /* locals, count: all that ved has; ok = false: ved does not answer */
@@ -114,6 +124,8 @@ struct migrated_event {
 	uint64_t revision;
 	size_t count;
 	const struct migrated_ve *ves;
+	const struct migrated_elsewhere *elsewhere;
+	size_t n_elsewhere;
 	const struct migrated_node *nodes;
 	const struct migrated_local *locals;
 	const struct migrated_begun *begun;
@@ -164,6 +176,8 @@ struct mono migrated_deadline(const struct migrated *migrated);
 /* The last snapshot, in the order of names. */
 size_t migrated_count(const struct migrated *migrated);
 const struct migrated_ve *migrated_at(const struct migrated *migrated, size_t i);
+/* Does a request about this name wait for the next snapshot? */
+bool migrated_asks_for(const struct migrated *migrated, const char *name);
 /* When the facts were last read; MONO_NEVER: not yet. */
 struct mono migrated_read_at(const struct migrated *migrated);
 /* Asserts what must always hold. */

@@ -106,12 +106,33 @@ static enum rpc_status want_restored(const struct migrated *migrated, const stru
 	return RPC_OK;
 }
 
-/* The fact that the request wants. */
-static enum rpc_status want(const struct migrated *migrated, const struct migrated_request *request,
-    struct msg_migrated_ve_fact *fact, char *why, size_t size)
+/* Another coordinator writes its facts, and the store has one fact of each name. */
+static enum rpc_status refuse_elsewhere(
+    const struct migrated_elsewhere *elsewhere, enum migrated_ask ask, char *why, size_t size)
 {
-	const struct migrated_ve *ve = find_ve(migrated, request->name);
+	char place[2 * NODE_NAME_MAX + 64];
 
+	snprintf(place, sizeof(place), "%s%s, %s%s",
+	    *elsewhere->site ? "of site " : "of the nodes without a site", elsewhere->site,
+	    *elsewhere->node ? "on node " : "on no node now", elsewhere->node);
+	if (ask == MIGRATED_ASK_RUN)
+		snprintf(why, size, "there is a VE %s already, %s; names are one for all sites",
+		    elsewhere->name, place);
+	else
+		snprintf(why, size, "VE %s is %s: ask there", elsewhere->name, place);
+	return RPC_FAILED;
+}
+
+/* The fact that the request wants. */
+static enum rpc_status want(
+    const struct migrated *migrated, struct pending *pending, char *why, size_t size)
+{
+	const struct migrated_request *request = &pending->request;
+	const struct migrated_ve *ve = find_ve(migrated, request->name);
+	struct msg_migrated_ve_fact *fact = &pending->wanted;
+
+	if (*pending->elsewhere.name)
+		return refuse_elsewhere(&pending->elsewhere, request->ask, why, size);
 	if (request->ask == MIGRATED_ASK_RUN)
 		return want_new(migrated, request, fact, why, size);
 	if (!ve) {
@@ -181,7 +202,7 @@ void ask_all(struct migrated *migrated, struct migrated_actions *actions)
 			drop(migrated, i);
 			continue;
 		}
-		status = want(migrated, &pending->request, &pending->wanted, why, sizeof(why));
+		status = want(migrated, pending, why, sizeof(why));
 		if (status == RPC_OK && pending->request.check) {
 			answer(&pending->request, RPC_OK, "", &pending->wanted, actions);
 			drop(migrated, i);
@@ -209,7 +230,7 @@ void ask_take(struct migrated *migrated, const struct migrated_request *request,
 		answer(request, RPC_UNREACHABLE, "this node is not the coordinator", NULL, actions);
 		return;
 	}
-	if (migrated->n_pending == PENDING_MAX) {
+	if (migrated->n_pending == MIGRATED_ASKS_MAX) {
 		answer(request, RPC_FAILED, "too many requests wait", NULL, actions);
 		return;
 	}
@@ -226,12 +247,23 @@ void ask_take(struct migrated *migrated, const struct migrated_request *request,
 	read_facts(migrated, actions);
 }
 
-void ask_read(struct migrated *migrated, bool ok, struct migrated_actions *actions)
+static void note_elsewhere(struct pending *pending, const struct migrated_event *event)
+{
+	memset(&pending->elsewhere, 0, sizeof(pending->elsewhere));
+	for (size_t i = 0; i < event->n_elsewhere; i++)
+		if (strcmp(event->elsewhere[i].name, pending->request.name) == 0)
+			pending->elsewhere = event->elsewhere[i];
+}
+
+void ask_read(
+    struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
 	for (size_t i = migrated->n_pending; i-- > 0;) {
 		struct pending *pending = &migrated->pending[i];
 
-		if (pending->reads_left && ok) {
+		if (event->ok)
+			note_elsewhere(pending, event);
+		if (pending->reads_left && event->ok) {
 			pending->reads_left--;
 		} else if (pending->reads_left && actions->count + 2 <= MIGRATED_ACTIONS_MAX) {
 			answer(&pending->request, RPC_UNREACHABLE, "metad does not answer", NULL,

@@ -274,6 +274,11 @@ void shell_step(struct shell *shell, struct migrated_event *event)
 		keys_look(shell->keys);
 }
 
+const struct migrated *shell_core(const struct shell *shell)
+{
+	return shell->core;
+}
+
 void shell_listed(struct shell *shell, const struct migrated_local *locals, size_t count)
 {
 	if (!shell->closing && !mono_is_never(migrated_read_at(shell->core)))
@@ -406,6 +411,21 @@ static bool name_is_valid(const char *name)
 	return length > 0 && name[length] == '\0';
 }
 
+static bool node_is_of_this_site(
+    const struct shell *shell, const char *name, char *why, size_t size)
+{
+	const struct node_config *node = &shell->daemon->node;
+	const struct peer *peer = peers_by_name(&node->peers, name);
+	const char *own = config_site(node);
+
+	if (!peer || config_is_near(node, peer))
+		return true;
+	snprintf(why, size,
+	    "node %s is not of %s%s, and a VE runs in the site where it is asked for: ask a node of its own site",
+	    name, *own ? "site " : "the nodes without a site", own);
+	return false;
+}
+
 static void on_run(void *userdata, struct rpc_call *call, const void *body, size_t size)
 {
 	struct shell *shell = userdata;
@@ -419,7 +439,8 @@ static void on_run(void *userdata, struct rpc_call *call, const void *body, size
 		rpc_fail(call, RPC_INVALID, "name: 1 to 63 of a-z 0-9 -, not \"%s\"", message.name);
 		return;
 	}
-	if (!address_is_usable(message.address, &shell->daemon->node.peers, why, sizeof(why))) {
+	if (!node_is_of_this_site(shell, message.node, why, sizeof(why)) ||
+	    !address_is_usable(message.address, &shell->daemon->node.peers, why, sizeof(why))) {
 		rpc_fail(call, RPC_INVALID, "%s", why);
 		return;
 	}

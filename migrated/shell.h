@@ -32,6 +32,7 @@ struct journal;
 
 /* Runs the core on an event and carries out what it wants; sets the time. */
 void shell_step(struct shell *shell, struct migrated_event *event);
+const struct migrated *shell_core(const struct shell *shell);
 /* What ved has, after the core has seen it. */
 void shell_listed(struct shell *shell, const struct migrated_local *locals, size_t count);
 /* A transaction was applied: subscribers are told, and the images of what was removed go. */

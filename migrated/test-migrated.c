@@ -42,6 +42,7 @@ static struct {
 	uint64_t answers, last_status;
 	char last_reason[MIGRATED_REASON];
 	bool lose_writes;
+	struct migrated_elsewhere elsewhere; /* a VE of another site; name empty: none */
 	struct rng rng;
 } world;
 
@@ -159,7 +160,9 @@ static void do_read(struct node *node)
 		       .ok = true,
 		       .revision = world.revision,
 		       .ves = &world.ve,
-		       .count = world.exists});
+		       .count = world.exists,
+		       .elsewhere = &world.elsewhere,
+		       .n_elsewhere = migrated_asks_for(node->core, world.elsewhere.name)});
 }
 
 static void do_list(struct node *node)
@@ -197,9 +200,10 @@ static void do_run(struct node *node, const struct migrated_action *action)
 
 static void do_write(struct node *node, const struct migrated_action *action)
 {
-	bool match = world.exists ? action->version == world.ve.version &&
-					action->cat_version == world.ve.cat_version
-				  : action->version == 0;
+	bool same = world.exists ? action->version == world.ve.version &&
+				       action->cat_version == world.ve.cat_version
+				 : action->version == 0;
+	bool match = same && !*world.elsewhere.name;
 	bool mine = node == &world.nodes[world.coordinator];
 	bool lost = world.lose_writes && rng_chance(&world.rng, 0.3);
 
@@ -360,6 +364,27 @@ static void a_new_ve_runs_where_it_was_asked_for(void)
 	ask(MIGRATED_ASK_RUN, "n1", 0);
 	check_int(world.last_status, RPC_FAILED);
 	check_str(world.last_reason, "there is a VE ve already");
+}
+
+/* The store has one fact of each name, and that one is another coordinator's. */
+static void a_ve_of_another_site_is_refused_with_where_it_is(void)
+{
+	world_init(1);
+	settle();
+	world.elsewhere = (struct migrated_elsewhere){"ve", "paris", "n9"};
+	ask(MIGRATED_ASK_RUN, "", 0);
+	check_int(world.last_status, RPC_FAILED);
+	check_str(world.last_reason,
+	    "there is a VE ve already, of site paris, on node n9; names are one for all sites");
+	ask(MIGRATED_ASK_RM, "", 0);
+	check_int(world.last_status, RPC_FAILED);
+	check_str(world.last_reason, "VE ve is of site paris, on node n9: ask there");
+	check(!world.exists);
+	/* It is removed there: the name is free. */
+	world.elsewhere = (struct migrated_elsewhere){0};
+	ask(MIGRATED_ASK_RUN, "", 0);
+	check_int(world.last_status, RPC_OK);
+	check_int(running(), 1);
 }
 
 static void a_dead_node_s_ve_goes_on_from_its_last_checkpoint_where_the_image_is(void)
@@ -579,6 +604,7 @@ int main(int argc, char **argv)
 	return test_main((struct test[]){
 	    TEST(a_new_ve_runs_where_it_was_asked_for),
 	    TEST(a_check_says_what_a_run_would_and_does_nothing),
+	    TEST(a_ve_of_another_site_is_refused_with_where_it_is),
 	    TEST(a_dead_node_s_ve_goes_on_from_its_last_checkpoint_where_the_image_is),
 	    TEST(the_old_copy_ends_when_its_node_is_back),
 	    TEST(a_ve_that_dies_restarts_in_place_then_elsewhere_then_is_given_up),
