@@ -9,6 +9,7 @@
 #include "depctl/decode.h"
 #include "proto/fdd.h"
 #include "proto/gossipd.h"
+#include "proto/migrated.h"
 
 static void warn_isolated(const json_t *reply)
 {
@@ -160,12 +161,52 @@ int command_node_join(struct session *session, const struct arguments *arguments
 	return 0;
 }
 
+/* Names those that the placements have here; how many. */
+static unsigned tell_services(struct session *session, const json_t *ves)
+{
+	unsigned count = 0;
+	const json_t *ve;
+	size_t i;
+
+	json_array_foreach(ves, i, ve)
+	{
+		const char *name = json_string_value(json_object_get(ve, "name"));
+
+		if (strcmp(json_string_value(json_object_get(ve, "node")), session->node.name) ||
+		    strcmp(json_string_value(json_object_get(ve, "want")), "run") != 0)
+			continue;
+		fprintf(stderr,
+		    "depctl: %s runs here; elsewhere it would go on from its last checkpoint\n",
+		    name);
+		count++;
+	}
+	return count;
+}
+
+/* What a service did since its last checkpoint is lost with its node, also when that says good-bye.  No answer: none is known. */
+static bool has_services(struct session *session)
+{
+	json_t *reply = NULL;
+	unsigned count;
+	int status;
+
+	if (session_reach(session, "migrated") == RPC_OK)
+		reply = session_ask(session, "migrated", MSG_MIGRATED_LS, NULL, &status);
+	count = tell_services(session, json_object_get(reply, "ves"));
+	json_decref(reply);
+	return count > 0;
+}
+
 int command_node_leave(struct session *session, const struct arguments *arguments)
 {
 	json_t *reply;
 	int status;
 
-	(void)arguments;
+	if (!arguments->option[0] && has_services(session)) {
+		fprintf(
+		    stderr, "try: depctl ckpt create, then at once depctl node leave --force\n");
+		return RPC_FAILED;
+	}
 	reply = session_ask(session, "gossipd", MSG_GOSSIPD_LEAVE, NULL, &status);
 	if (!reply)
 		return status;

@@ -50,7 +50,7 @@ struct migrated {
 	char self[NODE_NAME_MAX + 1];
 	struct mono now, scan_at, read_at;
 	bool started, reading, read_again, listing, list_again;
-	bool have_facts, have_locals, mine;
+	bool have_facts, have_locals, mine, revoked;
 	uint64_t revision;
 	size_t n_ves, n_nodes, n_locals, n_keeps, n_places, n_pending;
 	struct migrated_ve ves[MIGRATED_VES_MAX];
@@ -97,6 +97,7 @@ void next_fact(
     struct msg_migrated_ve_fact *fact, const struct migrated_ckpt *ckpt, const char *node);
 /* keep.c */
 void keep_all(struct migrated *migrated, struct migrated_actions *actions);
+void keep_none(struct migrated *migrated, struct migrated_actions *actions);
 void keep_begun(struct migrated *migrated, const struct migrated_begun *begun, size_t count);
 void keep_ran(struct migrated *migrated, const struct migrated_event *event,
     struct migrated_actions *actions);

@@ -90,8 +90,7 @@ static void tell_snapshot(struct facts *facts, bool ok)
 	shell_step(facts->shell, &event);
 }
 
-/* Then it is in no view of gossipd's, so that a migrated that started since hears nothing of it. */
-static bool is_revoked(const struct daemon *daemon, const char *node)
+bool facts_say_revoked(const struct daemon *daemon, const char *node)
 {
 	const struct member_record *record =
 	    daemon->roster ? members_by_name(roster_members(daemon->roster), node) : NULL;
@@ -132,7 +131,7 @@ static void take_ve(struct facts *facts, const struct msg_metad_entry *entry)
 		return;
 	}
 	ve->version = entry->version;
-	ve->node_revoked = is_revoked(facts->daemon, ve->fact.node);
+	ve->node_revoked = facts_say_revoked(facts->daemon, ve->fact.node);
 	facts->count++;
 }
 

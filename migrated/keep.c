@@ -182,6 +182,20 @@ static bool waits_for_key(
 	return mono_before(migrated->now, mono_add_ms(keep->keyless_at, KEYLESS_MS));
 }
 
+/*
+ * This node is revoked.  It reads no facts any more and need not: whatever ran here is placed elsewhere, with the same
+ * addresses.
+ */
+void keep_none(struct migrated *migrated, struct migrated_actions *actions)
+{
+	for (size_t i = 0; i < migrated->n_locals; i++) {
+		struct keep *keep = add_keep(migrated, migrated->locals[i].name);
+
+		if (keep)
+			end(keep, migrated->locals[i].epoch, true, actions);
+	}
+}
+
 void keep_ran(
     struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {

@@ -95,7 +95,9 @@ static void act(struct migrated *migrated, struct migrated_actions *actions)
 		ask_all(migrated, actions);
 		place_all(migrated, actions);
 	}
-	if (migrated->have_facts && migrated->have_locals)
+	if (migrated->revoked && migrated->have_locals)
+		keep_none(migrated, actions);
+	else if (migrated->have_facts && migrated->have_locals)
 		keep_all(migrated, actions);
 }
 
@@ -168,6 +170,7 @@ void migrated_step(
 {
 	assert(migrated->started == (event->kind != MIGRATED_START));
 	migrated->now = event->now;
+	migrated->revoked = event->revoked;
 	switch (event->kind) {
 	case MIGRATED_START:
 		migrated->started = true;

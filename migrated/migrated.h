@@ -120,6 +120,7 @@ struct migrated_request {
 struct migrated_event {
 	enum migrated_event_kind kind;
 	struct mono now;
+	bool revoked; /* any event: the administrator has revoked this node */
 	bool ok, mine;
 	uint64_t revision;
 	size_t count;

@@ -200,10 +200,14 @@ static void decide_lost_node(const struct migrated *migrated, const struct migra
     struct msg_migrated_ve_fact *fact)
 {
 	const struct migrated_ckpt *ckpt = usable_ckpt(ve, fact);
+	const struct migrated_node *node = find_node(migrated, fact->node);
+	bool left = node && !mono_is_never(node->left_at);
 
 	if (*fact->node)
-		snprintf(fact->reason, sizeof(fact->reason), "node %s is %s", fact->node,
-		    ve->node_revoked ? "revoked" : "dead");
+		snprintf(fact->reason, sizeof(fact->reason), "node %s %s", fact->node,
+		    ve->node_revoked ? "is revoked"
+		    : left           ? "has left"
+				     : "is dead");
 	else
 		snprintf(fact->reason, sizeof(fact->reason), "there is a node again");
 	fact->attempts = 0;

@@ -263,6 +263,7 @@ void shell_step(struct shell *shell, struct migrated_event *event)
 		return;
 	}
 	event->now = mono_now();
+	event->revoked = facts_say_revoked(shell->daemon, shell->daemon->node.name);
 	migrated_step(shell->core, event, actions);
 	for (size_t i = 0; i < actions->count && !shell->closing; i++)
 		carry_out(shell, &actions->list[i]);

@@ -46,6 +46,11 @@ void facts_read(struct facts *facts);
 /* WRITE or REMOVE; answers with MIGRATED_WRITTEN.  epoch: the coordinator's epoch that must still stand. */
 void facts_write(struct facts *facts, const struct migrated_action *action, uint64_t epoch);
 /* Replaces the fact key/<ve> if it has this version still; done is called once, perhaps at once. */
+/*
+ * Has the administrator revoked it?  Then it is in no view of gossipd's, so that a migrated that started since hears nothing
+ * of it from there.
+ */
+bool facts_say_revoked(const struct daemon *daemon, const char *node);
 struct facts_key {
 	const char *ve; /* NODE_NAME_MAX + 1 bytes */
 	uint64_t version;

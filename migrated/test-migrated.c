@@ -20,7 +20,7 @@ struct copy {
 
 struct node {
 	char name[8];
-	bool up, ved_up;
+	bool up, ved_up, revoked;
 	struct migrated *core;
 	struct migrated_actions todo;
 	size_t done;      /* actions of todo carried out */
@@ -54,6 +54,7 @@ static void step(struct node *node, struct migrated_event *event)
 	struct migrated_actions actions = {0};
 
 	event->now = world.now;
+	event->revoked = node->revoked;
 	migrated_step(node->core, event, &actions);
 	migrated_check(node->core);
 	for (size_t i = 0; i < actions.count; i++) {
@@ -70,6 +71,7 @@ static void tell_nodes(struct node *node)
 		snprintf(nodes[i].name, sizeof(nodes[i].name), "%s", world.nodes[i].name);
 		nodes[i].alive = world.nodes[i].up;
 		nodes[i].dead = !world.nodes[i].up;
+		nodes[i].left_at = MONO_NEVER;
 	}
 	step(
 	    node, &(struct migrated_event){.kind = MIGRATED_NODES, .nodes = nodes, .count = NODES});
@@ -156,8 +158,9 @@ static void add_ckpt(uint64_t id, const char *replica)
 
 static void do_read(struct node *node)
 {
+	world.ve.node_revoked = world.nodes[0].revoked && strcmp(world.ve.fact.node, "n1") == 0;
 	step(node, &(struct migrated_event){.kind = MIGRATED_FACTS,
-		       .ok = true,
+		       .ok = !node->revoked,
 		       .revision = world.revision,
 		       .ves = &world.ve,
 		       .count = world.exists,
@@ -404,6 +407,21 @@ static void a_dead_node_s_ve_goes_on_from_its_last_checkpoint_where_the_image_is
 	check_str(world.ve.fact.reason, "node n1 is dead");
 }
 
+/* It hears no facts: those that it has say that all is as it should be. */
+static void a_revoked_node_ends_what_it_runs_and_the_coordinator_places_it_elsewhere(void)
+{
+	run_on_n1();
+	add_ckpt(7, "n2");
+	set_coordinator(1);
+	world.nodes[0].revoked = true;
+	settle();
+	check(!world.nodes[0].copy.present);
+	check_int(running(), 1);
+	check_str(runner()->name, "n2");
+	check_int(runner()->copy.ckpt, 7);
+	check_str(world.ve.fact.reason, "node n1 is revoked");
+}
+
 static void the_old_copy_ends_when_its_node_is_back(void)
 {
 	run_on_n1();
@@ -606,6 +624,7 @@ int main(int argc, char **argv)
 	    TEST(a_check_says_what_a_run_would_and_does_nothing),
 	    TEST(a_ve_of_another_site_is_refused_with_where_it_is),
 	    TEST(a_dead_node_s_ve_goes_on_from_its_last_checkpoint_where_the_image_is),
+	    TEST(a_revoked_node_ends_what_it_runs_and_the_coordinator_places_it_elsewhere),
 	    TEST(the_old_copy_ends_when_its_node_is_back),
 	    TEST(a_ve_that_dies_restarts_in_place_then_elsewhere_then_is_given_up),
 	    TEST(a_ve_that_ran_steadily_gets_its_restarts_back),

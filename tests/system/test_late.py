@@ -129,6 +129,13 @@ class Late(unittest.TestCase):
         print(f"# outage_ms={(after[0][0] - killed) // 10 ** 6}", flush=True)
         wait_until("a checkpoint where it runs now", lambda: self.depctl(to, "ckpt", "create", VE, check=False))
 
+    def bring_record(self, node, where):
+        """What is said of a node, from another node's disk to its own: the connections of who is revoked may be cut before it hears."""
+        source, target = (os.path.join(self.cluster.node_directory(name), "var", "members", node) for name in (where, node))
+        wait_until("the record", lambda: os.path.exists(source))
+        shutil.copy(source, target + ".tmp")
+        self.cluster.run(node, ["sh", "-c", f"cd /var/lib/depsys/members && chown depsys-gossipd:depsys {node}.tmp && mv {node}.tmp {node}"], check=True)
+
     # ---- the life of the service
 
     def test_10_a_node_that_joins_is_given_the_key_of_a_service_that_runs(self):
@@ -142,6 +149,11 @@ class Late(unittest.TestCase):
         wait_until("n4 is a member", lambda: all(self.states(n) == dict.fromkeys(NODES, "alive") for n in NODES))
         for name in NODES:
             wait_until(f"{name} sees that all have the key", lambda n=name: self.holders(n) == dict.fromkeys(NODES, "holds"))
+
+    def test_15_a_node_with_a_service_leaves_only_when_that_is_meant(self):
+        done = self.cluster.run("n3", ["depctl", "node", "leave"], capture_output=True, text=True)
+        self.assertEqual((done.returncode, f"{VE} runs here" in done.stderr), (1, True), done.stderr)
+        self.assertEqual(self.states("n1")["n3"], "alive")
 
     def test_20_the_service_goes_on_on_the_node_that_joined(self):
         self.fail_over("n3", "n4")
@@ -170,6 +182,21 @@ class Late(unittest.TestCase):
         NODES.remove("n4")
         self.depctl("n1", "key", "revoke", "n4", "--admin-key", self.admin)
         wait_until("the seals of n4 are gone", lambda: {seal["node"] for seal in self.key_fact("n1")[0]["keys"]} == set(NODES))
+
+    def test_60_what_runs_on_a_revoked_node_ends_there_and_goes_on_elsewhere(self):
+        where = self.fact("n1")["node"]
+        self.assertEqual(where, "n2")
+        wait_until("a checkpoint", lambda: self.depctl("n1", "ckpt", "create", VE, check=False))
+        NODES.remove(where)
+        self.depctl("n1", "key", "revoke", where, "--admin-key", self.admin)
+        self.bring_record(where, "n1")
+        fact = wait_until("another placement", lambda: self.fact("n1")["node"] in NODES and self.fact("n1"))
+        self.assertEqual(fact["want"], "run")
+        self.assertIn(fact["reason"], (f"node {where} is revoked", f"node {where} has left"))
+        wait_until("the copy on the revoked node to end", lambda: self.cluster.run(where, ["pidof", "redis-server"], capture_output=True).returncode)
+        now = time.monotonic_ns()
+        wait_until("answers", lambda: self.record.lines()[-1][0] > now)
+        self.assertEqual(self.cluster.run(fact["node"], ["pidof", "redis-server"], capture_output=True).returncode, 0)
 
     def test_90_no_daemon_found_a_bug_of_its_own(self):
         self.assertEqual(self.cluster.log_lines(": BUG"), [])
