@@ -299,7 +299,7 @@ static const char *judge_one_that_stands_still_on_a_living_node_is_not_dead(stru
 	const char *complaint = settle(cluster);
 
 	cluster_links(cluster, &(struct sim_link){.loss = 0.05});
-	for (unsigned i = 0; i < 20 && !complaint; i++) {
+	for (unsigned i = 0; i < 10 && !complaint; i++) {
 		unsigned first = (unsigned)rng_below(sim_rng(cluster->sim), 22);
 
 		for (unsigned n = first; n < first + 3; n++)

@@ -17,6 +17,7 @@ import zmq
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
 import cluster as clusters  # noqa: E402
+from scenario import Events  # noqa: E402
 import suite  # noqa: E402
 
 BASE = "dst-member"
@@ -34,8 +35,8 @@ class Caller:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.connect(f"ipc:///proc/{pid}/root/run/depsys/gossipd.rpc")
 
-    def send(self, name):
-        self.socket.send_multipart([msgpack.packb({"n": name, "i": 1, "t": 0}), msgpack.packb({})])
+    def send(self, name, **body):
+        self.socket.send_multipart([msgpack.packb({"n": name, "i": 1, "t": 0}), msgpack.packb(body)])
 
     def receive(self, timeout_s):
         """(name, body) of the next answer, or None."""
@@ -53,10 +54,11 @@ class Caller:
 class Watcher:
     """What one gossipd tells of its members and its coordinator, with the times at which it was told."""
 
-    def __init__(self, pid):
+    def __init__(self, pid, **terms):
         self.caller = Caller(pid)
-        self.caller.send("gossipd.watch")
+        self.caller.send("gossipd.watch", **terms)
         self.members, self.told, self.coord = {}, [], None
+        self.notices = []  # of members, as they came
 
     def read(self, timeout_s=0.0):
         answer = self.caller.receive(timeout_s)
@@ -65,6 +67,7 @@ class Watcher:
             if name == "gossipd.member":
                 self.members[body["node"]] = body["state"]
                 self.told.append((time.monotonic(), body["node"], body["state"]))
+                self.notices.append(body)
             elif name == "gossipd.coord":
                 self.coord = body
             answer = self.caller.receive(0)
@@ -226,7 +229,7 @@ class Membership(unittest.TestCase):
         self.cluster.run(name, ["sh", "-c", f"kill -{signal} $(pidof fdd) $(pidof gossipd)"], check=True)
 
     def holds_for_stalled(self, name, member):
-        return any(m["node"] == member and m.get("stalled") for m in self.ask(name, "gossipd.members")["members"])
+        return self.listed(name, member).get("stalled")
 
     def test_55_one_that_stands_still_on_a_living_node_is_not_dead_and_one_killed_is(self):
         self.up(3, "[gossipd]\nstall_ms = 60000\n")
@@ -235,7 +238,7 @@ class Membership(unittest.TestCase):
         self.signal_daemons("n3", "STOP")
         self.wait("both find that n3 stands still", lambda: all(self.holds_for_stalled(n, "n3") for n in ("n1", "n2")), 40)
         self.watchers.pop("n3").caller.close()  # what waited for it is read by nobody
-        self.let_pass(3)
+        self.let_pass(2)
         self.nobody_died()
         self.signal_daemons("n3", "CONT")
         self.watch("n3")
@@ -245,6 +248,61 @@ class Membership(unittest.TestCase):
         self.wait("both find that n3 stands still", lambda: all(self.holds_for_stalled(n, "n3") for n in ("n1", "n2")), 40)
         self.kill("n3")
         print(f"kill of one that stands still to the verdict, ms: {1000 * self.wait('n3 is dead', lambda: self.agree('n3', 'dead')):.0f}")
+
+    def subscribe(self, name, **terms):
+        """One more subscriber of that node, read with the others and named after its terms."""
+        watcher = Watcher(self.cluster.pid(name), **terms)
+        self.watchers[f"{name} {terms}"] = watcher
+        return watcher
+
+    @staticmethod
+    def states_of(watcher, member):
+        return [notice["state"] for notice in watcher.notices if notice["node"] == member]
+
+    def test_56_each_subscriber_is_told_of_a_death_on_its_own_terms(self):
+        self.up(4)
+        plain = self.watchers["n1"]
+        certain = self.subscribe("n1", quorum=100)
+        patient = self.subscribe("n1", confirm_ms=1500)
+        sceptic = self.subscribe("n1", confirm_ms=600000)
+        self.kill("n4")
+        for watcher in (plain, certain, patient):
+            self.wait("it is told of the death", lambda w=watcher: w.members.get("n4") == "dead")
+        dead = [notice for notice in certain.notices if notice["node"] == "n4"][-1]
+        self.assertEqual(dead["votes"], dead["observers"])
+        told = self.states_of(patient, "n4")
+        self.assertEqual(told[told.index("dead") - 1], "suspect")
+        self.wait("it is held for suspect", lambda: sceptic.members.get("n4") == "suspect")
+        self.cluster.start("n4")
+        self.watch("n4")
+        self.wait("all are alive", self.all_alive)
+        for watcher in (plain, certain, patient):
+            self.assertIn("dead", self.states_of(watcher, "n4"))
+        self.assertNotIn("dead", self.states_of(sceptic, "n4"))
+
+    def test_57_one_that_is_killed_and_started_again_and_again_is_damped_and_knows_it(self):
+        self.up(3)
+        events = [Events(self.cluster, name) for name in self.names]
+        for one in events:
+            self.addCleanup(one.close)
+        kills = 0
+        while kills < 20 and not all(one.find("member.flapping", node="n3") for one in events):
+            before = self.incarnation("n1", "n3")
+            self.kill_daemon("n3", "gossipd")
+            kills += 1
+            self.wait("it is there again", lambda b=before: self.incarnation("n1", "n3") > b)
+            self.let_pass(1)
+        self.assertGreaterEqual(kills, 3)
+        self.wait("all tell of it, itself too", lambda: all(one.find("member.flapping", node="n3") for one in events))
+        self.assertFalse(any(one.find("member.flapping", node=name) for one in events for name in ("n1", "n2")))
+        self.assertTrue(self.listed("n1", "n3")["damped"])
+        self.wait("it knows", lambda: self.ask("n3", "gossipd.status")["damped"])
+
+    def listed(self, name, member):
+        return next(m for m in self.ask(name, "gossipd.members")["members"] if m["node"] == member)
+
+    def incarnation(self, name, member):
+        return self.listed(name, member)["incarnation"]
 
     def test_60_a_clean_leave_is_no_failure(self):
         self.up(3)
