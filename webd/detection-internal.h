@@ -25,6 +25,7 @@ struct detection {
 	struct watch_list watches;
 	struct stream_list streams;
 	sd_event_source *tick;
+	struct peers_listener listener;
 };
 
 /* Tells a registration something, and wakes its streams. */
@@ -44,7 +45,8 @@ void registering_begin(void *userdata, struct exchange *exchange);
 /* Gives up what fdd does not answer, finds a silent fdd, frees what has ended. */
 void registering_tick(struct detection *detection, struct mono now);
 /* fdd is told; the registration has ended. */
-void registering_end(struct detection *detection, struct registration *registration);
+void registering_end(struct registration *registration);
+void registering_peer_changed(struct detection *detection, const struct peer *peer);
 void registering_free(struct detection *detection);
 
 /* --- streams.c --- */

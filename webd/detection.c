@@ -111,7 +111,7 @@ void detection_end(
 {
 	bool is_read = registration->readers > 0;
 
-	registering_end(detection, registration);
+	registering_end(registration);
 	registry_end(detection->registry, registration, reason);
 	if (is_read) /* otherwise it is gone */
 		streams_wake(detection, registration);
@@ -237,6 +237,11 @@ static int start(struct detection *detection, struct http *http)
 	return r < 0 ? r : http_add(http, endpoints, detection);
 }
 
+static void on_peer(void *userdata, const struct peer *peer)
+{
+	registering_peer_changed(userdata, peer);
+}
+
 int detection_new(struct detection **out, struct daemon *daemon, struct http *http,
     const struct detection_options *options)
 {
@@ -254,6 +259,8 @@ int detection_new(struct detection **out, struct daemon *daemon, struct http *ht
 		detection_free(detection);
 		return r;
 	}
+	detection->listener = (struct peers_listener){.changed = on_peer, .userdata = detection};
+	daemon_listen_peers(daemon, &detection->listener);
 	*out = detection;
 	return 0;
 }
@@ -263,6 +270,7 @@ void detection_stop(struct detection *detection)
 	if (!detection)
 		return;
 	detection->tick = sd_event_source_disable_unref(detection->tick);
+	daemon_unlisten_peers(detection->daemon, &detection->listener);
 	registering_free(detection);
 	/* Who waits for an answer is told that there will be none. */
 	detection->fdd = rpc_client_free(detection->fdd);

@@ -4,6 +4,9 @@
  * end.  What was raised before a gap is void: the new fdd tells what is raised then.
  *
  * fdd tells each registration every ten seconds that it stands; an fdd that does not is as good as gone.
+ *
+ * Numbers of registrations are fdd's own and begin anew with it, so one is used only while the request stands that it came
+ * with: otherwise the number could be somebody else's by now.
  */
 #include <errno.h>
 #include <microhttpd.h>
@@ -24,13 +27,14 @@
 struct watch {
 	TAILQ_ENTRY(watch) link;
 	struct detection *detection;
-	struct registration *registration; /* NULL: it has ended; only fdd is to be told yet */
+	struct registration *registration; /* NULL: it has ended, and fdd has not said so yet */
 	struct exchange *exchange;         /* waits for the answer to its POST */
 	struct rpc_stream *stream;
-	bool done;       /* nothing is left to do: free it */
+	bool asked;      /* fdd has been, and has not ended it */
+	uint64_t peer;   /* node or service; 0: all nodes */
 	uint64_t number; /* fdd's; 0: none yet */
 	uint32_t lhm;
-	struct mono heard, give_up;
+	struct mono heard;
 };
 
 static struct watch *watch_free(struct watch *watch)
@@ -57,11 +61,10 @@ static void unregister(struct watch *watch)
 	if (msg_fdd_unregister_pack(&request, &body) == 0)
 		(void)rpc_request(watch->detection->fdd, MSG_FDD_UNREGISTER, body.data, body.size,
 		    ASK_MS, on_unregistered, NULL);
-	watch->done = true;
 }
 
-/* A registration that fdd has not confirmed cannot be named yet: it is ended when it is. */
-void registering_end(struct detection *detection, struct registration *registration)
+/* A registration that fdd has not confirmed cannot be named yet: it is ended when it is (take_number). */
+void registering_end(struct registration *registration)
 {
 	struct watch *watch = registration->userdata;
 
@@ -69,12 +72,12 @@ void registering_end(struct detection *detection, struct registration *registrat
 		return;
 	registration->userdata = NULL;
 	watch->registration = NULL;
-	watch->give_up = mono_add_ms(mono_now(), SILENT_MS);
-	if (registration->standing == STANDING)
+	if (watch->exchange)
+		exchange_fail(watch->exchange, MHD_HTTP_CONFLICT, "application",
+		    "registered anew before this was done");
+	watch->exchange = NULL;
+	if (watch->number)
 		unregister(watch);
-	else if (registration->standing == LOST)
-		watch->done = true;
-	(void)detection;
 }
 
 /* The POST did not work. */
@@ -175,17 +178,15 @@ static bool take_number(struct watch *watch, const struct rpc_answer *answer)
 static void take_end(struct watch *watch, const struct rpc_answer *answer)
 {
 	struct registration *registration = watch->registration;
-
 	bool unreachable = answer->status == RPC_UNREACHABLE;
 
-	if (registration && registration->standing != OPENING) {
-		tell_lost(watch, unreachable ? "fdd is gone" : "fdd ended the registration");
-		return;
-	}
-	watch->done = true;
+	watch->asked = false;
+	watch->number = 0;
 	if (!registration)
 		return;
-	if (unreachable)
+	if (registration->standing != OPENING)
+		tell_lost(watch, unreachable ? "fdd is gone" : "fdd ended the registration");
+	else if (unreachable)
 		refuse(watch, MHD_HTTP_SERVICE_UNAVAILABLE, "fdd", "fdd is not there");
 	else if (answer->status == RPC_INVALID)
 		refuse(watch, MHD_HTTP_BAD_REQUEST, "body", answer->error);
@@ -206,9 +207,15 @@ static void on_answer(void *userdata, const struct rpc_answer *answer)
 
 /* --- registering --- */
 
-static int ask_fdd(struct watch *watch, const struct wish *wish, uint64_t id)
+static void ask_again(struct watch *watch)
 {
-	struct msg_fdd_register request = {.peer = id,
+	watch->asked = true;
+	rpc_stream_ask(watch->stream); /* does nothing while it stands */
+}
+
+static int ask_fdd(struct watch *watch, const struct wish *wish)
+{
+	struct msg_fdd_register request = {.peer = watch->peer,
 	    .raise.count = wish->raise_count,
 	    .clear = wish->clear,
 	    .beats = wish->beats,
@@ -228,7 +235,7 @@ static int ask_fdd(struct watch *watch, const struct wish *wish, uint64_t id)
 		r = rpc_stream_new(&watch->stream, watch->detection->fdd,
 		    watch->detection->daemon->loop, &options);
 	if (r == 0)
-		rpc_stream_ask(watch->stream);
+		ask_again(watch);
 	return r;
 }
 
@@ -248,6 +255,17 @@ static void replace_application(struct detection *detection, const char *applica
 		detection_end(detection, former, "replaced");
 }
 
+/* Those too that have ended, and fdd does not say so: it may stand still. */
+static size_t count_watches(const struct detection *detection)
+{
+	const struct watch *watch;
+	size_t count = 0;
+
+	TAILQ_FOREACH(watch, &detection->watches, link)
+	count++;
+	return count;
+}
+
 static void begin(
     struct detection *detection, struct exchange *exchange, const struct wish *wish, uint64_t id)
 {
@@ -258,6 +276,12 @@ static void begin(
 
 	replace_application(detection, wish->application);
 	new_id(name);
+	if (count_watches(detection) >= 2 * detection->options.registrations) {
+		free(watch);
+		exchange_fail(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "fdd",
+		    "fdd has not ended former registrations yet");
+		return;
+	}
 	if (watch)
 		registration = registry_add(
 		    detection->registry, name, wish, mono_add_ms(mono_now(), OPEN_MS), &r);
@@ -273,16 +297,14 @@ static void begin(
 	*watch = (struct watch){.detection = detection,
 	    .registration = registration,
 	    .exchange = exchange,
-	    .heard = mono_now(),
-	    .give_up = MONO_NEVER};
+	    .peer = id,
+	    .heard = mono_now()};
 	registration->userdata = watch;
 	detection->counts.registrations = registry_count(detection->registry);
 	TAILQ_INSERT_TAIL(&detection->watches, watch, link);
 	detection_arm(detection);
-	if (ask_fdd(watch, wish, id) < 0) {
+	if (ask_fdd(watch, wish) < 0)
 		refuse(watch, MHD_HTTP_SERVICE_UNAVAILABLE, "webd", "no memory");
-		watch->done = true;
-	}
 }
 
 static bool find_id(const struct msg_fdd_ls_reply *reply, const struct wish *wish, uint64_t *id)
@@ -339,21 +361,30 @@ void registering_begin(void *userdata, struct exchange *exchange)
 		exchange_fail(exchange, MHD_HTTP_SERVICE_UNAVAILABLE, "webd", "no memory");
 }
 
+/* A node's id is its key's.  What is registered for a key that is an old one now would be silent for ever. */
+void registering_peer_changed(struct detection *detection, const struct peer *peer)
+{
+	struct watch *watch;
+
+	if (!peer->old && !peer->gone)
+		return;
+	TAILQ_FOREACH(watch, &detection->watches, link)
+	if (watch->registration && watch->peer == peer->id)
+		detection_end(detection, watch->registration, "node_changed");
+}
+
 /* --- time --- */
 
 static void tick_one(struct watch *watch, struct mono now)
 {
 	struct registration *registration = watch->registration;
 
-	if (!registration) {
-		watch->done = watch->done || mono_due(watch->give_up, now);
+	if (!registration)
 		return;
-	}
 	if (registration->standing == STANDING &&
 	    mono_due(mono_add_ms(watch->heard, SILENT_MS), now))
 		tell_lost(watch, "fdd is silent");
-	rpc_stream_ask(
-	    watch->stream); /* unless it stands: again, and never for one that has ended */
+	ask_again(watch);
 }
 
 void registering_tick(struct detection *detection, struct mono now)
@@ -371,7 +402,7 @@ void registering_tick(struct detection *detection, struct mono now)
 	for (watch = TAILQ_FIRST(&detection->watches); watch; watch = next) {
 		next = TAILQ_NEXT(watch, link);
 		tick_one(watch, now);
-		if (watch->done)
+		if (!watch->registration && !watch->asked)
 			watch_free(watch);
 	}
 }

@@ -61,7 +61,7 @@ json_t *show_levels(const struct msg_fdd_ls_reply *reply, const char *observer, 
 			json_array_append_new(rows, show_service(&reply->services.item[i]));
 	*found = json_array_size(rows);
 	return json_pack("{s:s, s:i, s:o, s:o}", "observer", observer, "local_health_multiplier",
-	    (int)reply->lhm, "stalls", wide(reply->stalls), "levels", rows);
+	    (int)reply->lhm, "stalls", json_integer((json_int_t)reply->stalls), "levels", rows);
 }
 
 static json_t *show_member(const struct msg_gossipd_listed_member *member)
