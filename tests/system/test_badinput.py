@@ -53,20 +53,27 @@ REPORT = re.compile(r"BUG|Sanitizer|runtime error:")
 SANITIZER_SETTINGS = {"ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=1:abort_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
 
 
-def sanitized_bundle(directory):
-    """Builds the daemons with sanitizers, once; returns a directory with programs that start them with the right settings."""
+def sanitized_targets():
+    return [f"gdn/{name}/{name}" if name == "gosd" else f"{name}/{name}" for name in clusters.PROGRAMS if name != "depctl"]
+
+
+def build_sanitized():
+    """Builds the daemons with sanitizers, once; how long that takes is the machine's doing, and no part of the test."""
     build = os.path.join(BUILD, "asan")
     if not os.path.exists(os.path.join(build, "build.ninja")):
         # gcc's format checks see ghosts in instrumented code, hence no -Werror.
         subprocess.run(["meson", "setup", build, TREE, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dwerror=false"],
                        check=True, stdout=subprocess.DEVNULL)
-    targets = [f"gdn/{name}/{name}" if name == "gosd" else f"{name}/{name}" for name in clusters.PROGRAMS if name != "depctl"]
-    subprocess.run(["ninja", "-C", build, *targets, "ved/ved-worker"], check=True, stdout=subprocess.DEVNULL)
-    for target in targets:
+    subprocess.run(["ninja", "-C", build, *sanitized_targets(), "ved/ved-worker"], check=True, stdout=subprocess.DEVNULL)
+
+
+def sanitized_bundle(directory):
+    """A directory with programs that start the daemons built with sanitizers, with the right settings."""
+    for target in sanitized_targets():
         path = os.path.join(directory, target)
         os.makedirs(os.path.dirname(path))
         settings = "".join(f"export {key}={value}\n" for key, value in SANITIZER_SETTINGS.items())
-        clusters.write(path, f"#!/bin/sh\n{settings}exec {build}/{target} \"$@\"\n", 0o755)
+        clusters.write(path, f"#!/bin/sh\n{settings}exec {BUILD}/asan/{target} \"$@\"\n", 0o755)
     return directory
 
 
@@ -400,4 +407,6 @@ class BadInput(unittest.TestCase):
 
 
 if __name__ == "__main__":
+    if SANITIZE:
+        build_sanitized()
     suite.main(ARGUMENTS[1:])
