@@ -96,6 +96,23 @@ class ProbesCase(unittest.TestCase):
         wait_until("its trust", lambda: self.states()[HTTP] == self.states()[HEARTBEAT] == "alive")
         self.assertTrue(self.events("fd.service_trust"))
 
+    def curl(self, path, *words, seconds=60):
+        """What webd of n1 says; a stream has no end and is read for so long."""
+        return self.cluster.run("n1", ["curl", "-sN", "--max-time", str(seconds), f"http://localhost:7420{path}", *words], capture_output=True,
+                                text=True).stdout
+
+    def test_12_who_registers_for_a_service_over_http_is_told_that_it_hangs(self):
+        wish = {"service": HTTP, "raise": [0.5], "application": "test"}
+        events = json.loads(self.curl("/v1/detection/registrations", "--json", json.dumps(wish)))["events"]
+        self.signal("STOP")
+        try:
+            wait_until("its event", lambda: f'"raised":true,"threshold":0.5,"name":"{HTTP}","kind":"service"' in self.curl(events, seconds=1))
+            rows = json.loads(self.curl("/v1/detection/levels?ve=web"))["levels"]
+            self.assertEqual({row["name"] for row in rows}, {HTTP, PROCESS, HEARTBEAT, COMMAND})
+        finally:
+            self.signal("CONT")
+        wait_until("its trust", lambda: self.states()[HTTP] == self.states()[HEARTBEAT] == "alive")
+
     def exec(self, command, epoch=None, **more):
         """Asks ved to run a command in the VE."""
         epoch = epoch or self.depctl("ve", "show", "web")["epoch"]
