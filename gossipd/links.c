@@ -5,6 +5,7 @@
  */
 #include <sodium.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "gossipd/shell-internal.h"
@@ -127,12 +128,21 @@ static int open_levels(struct shell *shell)
 
 /* --- metad --- */
 
+/* A request to metad.  Its answer may come when the core has given it up and asked another one: taken for
+ * that one's, what was read would be a success of what was written, and two nodes would coordinate. */
+struct meta_ask {
+	struct shell *shell;
+	uint64_t ticket;
+};
+
 static void end_meta(
-    struct shell *shell, enum gossipd_meta_rc rc, uint64_t version, struct gossipd_fact fact)
+    struct meta_ask *ask, enum gossipd_meta_rc rc, uint64_t version, struct gossipd_fact fact)
 {
 	struct gossipd_event event = {.type = GOSSIPD_META_RESULT};
+	struct shell *shell = ask->shell;
 
-	event.meta.ticket = shell->ticket;
+	event.meta.ticket = ask->ticket;
+	free(ask);
 	event.meta.rc = rc;
 	event.meta.version = version;
 	event.meta.fact = fact;
@@ -140,64 +150,67 @@ static void end_meta(
 	shell_wake(shell);
 }
 
-static void doubt_meta(struct shell *shell, const char *why)
+static void doubt_meta(struct meta_ask *ask, const char *why)
 {
+	struct shell *shell = ask->shell;
 	unsigned missed;
 
 	shell->metad_up = false;
 	if (log_limit(&shell->meta_limit, mono_now(), &missed))
 		log_notice("%s: no answer from metad: %s missed=%u", shell->key, why, missed);
-	end_meta(shell, GOSSIPD_META_DOUBT, 0, (struct gossipd_fact){0});
+	end_meta(ask, GOSSIPD_META_DOUBT, 0, (struct gossipd_fact){0});
 }
 
 static void on_got(void *userdata, const struct rpc_answer *answer)
 {
-	struct shell *shell = userdata;
+	struct meta_ask *ask = userdata;
+	struct shell *shell = ask->shell;
 	struct msg_gossipd_coord_fact fact;
 	struct msg_metad_got got;
 	struct mpr_error error;
 
 	if (answer->status != RPC_OK) {
-		doubt_meta(shell, answer->error);
+		doubt_meta(ask, answer->error);
 		return;
 	}
 	if (msg_metad_got_unpack(&got, answer->body, answer->size, &error) < 0) {
-		doubt_meta(shell, error.text);
+		doubt_meta(ask, error.text);
 		return;
 	}
 	shell->metad_up = true;
 	if (got.entry.version == 0) {
-		end_meta(shell, GOSSIPD_META_OK, 0, (struct gossipd_fact){0});
+		end_meta(ask, GOSSIPD_META_OK, 0, (struct gossipd_fact){0});
 	} else if (msg_gossipd_coord_fact_unpack(
 		       &fact, got.entry.value, got.entry.value_size, &error) < 0) {
-		doubt_meta(shell, error.text);
+		doubt_meta(ask, error.text);
 	} else {
-		end_meta(shell, GOSSIPD_META_OK, got.entry.version,
+		end_meta(ask, GOSSIPD_META_OK, got.entry.version,
 		    (struct gossipd_fact){fact.epoch, shell_id_of(shell, fact.node), fact.seq});
 	}
 }
 
 static void on_txn(void *userdata, const struct rpc_answer *answer)
 {
-	struct shell *shell = userdata;
+	struct meta_ask *ask = userdata;
+	struct shell *shell = ask->shell;
 	struct msg_metad_txn_reply reply;
 	struct mpr_error error;
 
 	if (answer->status != RPC_OK) {
-		doubt_meta(shell, answer->error);
+		doubt_meta(ask, answer->error);
 		return;
 	}
 	if (msg_metad_txn_reply_unpack(&reply, answer->body, answer->size, &error) < 0) {
-		doubt_meta(shell, error.text);
+		doubt_meta(ask, error.text);
 		return;
 	}
 	shell->metad_up = true;
 	if (reply.result == MSG_METAD_RESULT_APPLIED)
-		end_meta(shell, GOSSIPD_META_OK, reply.version, (struct gossipd_fact){0});
+		end_meta(ask, GOSSIPD_META_OK, reply.version, (struct gossipd_fact){0});
 	else if (reply.result == MSG_METAD_RESULT_CONFLICT)
-		end_meta(shell, GOSSIPD_META_CONFLICT, 0, (struct gossipd_fact){0});
+		end_meta(ask, GOSSIPD_META_CONFLICT, 0, (struct gossipd_fact){0});
 	else
-		doubt_meta(shell, "unknown whether it was applied");
+		doubt_meta(ask, "unknown whether it was applied");
 }
 
 static int get_fact(struct shell *shell, struct buf *body)
@@ -238,14 +251,17 @@ void links_meta(struct shell *shell, const struct gossipd_action *action)
 	_cleanup_buf_ struct buf body = {0};
 	bool get = action->type == GOSSIPD_META_GET;
 	int r = get ? get_fact(shell, &body) : put_fact(shell, action, &body);
+	struct meta_ask *ask = malloc(sizeof(*ask));
 
-	shell->ticket = action->meta.ticket;
-	if (r < 0) {
-		log_bug("pack a request to metad: %s", strerror(-r));
+	if (r < 0 || !ask) {
+		free(ask);
+		log_bug("pack a request to metad: %s", strerror(r < 0 ? -r : ENOMEM));
 		return;
 	}
-	(void)rpc_request(shell->metad, get ? MSG_METAD_GET : MSG_METAD_TXN, body.data, body.size,
-	    META_TIMEOUT_MS, get ? on_got : on_txn, shell);
+	*ask = (struct meta_ask){shell, action->meta.ticket};
+	if (rpc_request(shell->metad, get ? MSG_METAD_GET : MSG_METAD_TXN, body.data, body.size,
+		META_TIMEOUT_MS, get ? on_got : on_txn, ask) < 0)
+		free(ask);
 }
 
 static void on_hint(void *userdata, const struct rpc_answer *answer)

@@ -74,7 +74,6 @@ struct shell {
 	size_t role_count;
 	struct gossipd_role roles[GOSSIPD_MEMBERS_MAX];
 	bool roles_due;
-	uint64_t ticket;                /* of the request to metad under way */
 	char key[8 + CLUSTER_NAME_MAX]; /* coord/<cluster> */
 	/* shell-clusters.c */
 	struct gossipd_node *nodes; /* lent to the core */
