@@ -249,6 +249,8 @@ def capture(address, port, count):
         seen = set()
         while len(seen) < count:
             frame = wire.recv(2048)
+            if len(frame) < 42 or struct.unpack("!H", frame[20:22])[0] & 0x1fff:
+                continue  # the rest of a datagram that was too long for one packet has no ports
             if frame[23] == 17 and frame[30:34] == socket.inet_aton(address) and struct.unpack("!H", frame[36:38])[0] == port:
                 datagram = frame[42:14 + struct.unpack("!H", frame[16:18])[0]]
                 if datagram not in seen:
