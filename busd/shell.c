@@ -546,7 +546,7 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct busd_setti
 		r = rpc_server_add(daemon->rpc, methods, shell);
 	if (r == 0)
 		r = sd_event_add_time_relative(
-		    daemon->loop, &shell->tick, CLOCK_MONOTONIC, 0, 0, on_tick, shell);
+		    daemon->loop, &shell->tick, MONO_CLOCK, 0, 0, on_tick, shell);
 	if (r < 0) {
 		log_start_failed(r);
 		shell_free(shell);

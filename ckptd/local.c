@@ -201,7 +201,7 @@ static void thaw_later(struct job *job, const char *why)
 	uint64_t at = (uint64_t)mono_add_ms(mono_now(), THAW_RETRY_MS).ns / 1000;
 
 	if (++job->tries < THAW_TRIES && sd_event_add_time(job->shell->daemon->loop, &job->timer,
-					     CLOCK_MONOTONIC, at, 1000, on_thaw_again, job) >= 0)
+					     MONO_CLOCK, at, 1000, on_thaw_again, job) >= 0)
 		return;
 	complain(job, "thaw", why);
 	job_free(job);

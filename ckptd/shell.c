@@ -345,8 +345,7 @@ static int add_timer(
 {
 	uint64_t usec = (uint64_t)mono_add_ms(mono_now(), after_ms).ns / 1000;
 
-	return sd_event_add_time(
-	    shell->daemon->loop, out, CLOCK_MONOTONIC, usec, 1000, handler, shell);
+	return sd_event_add_time(shell->daemon->loop, out, MONO_CLOCK, usec, 1000, handler, shell);
 }
 
 /* ---- making and unmaking */

@@ -200,8 +200,8 @@ static int open_socket(
 	if (r == 0)
 		r = zwatch_new(&publisher->watch, loop, publisher->socket, on_ready, publisher);
 	if (r == 0)
-		r = sd_event_add_time_relative(loop, &publisher->timer, CLOCK_MONOTONIC,
-		    RESEND_MS * 1000, 0, on_timer, publisher);
+		r = sd_event_add_time_relative(
+		    loop, &publisher->timer, MONO_CLOCK, RESEND_MS * 1000, 0, on_timer, publisher);
 	return r < 0 ? r : sd_event_source_set_enabled(publisher->timer, SD_EVENT_OFF);
 }
 

@@ -288,7 +288,7 @@ static int open_all(
 
 	snprintf(endpoint, sizeof(endpoint), "ipc://%s/busd.pub", run_dir);
 	r = sd_event_add_time_relative(
-	    subscriber->loop, &subscriber->retry, CLOCK_MONOTONIC, 0, 0, on_retry, subscriber);
+	    subscriber->loop, &subscriber->retry, MONO_CLOCK, 0, 0, on_retry, subscriber);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(subscriber->retry, SD_EVENT_OFF);
 	if (r >= 0)

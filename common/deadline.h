@@ -9,7 +9,7 @@
 #include "common/mono.h"
 
 /*
- * Has the timer (CLOCK_MONOTONIC) fire once as soon as the deadline has passed, so that the core finds itself due;
+ * Has the timer (MONO_CLOCK) fire once as soon as the deadline has passed, so that the core finds itself due;
  * never: not at all, until set again.
  */
 void deadline_set(sd_event_source *timer, struct mono deadline);

@@ -265,7 +265,7 @@ static int open_client(struct rpc_client *client, const char *endpoint, const ui
 		r = zwatch_new(&client->watch, client->loop, client->socket, on_ready, client);
 	if (r == 0)
 		r = sd_event_add_time(
-		    client->loop, &client->timer, CLOCK_MONOTONIC, 0, 1000, on_timer, client);
+		    client->loop, &client->timer, MONO_CLOCK, 0, 1000, on_timer, client);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(client->timer, SD_EVENT_OFF);
 	return r < 0 ? r : 0;

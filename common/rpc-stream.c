@@ -75,7 +75,7 @@ int rpc_stream_new(struct rpc_stream **out, struct rpc_client *client, sd_event 
 	r = options->size ? buf_append(&stream->body, options->body, options->size) : 0;
 	if (r == 0)
 		r = sd_event_add_time_relative(
-		    loop, &stream->again, CLOCK_MONOTONIC, 0, 1000, on_again, stream);
+		    loop, &stream->again, MONO_CLOCK, 0, 1000, on_again, stream);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(stream->again, SD_EVENT_OFF);
 	if (r < 0) {

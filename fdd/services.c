@@ -334,7 +334,7 @@ static const char *put_service(struct services *services, const struct msg_fdd_p
 	service->next = what->kind == MSG_COMMON_PROBE_KIND_HEARTBEAT
 			    ? MONO_NEVER
 			    : mono_add_ms(mono_now(), phase);
-	if (sd_event_add_time(services->shell->daemon->loop, &service->timer, CLOCK_MONOTONIC,
+	if (sd_event_add_time(services->shell->daemon->loop, &service->timer, MONO_CLOCK,
 		UINT64_MAX, 1000, on_timer, service) < 0) {
 		*service = (struct service){0};
 		return "out of memory";

@@ -250,10 +250,10 @@ static int add_sources(struct shell *shell)
 {
 	sd_event *loop = shell->daemon->loop;
 	uint64_t now = (uint64_t)mono_now().ns / 1000;
-	int r = sd_event_add_time(loop, &shell->timer, CLOCK_MONOTONIC, now, 1000, on_timer, shell);
+	int r = sd_event_add_time(loop, &shell->timer, MONO_CLOCK, now, 1000, on_timer, shell);
 
 	if (r >= 0)
-		r = sd_event_add_time(loop, &shell->sweep, CLOCK_MONOTONIC, now + SWEEP_MS * 1000,
+		r = sd_event_add_time(loop, &shell->sweep, MONO_CLOCK, now + SWEEP_MS * 1000,
 		    1000000, on_sweep, shell);
 	if (r >= 0)
 		r = rpc_server_add(shell->daemon->rpc, requests_methods, shell);

@@ -217,6 +217,8 @@ static void put_succeeded(
 		coord->held = false; /* the answer took longer than the lease */
 	if (news || was_held != coord->held)
 		tell(coord, was_held && !coord->held, actions);
+	else if (coord->held)
+		append(actions, GOSSIPD_REIGN);
 }
 
 /* A put in doubt that is found in the store did succeed, when it was sent. */
@@ -231,6 +233,8 @@ static void get_succeeded(
 		if (mono_due(coord->held_until, event->now))
 			coord->held = false;
 		coord->doubtful = (struct gossipd_fact){0};
+		if (coord->held)
+			append(actions, GOSSIPD_REIGN);
 	}
 	see(coord, event->meta.version, event->meta.fact, event->now, actions);
 	if (coord->version != 0 && coord->fact.node == coord->self && !coord->held)

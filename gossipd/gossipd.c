@@ -492,6 +492,11 @@ void gossipd_coordinator(
 	*held = core->coord.held && mono_before(now, core->coord.held_until);
 }
 
+struct mono gossipd_reign_until(const struct gossipd *core)
+{
+	return core->coord.held ? core->coord.held_until : MONO_ZERO;
+}
+
 const char *gossipd_invariant(const struct gossipd *core)
 {
 	if (core->digest != member_digest(core->members, core->count) && core->started)

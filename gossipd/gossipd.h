@@ -248,6 +248,7 @@ enum gossipd_action_type {
 	GOSSIPD_DAMPED,   /* .damped: it comes and goes too often to have a part, or no longer */
 	GOSSIPD_ISOLATED, /* .isolated: we are cut off, or no longer */
 	GOSSIPD_COORD,    /* .coord: another coordinator or epoch, or our own lease lost */
+	GOSSIPD_REIGN,    /* our own lease lasts longer now, see gossipd_reign_until() */
 	GOSSIPD_META_GET, /* read the coordinator's fact; answer with META_RESULT */
 	GOSSIPD_META_PUT, /* swap it; the nonce of the transaction is the ticket */
 	GOSSIPD_PULL,     /* ask .peer for its view over a stream; answer with VIEW, if any */
@@ -395,6 +396,8 @@ bool gossipd_isolated(const struct gossipd *core);
 /* The coordinator as we know it; held: it is us and the lease runs.  Node 0: nobody known. */
 void gossipd_coordinator(
     const struct gossipd *core, struct mono now, uint64_t *node, uint64_t *epoch, bool *held);
+/* When our own lease runs out if it is not raised; MONO_ZERO: we do not coordinate. */
+struct mono gossipd_reign_until(const struct gossipd *core);
 const char *gossipd_state_name(enum gossipd_state state);
 /* The incarnation of a process that starts: it wins over every earlier one. */
 uint64_t gossipd_incarnation(uint64_t stored, uint64_t wall_s);

@@ -128,6 +128,8 @@ static bool notice_coord(struct shell *shell, struct rpc_call *call)
 	uint64_t node;
 
 	gossipd_coordinator(shell->core, mono_now(), &node, &message.epoch, &message.held);
+	if (message.held)
+		message.until_ns = (uint64_t)gossipd_reign_until(shell->core).ns;
 	snprintf(message.node, sizeof(message.node), "%s", shell_name_of(shell, node));
 	return msg_gossipd_coord_pack(&message, &body) == 0 &&
 	       rpc_notice(call, MSG_GOSSIPD_COORD, body.data, body.size);
@@ -331,6 +333,11 @@ void requests_tell_coord(struct shell *shell, const struct gossipd_action *actio
 		    (unsigned long long)elected.epoch, elected.held);
 		daemon_tell(shell->daemon, MSG_COORD_ELECTED, msg_coord_elected_pack, &elected);
 	}
+	notice_all_coord(shell);
+}
+
+void requests_tell_reign(struct shell *shell)
+{
 	notice_all_coord(shell);
 }
 

@@ -138,6 +138,9 @@ static void carry_out(struct shell *shell, const struct gossipd_action *action,
 	case GOSSIPD_COORD:
 		requests_tell_coord(shell, action);
 		break;
+	case GOSSIPD_REIGN:
+		requests_tell_reign(shell);
+		break;
 	case GOSSIPD_META_GET:
 	case GOSSIPD_META_PUT:
 		links_meta(shell, action);
@@ -414,11 +417,11 @@ static int add_sources(struct shell *shell)
 {
 	sd_event *loop = shell->daemon->loop;
 	uint64_t now = (uint64_t)mono_now().ns / 1000;
-	int r = sd_event_add_time(loop, &shell->timer, CLOCK_MONOTONIC, now, 1000, on_timer, shell);
+	int r = sd_event_add_time(loop, &shell->timer, MONO_CLOCK, now, 1000, on_timer, shell);
 
 	if (r >= 0)
 		r = sd_event_add_time(
-		    loop, &shell->second, CLOCK_MONOTONIC, now + 1000000, 10000, on_second, shell);
+		    loop, &shell->second, MONO_CLOCK, now + 1000000, 10000, on_second, shell);
 	if (r >= 0)
 		r = rpc_server_add(shell->daemon->rpc, requests_methods, shell);
 	if (r >= 0)

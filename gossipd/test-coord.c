@@ -75,7 +75,7 @@ static void carry_out(struct bench *bench)
 		if (action.type == GOSSIPD_COORD) {
 			bench->elected += action.coord.held;
 			bench->lost += action.coord.lost;
-		} else {
+		} else if (action.type != GOSSIPD_REIGN) {
 			serve(bench, &action);
 		}
 	}

@@ -658,7 +658,7 @@ static int start_timers(struct shell *shell)
 
 	shell->leader_since = mono_now();
 	r = sd_event_add_time_relative(
-	    loop, &shell->quorum, CLOCK_MONOTONIC, 0, 0, say_quorum_lost, shell);
+	    loop, &shell->quorum, MONO_CLOCK, 0, 0, say_quorum_lost, shell);
 	if (r >= 0)
 		r = await_leader(shell);
 	if (r >= 0)
@@ -666,8 +666,8 @@ static int start_timers(struct shell *shell)
 	if (r >= 0)
 		r = sd_event_source_set_enabled(shell->sweep, SD_EVENT_OFF);
 	if (r >= 0 && shell->engine)
-		r = sd_event_add_time_relative(loop, NULL, CLOCK_MONOTONIC,
-		    DISK_CHECK_S * 1000000ULL, 1000000, disk_due, shell);
+		r = sd_event_add_time_relative(
+		    loop, NULL, MONO_CLOCK, DISK_CHECK_S * 1000000ULL, 1000000, disk_due, shell);
 	return r;
 }
 

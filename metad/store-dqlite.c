@@ -986,7 +986,7 @@ int store_dqlite_open(struct store **out, const struct store_dqlite_config *conf
 	r = getrandom(&s->next_nonce, sizeof(s->next_nonce), 0) < 0 ? -errno : 0;
 	rng_init(&s->rng, s->next_nonce.word[0]);
 	if (r == 0)
-		r = sd_event_add_time(config->loop, &s->timer, CLOCK_MONOTONIC, 0, 1, tick, s);
+		r = sd_event_add_time(config->loop, &s->timer, MONO_CLOCK, 0, 1, tick, s);
 	if (r < 0) {
 		free(s);
 		return r;

@@ -444,7 +444,7 @@ static int begin(struct stream *stream)
 		return -EINVAL;
 	r = set_credentials(stream);
 	if (r == 0)
-		r = sd_event_add_time_relative(loop, &stream->deadline, CLOCK_MONOTONIC,
+		r = sd_event_add_time_relative(loop, &stream->deadline, MONO_CLOCK,
 		    TUNNEL_HANDSHAKE_MS * 1000, 1000, timed_out, stream);
 	if (r >= 0)
 		r = sd_event_add_io(

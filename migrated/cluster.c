@@ -96,6 +96,7 @@ static void take_coord(struct cluster *cluster, const struct rpc_answer *answer)
 	cluster->epoch = coord.epoch;
 	cluster->held = coord.held;
 	event.mine = coord.held;
+	event.until = mono_ns((int64_t)coord.until_ns);
 	shell_step(cluster->shell, &event);
 }
 

@@ -51,6 +51,8 @@ struct migrated {
 	struct mono now, scan_at, read_at;
 	bool started, reading, read_again, listing, list_again;
 	bool have_facts, have_locals, mine, revoked;
+	struct mono reign_until; /* mine */
+	struct mono place_at;    /* a VE that is to be placed has run out of its lease then */
 	uint64_t revision;
 	size_t n_ves, n_nodes, n_locals, n_keeps, n_places, n_pending;
 	struct migrated_ve ves[MIGRATED_VES_MAX];
@@ -59,6 +61,9 @@ struct migrated {
 	struct keep keeps[MIGRATED_VES_MAX];
 	struct place places[MIGRATED_VES_MAX];
 	struct pending pending[MIGRATED_ASKS_MAX];
+	struct lease_holder holder;
+	struct lease_giver giver;
+	struct migrated_lease granted[MIGRATED_VES_MAX]; /* in answer to the last renewal */
 };
 
 /* The next free action; an action too many is dropped: the next look finds it again. */
@@ -75,8 +80,13 @@ void place_all(struct migrated *migrated, struct migrated_actions *actions);
 void place_report(struct migrated *migrated, const struct migrated_event *event);
 void place_written(struct migrated *migrated, const struct migrated_event *event);
 void place_forget(struct migrated *migrated);
+/* May the VE of fact be heard elsewhere from now on?  If not yet, place_at is set. */
+bool place_is_free(struct migrated *migrated, const struct msg_migrated_ve_fact *fact);
+void place_grant(struct migrated *migrated, const struct migrated_event *event,
+    struct migrated_actions *actions);
 bool place_is_writing(struct migrated *migrated, const char *name);
 /* request.c */
+bool ask_is_writing(const struct migrated *migrated, const char *name);
 bool ask_is_pending(const struct migrated *migrated, const char *name);
 void ask_take(struct migrated *migrated, const struct migrated_request *request,
     struct migrated_actions *actions);

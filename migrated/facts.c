@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "common/roster.h"
 #include "migrated/shell.h"
@@ -17,6 +18,7 @@
 #include "proto/metad.h"
 
 #define TIMEOUT_MS 3000
+#define SETTLE_MS 100
 
 struct facts {
 	struct daemon *daemon;
@@ -32,17 +34,73 @@ struct facts {
 	char after[256];
 	struct msg_metad_page page; /* large: kept here */
 	struct msg_metad_txn txn;
+	LIST_HEAD(, writing) writings;
 };
 
-/* One transaction on its way: a placement, or with done a key. */
+/*
+ * One transaction on its way: a placement, or with done a key.  When its outcome is in doubt it is not over: it may be
+ * applied later, and until then no lease may be granted for what it takes away.  It can no longer be applied once
+ * coord/<cluster>, which it compares with, has changed; the coordinator itself raises that twice a second.
+ */
 struct writing {
 	struct facts *facts;
+	LIST_ENTRY(writing) link;
 	struct migrated_action action; /* of a key: its name and version */
 	uint64_t epoch;
+	uint64_t checked; /* version of coord/<cluster> that the transaction compares with */
+	sd_event_source *again;
 	struct buf fact, keys;
 	facts_written *done;
 	void *userdata;
 };
+
+static void on_settled(void *userdata, const struct rpc_answer *answer);
+static int on_again(sd_event_source *source, uint64_t usec, void *userdata);
+
+static struct writing *writing_new(struct facts *facts)
+{
+	struct writing *writing = calloc(1, sizeof(*writing));
+
+	if (!writing || sd_event_add_time(facts->daemon->loop, &writing->again, MONO_CLOCK, 0, 1000,
+			    on_again, writing) < 0) {
+		free(writing);
+		return NULL;
+	}
+	sd_event_source_set_enabled(writing->again, SD_EVENT_OFF);
+	LIST_INSERT_HEAD(&facts->writings, writing, link);
+	writing->facts = facts;
+	return writing;
+}
+
+static void writing_free(struct writing *writing)
+{
+	LIST_REMOVE(writing, link);
+	sd_event_source_disable_unref(writing->again);
+	buf_fini(&writing->fact);
+	buf_fini(&writing->keys);
+	free(writing);
+}
+
+static void end_writing(struct writing *writing, bool ok, const char *why)
+{
+	struct shell *shell = writing->facts->shell;
+	char name[NODE_NAME_MAX + 1];
+	struct migrated_event event = {.kind = MIGRATED_WRITTEN, .ok = ok, .name = name};
+
+	if (writing->done) {
+		writing->done(writing->userdata, ok, why);
+		writing_free(writing);
+		return;
+	}
+	snprintf(name, sizeof(name), "%s", writing->action.name);
+	if (!ok)
+		log_info("placement not written: %s ve=%s epoch=%" PRIu64, why, name,
+		    writing->action.fact.epoch);
+	else
+		shell_written(shell, &writing->action);
+	writing_free(writing);
+	shell_step(shell, &event);
+}
 
 int facts_new(struct facts **out, struct daemon *daemon, struct shell *shell)
 {
@@ -53,6 +111,7 @@ int facts_new(struct facts **out, struct daemon *daemon, struct shell *shell)
 		return -ENOMEM;
 	facts->daemon = daemon;
 	facts->shell = shell;
+	LIST_INIT(&facts->writings);
 	facts->ves = calloc(MIGRATED_VES_MAX, sizeof(*facts->ves));
 	r = facts->ves ? rpc_client_new_local(&facts->metad, daemon->zmq, daemon->loop,
 			     daemon->node.run_dir, "metad")
@@ -69,7 +128,9 @@ struct facts *facts_free(struct facts *facts)
 {
 	if (!facts)
 		return NULL;
-	rpc_client_free(facts->metad);
+	rpc_client_free(facts->metad); /* ends what waits for an answer */
+	while (!LIST_EMPTY(&facts->writings))
+		end_writing(LIST_FIRST(&facts->writings), false, "migrated ends");
 	free(facts->ves);
 	free(facts);
 	return NULL;
@@ -227,32 +288,54 @@ void facts_read(struct facts *facts)
 
 /* --- writing --- */
 
-static void writing_free(struct writing *writing)
+static int read_coord(struct writing *writing, rpc_done done)
 {
-	buf_fini(&writing->fact);
-	buf_fini(&writing->keys);
-	free(writing);
+	const struct daemon *daemon = writing->facts->daemon;
+	char cluster[CLUSTER_NAME_MAX + 1];
+	struct msg_metad_get request;
+	_cleanup_buf_ struct buf body = {0};
+	int64_t r;
+
+	config_cluster_name(cluster, &daemon->node, daemon->node.self);
+	snprintf(request.key, sizeof(request.key), "coord/%s", cluster);
+	msg_metad_get_pack(&request, &body);
+	r = rpc_request(
+	    writing->facts->metad, MSG_METAD_GET, body.data, body.size, TIMEOUT_MS, done, writing);
+	return r < 0 ? (int)r : 0;
 }
 
-static void end_writing(struct writing *writing, bool ok, const char *why)
+static int on_again(sd_event_source *source, uint64_t usec, void *userdata)
 {
-	struct shell *shell = writing->facts->shell;
-	char name[NODE_NAME_MAX + 1];
-	struct migrated_event event = {.kind = MIGRATED_WRITTEN, .ok = ok, .name = name};
+	(void)source;
+	(void)usec;
+	if (read_coord(userdata, on_settled) < 0)
+		end_writing(userdata, false, "no memory");
+	return 0;
+}
 
-	if (writing->done) {
-		writing->done(writing->userdata, ok, why);
-		writing_free(writing);
-		return;
-	}
-	snprintf(name, sizeof(name), "%s", writing->action.name);
-	if (!ok)
-		log_info("placement not written: %s ve=%s epoch=%" PRIu64, why, name,
-		    writing->action.fact.epoch);
+/* In doubt: looks again and again until the transaction can no longer be applied. */
+static void settle(struct writing *writing)
+{
+	int r = sd_event_source_set_time_relative(writing->again, SETTLE_MS * 1000);
+
+	if (r >= 0)
+		r = sd_event_source_set_enabled(writing->again, SD_EVENT_ONESHOT);
+	if (r < 0)
+		end_writing(writing, false, "in doubt, and no timer");
+}
+
+static void on_settled(void *userdata, const struct rpc_answer *answer)
+{
+	struct writing *writing = userdata;
+	struct msg_metad_got got;
+	struct mpr_error error;
+
+	if (answer->status == RPC_OK &&
+	    msg_metad_got_unpack(&got, answer->body, answer->size, &error) == 0 &&
+	    got.entry.version != writing->checked)
+		end_writing(writing, false, "it was in doubt; the facts tell");
 	else
-		shell_written(shell, &writing->action);
-	writing_free(writing);
-	shell_step(shell, &event);
+		settle(writing);
 }
 
 static void on_txn(void *userdata, const struct rpc_answer *answer)
@@ -260,16 +343,15 @@ static void on_txn(void *userdata, const struct rpc_answer *answer)
 	struct msg_metad_txn_reply reply;
 	struct mpr_error error;
 
-	if (answer->status != RPC_OK) {
-		end_writing(userdata, false, answer->error);
-		return;
-	}
-	if (msg_metad_txn_reply_unpack(&reply, answer->body, answer->size, &error) < 0)
-		end_writing(userdata, false, error.text);
+	if (answer->status != RPC_OK ||
+	    msg_metad_txn_reply_unpack(&reply, answer->body, answer->size, &error) < 0)
+		settle(userdata);
+	else if (reply.result == MSG_METAD_RESULT_APPLIED)
+		end_writing(userdata, true, "");
+	else if (reply.result == MSG_METAD_RESULT_CONFLICT)
+		end_writing(userdata, false, "a fact changed meanwhile");
 	else
-		end_writing(userdata, reply.result == MSG_METAD_RESULT_APPLIED,
-		    reply.result == MSG_METAD_RESULT_CONFLICT ? "a fact changed meanwhile"
-							      : "in doubt");
+		settle(userdata);
 }
 
 static struct msg_metad_op *add_op(struct msg_metad_txn *txn, enum msg_metad_kind kind,
@@ -363,6 +445,7 @@ static void on_coord(void *userdata, const struct rpc_answer *answer)
 		end_writing(writing, false, "this node is no longer the coordinator");
 		return;
 	}
+	writing->checked = got.entry.version;
 	if (fill_txn(writing, got.entry.version) < 0 ||
 	    msg_metad_txn_pack(&facts->txn, &body) < 0 ||
 	    rpc_request(
@@ -373,28 +456,18 @@ static void on_coord(void *userdata, const struct rpc_answer *answer)
 /* First who coordinates, and at which version that was said. */
 static void begin_writing(struct writing *writing)
 {
-	struct facts *facts = writing->facts;
-	char cluster[CLUSTER_NAME_MAX + 1];
-	struct msg_metad_get request;
-	_cleanup_buf_ struct buf body = {0};
-
-	config_cluster_name(cluster, &facts->daemon->node, facts->daemon->node.self);
-	snprintf(request.key, sizeof(request.key), "coord/%s", cluster);
-	msg_metad_get_pack(&request, &body);
-	if (rpc_request(facts->metad, MSG_METAD_GET, body.data, body.size, TIMEOUT_MS, on_coord,
-		writing) < 0)
+	if (read_coord(writing, on_coord) < 0)
 		end_writing(writing, false, "no memory");
 }
 
 void facts_write(struct facts *facts, const struct migrated_action *action, uint64_t epoch)
 {
-	struct writing *writing = calloc(1, sizeof(*writing));
+	struct writing *writing = writing_new(facts);
 
 	if (!writing) {
 		log_error("no memory: placement of %s is not written", action->name);
 		return;
 	}
-	writing->facts = facts;
 	writing->action = *action;
 	writing->epoch = epoch;
 	begin_writing(writing);
@@ -403,15 +476,15 @@ void facts_write(struct facts *facts, const struct migrated_action *action, uint
 void facts_write_key(
     struct facts *facts, const struct facts_key *key, facts_written *done, void *userdata)
 {
-	struct writing *writing = calloc(1, sizeof(*writing));
+	struct writing *writing = writing_new(facts);
 	int r = writing ? buf_append(&writing->keys, key->value->data, key->value->size) : -ENOMEM;
 
 	if (r < 0) {
-		free(writing);
+		if (writing)
+			writing_free(writing);
 		done(userdata, false, "no memory");
 		return;
 	}
-	writing->facts = facts;
 	memcpy(writing->action.name, key->ve, sizeof(writing->action.name));
 	writing->action.version = key->version;
 	writing->epoch = key->epoch;

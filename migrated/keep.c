@@ -46,8 +46,11 @@ void keep_begun(struct migrated *migrated, const struct migrated_begun *begun, s
 	for (size_t i = 0; i < count; i++) {
 		struct keep *keep = add_keep(migrated, begun[i].name);
 
-		if (keep)
-			keep->begun = begun[i].epoch;
+		if (!keep)
+			continue;
+		keep->begun = begun[i].epoch;
+		/* It may run: its lease is not to lapse while the facts are read. */
+		lease_want(&migrated->holder, begun[i].name, begun[i].epoch);
 	}
 }
 
@@ -103,7 +106,8 @@ static void keep_running(struct migrated *migrated, struct keep *keep,
 	else if (keep->begun == fact->epoch || (local && local->epoch == fact->epoch))
 		tell(migrated, keep, fact->epoch, MSG_MIGRATED_TROUBLE_DIED, "its processes ended",
 		    actions);
-	else
+	else if (mono_before(
+		     migrated->now, lease_until(&migrated->holder, fact->name, fact->epoch)))
 		run(migrated, keep, fact, actions);
 }
 
@@ -160,8 +164,42 @@ static void forget_others(struct migrated *migrated, struct migrated_actions *ac
 	}
 }
 
+/* A VE that is to run here needs a lease under its epoch; one that is being stopped, under that which it runs under. */
+static bool needs_lease(const struct migrated *migrated, const char *name, uint64_t *epoch)
+{
+	const struct migrated_local *local = find_local(migrated, name);
+	const struct migrated_ve *ve = find_ve(migrated, name);
+
+	if (!ve || strcmp(ve->fact.node, migrated->self) != 0)
+		return false;
+	if (ve->fact.want == MSG_MIGRATED_WANT_RUN)
+		*epoch = ve->fact.epoch;
+	else if (local && local->running)
+		*epoch = local->epoch;
+	else
+		return false;
+	return true;
+}
+
+static void want_leases(struct migrated *migrated)
+{
+	uint64_t epoch;
+
+	for (size_t i = migrated->holder.count; i-- > 0;) {
+		char name[NODE_NAME_MAX + 1];
+
+		copy_text(name, sizeof(name), migrated->holder.leases[i].name);
+		if (!needs_lease(migrated, name, &epoch))
+			lease_drop(&migrated->holder, name);
+	}
+	for (size_t i = 0; i < migrated->n_ves; i++)
+		if (needs_lease(migrated, migrated->ves[i].fact.name, &epoch))
+			lease_want(&migrated->holder, migrated->ves[i].fact.name, epoch);
+}
+
 void keep_all(struct migrated *migrated, struct migrated_actions *actions)
 {
+	want_leases(migrated);
 	for (size_t i = 0; i < migrated->n_ves; i++)
 		if (strcmp(migrated->ves[i].fact.node, migrated->self) == 0)
 			keep_fact(migrated, &migrated->ves[i].fact, actions);

@@ -176,9 +176,18 @@ static void on_ved(void *userdata, const struct rpc_answer *answer)
 		finish(launch, -EIO, answer->error);
 }
 
+/* As it is now: it was renewed while bundle and image came.  One that has run out is a closed gate, not an open one. */
+static uint64_t lease_of(const struct launch *launch)
+{
+	struct mono until = migrated_lease_until(
+	    shell_core(launch->launcher->shell), launch->fact.name, launch->fact.epoch);
+
+	return until.ns > 0 ? (uint64_t)until.ns : 1;
+}
+
 static int pack_start(const struct launch *launch, struct buf *body)
 {
-	struct msg_ved_start request = {.epoch = launch->fact.epoch};
+	struct msg_ved_start request = {.epoch = launch->fact.epoch, .until_ns = lease_of(launch)};
 
 	memcpy(request.name, launch->fact.name, sizeof(request.name));
 	memcpy(request.bundle, launch->fact.bundle, sizeof(request.bundle));
@@ -190,7 +199,8 @@ static int pack_start(const struct launch *launch, struct buf *body)
 
 static int pack_restore(const struct launch *launch, struct buf *body)
 {
-	struct msg_ved_restore request = {.epoch = launch->fact.epoch};
+	struct msg_ved_restore request = {
+	    .epoch = launch->fact.epoch, .until_ns = lease_of(launch)};
 
 	memcpy(request.name, launch->fact.name, sizeof(request.name));
 	memcpy(request.bundle, launch->fact.bundle, sizeof(request.bundle));

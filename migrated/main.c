@@ -19,6 +19,8 @@ static const struct config_key keys[] = {
 	"between two looks at who has the services' keys without a cause"),
     KEY("left_ms", left_ms, "600000", 0, 86400000,
 	"a node that has left keeps the services' keys so long"),
+    KEY("lease_ms", lease_ms, "2000", 500, 60000,
+	"a VE is heard no longer than this without its coordinator, and moves not before"),
     {0},
 };
 

@@ -17,7 +17,8 @@ int migrated_new(struct migrated **out, const struct migrated_config *config)
 	migrated->config = *config;
 	copy_text(migrated->self, sizeof(migrated->self), config->self);
 	migrated->config.self = migrated->self;
-	migrated->scan_at = migrated->read_at = MONO_NEVER;
+	migrated->scan_at = migrated->read_at = migrated->place_at = MONO_NEVER;
+	lease_holder_init(&migrated->holder, &config->lease);
 	*out = migrated;
 	return 0;
 }
@@ -91,6 +92,7 @@ static void look_at_everything(struct migrated *migrated, struct migrated_action
 
 static void act(struct migrated *migrated, struct migrated_actions *actions)
 {
+	migrated->place_at = MONO_NEVER;
 	if (migrated->mine && migrated->have_facts) {
 		ask_all(migrated, actions);
 		place_all(migrated, actions);
@@ -146,15 +148,42 @@ static void take_nodes(struct migrated *migrated, const struct migrated_event *e
 static void take_coord(
     struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
+	migrated->reign_until = event->until;
 	if (migrated->mine == event->mine)
 		return;
 	migrated->mine = event->mine;
+	lease_giver_init(&migrated->giver, &migrated->config.lease, migrated->now);
 	/* A reign begins with a fresh look, and with no memory of an earlier one. */
 	place_forget(migrated);
+	migrated->have_facts = false;
 	if (migrated->mine)
 		read_facts(migrated, actions);
 	else
 		ask_refuse_all(migrated, actions);
+}
+
+static void renew(struct migrated *migrated, struct migrated_actions *actions)
+{
+	if (mono_due(migrated->holder.renew_at, migrated->now))
+		action_add(actions, MIGRATED_RENEW, "")->id =
+		    lease_renew(&migrated->holder, migrated->now);
+}
+
+static void take_granted(
+    struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
+{
+	if (!event->ok)
+		lease_hurry(&migrated->holder, migrated->now);
+	for (size_t i = 0; event->ok && i < event->count; i++) {
+		const struct migrated_lease *lease = &event->leases[i];
+		struct migrated_action *action;
+
+		if (!lease_granted(&migrated->holder, event->id, lease->name, lease->epoch))
+			continue;
+		action = action_add(actions, MIGRATED_ARM, lease->name);
+		action->epoch = lease->epoch;
+		action->until = lease_until(&migrated->holder, lease->name, lease->epoch);
+	}
 }
 
 static void take_written(
@@ -176,11 +205,21 @@ void migrated_step(
 		migrated->started = true;
 		keep_begun(migrated, event->begun, event->count);
 		look_at_everything(migrated, actions);
+		renew(migrated, actions);
 		return;
 	case MIGRATED_TIMEOUT:
 		if (mono_due(migrated->scan_at, event->now))
 			look_at_everything(migrated, actions);
+		if (mono_due(migrated->place_at, event->now))
+			act(migrated, actions);
+		renew(migrated, actions);
 		return;
+	case MIGRATED_RENEWAL:
+		place_grant(migrated, event, actions);
+		return;
+	case MIGRATED_GRANTED:
+		take_granted(migrated, event, actions);
+		break;
 	case MIGRATED_HINT:
 		look_at_everything(migrated, actions);
 		return;
@@ -213,11 +252,12 @@ void migrated_step(
 		break;
 	}
 	act(migrated, actions);
+	renew(migrated, actions);
 }
 
 struct mono migrated_deadline(const struct migrated *migrated)
 {
-	return migrated->scan_at;
+	return mono_min(migrated->scan_at, mono_min(migrated->place_at, migrated->holder.renew_at));
 }
 
 size_t migrated_count(const struct migrated *migrated)
@@ -233,6 +273,24 @@ const struct migrated_ve *migrated_at(const struct migrated *migrated, size_t i)
 bool migrated_asks_for(const struct migrated *migrated, const char *name)
 {
 	return ask_is_pending(migrated, name);
+}
+
+size_t migrated_leases(const struct migrated *migrated, struct migrated_lease *leases, size_t max)
+{
+	size_t count = 0;
+
+	for (; count < migrated->holder.count && count < max; count++) {
+		const struct lease *lease = &migrated->holder.leases[count];
+
+		copy_text(leases[count].name, sizeof(leases[count].name), lease->name);
+		leases[count].epoch = lease->epoch;
+	}
+	return count;
+}
+
+struct mono migrated_lease_until(const struct migrated *migrated, const char *name, uint64_t epoch)
+{
+	return lease_until(&migrated->holder, name, epoch);
 }
 
 struct mono migrated_read_at(const struct migrated *migrated)

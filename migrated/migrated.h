@@ -13,6 +13,10 @@
  * result in doubt means: read again.  That an epoch was begun here is journaled before ved is asked, so that a VE that is
  * missing later is known to have died, and is not started twice from the same checkpoint under one epoch.
  *
+ * A VE is heard only under a lease (lease.h): keeping asks the coordinator to renew it, starts nothing without one, and has
+ * ved's gate set to its end; placement puts a VE elsewhere only when its lease has run out, or when its node has said that
+ * the copy is gone.  Grants stop while a placement is being written, so that none is given for what is being taken away.
+ *
  * A failed start is tried on another node first; the second failure of one checkpoint sets it aside and takes the one
  * before.  A VE that dies is restarted in place, then elsewhere, then given up (want = failed), with the reason told.
  * Rejected: letting the node itself restart a dead VE without a new epoch (its state would go back under an epoch in which
@@ -27,6 +31,7 @@
 
 #include "common/keys.h"
 #include "common/mono.h"
+#include "migrated/lease.h"
 #include "proto/migrated.h"
 
 #define MIGRATED_VES_MAX 256
@@ -44,6 +49,7 @@ struct migrated_config {
 	uint32_t restarts_max; /* in place; as many again elsewhere, then failed */
 	uint32_t steady_ms;    /* running this long makes earlier restarts forgotten */
 	uint32_t retry_ms;     /* before the same thing is tried again */
+	struct lease_rule lease;
 };
 
 /* A committed checkpoint, from the catalogue. */
@@ -89,15 +95,22 @@ struct migrated_begun {
 	uint64_t epoch;
 };
 
+struct migrated_lease {
+	char name[NODE_NAME_MAX + 1];
+	uint64_t epoch;
+};
+
 enum migrated_event_kind {
 	MIGRATED_START, /* begun: the journal */
 	MIGRATED_TIMEOUT,
 	MIGRATED_FACTS, /* ves, count, revision: all facts of this site; elsewhere: of the other sites' VEs those of which
 			    migrated_asks_for(); ok = false: they could not be read */
-	MIGRATED_NODES,  /* nodes, count */
-	MIGRATED_COORD,  /* mine: this node holds the coordinator's lease */
-	MIGRATED_LOCALS, /* locals, count: all that ved has; ok = false: ved does not answer */
-	MIGRATED_HINT,   /* facts or VEs may have changed */
+	MIGRATED_NODES,   /* nodes, count */
+	MIGRATED_COORD,   /* mine: this node holds the coordinator's lease, until */
+	MIGRATED_RENEWAL, /* on the coordinator: name (of a node) asks, as id, for leases, count */
+	MIGRATED_GRANTED, /* answer to RENEW id: leases, count; ok = false: there was none */
+	MIGRATED_LOCALS,  /* locals, count: all that ved has; ok = false: ved does not answer */
+	MIGRATED_HINT,    /* facts or VEs may have changed */
 	MIGRATED_RAN, /* name, epoch, result, trouble, reason: answer to RUN; -EAGAIN: nothing was begun, -ENOKEY: nor can be until the
 			 service's key is sealed for this node, -ETIMEDOUT: in doubt */
 	MIGRATED_ENDED,   /* name, result: answer to END */
@@ -136,6 +149,9 @@ struct migrated_event {
 	enum msg_migrated_trouble trouble;
 	const char *reason;
 	const struct migrated_request *request;
+	const struct migrated_lease *leases;
+	uint64_t id;
+	struct mono until;
 };
 
 enum migrated_action_kind {
@@ -146,6 +162,9 @@ enum migrated_action_kind {
 	MIGRATED_END,     /* name, epoch, silent: stop it; answer ENDED */
 	MIGRATED_WRITE,   /* fact, version, cat_version: transaction; answer WRITTEN */
 	MIGRATED_REMOVE,  /* name, version, cat_version: facts away; answer WRITTEN */
+	MIGRATED_RENEW,   /* id: ask the coordinator for migrated_leases(); answer GRANTED */
+	MIGRATED_GRANT,   /* id: answer that renewal with leases, count */
+	MIGRATED_ARM,     /* name, epoch, until: it may be heard so long */
 	MIGRATED_TELL,    /* name, epoch, trouble, reason: report to the coordinator */
 	MIGRATED_ANSWER,  /* id, status (enum rpc_status), fact or reason */
 	MIGRATED_RUNS,    /* fact, took_ms: it runs (event ve.recovered) */
@@ -161,6 +180,9 @@ struct migrated_action {
 	enum msg_migrated_trouble trouble;
 	char reason[MIGRATED_REASON];
 	struct msg_migrated_ve_fact fact;
+	const struct migrated_lease *leases; /* until the next step */
+	size_t count;
+	struct mono until;
 };
 
 struct migrated_actions {
@@ -181,6 +203,9 @@ const struct migrated_ve *migrated_at(const struct migrated *migrated, size_t i)
 bool migrated_asks_for(const struct migrated *migrated, const char *name);
 /* When the facts were last read; MONO_NEVER: not yet. */
 struct mono migrated_read_at(const struct migrated *migrated);
+/* The leases that this node wants, and until when it has one (MONO_ZERO: it has none). */
+size_t migrated_leases(const struct migrated *migrated, struct migrated_lease *leases, size_t max);
+struct mono migrated_lease_until(const struct migrated *migrated, const char *name, uint64_t epoch);
 /* Asserts what must always hold. */
 void migrated_check(const struct migrated *migrated);
 

@@ -242,6 +242,52 @@ static bool decide(const struct migrated *migrated, const struct migrated_ve *ve
 	return true;
 }
 
+bool place_is_free(struct migrated *migrated, const struct msg_migrated_ve_fact *fact)
+{
+	const struct migrated_ve *ve = find_ve(migrated, fact->name);
+	const struct place *place = find_place(migrated, fact->name);
+	struct mono free_at = lease_free_at(&migrated->giver, fact->name);
+
+	/* ved of one node ends the old copy before it begins the new one. */
+	if (fact->want != MSG_MIGRATED_WANT_RUN || (ve && strcmp(ve->fact.node, fact->node) == 0))
+		return true;
+	/* The node itself has said that there is no copy under this epoch, and it will start none. */
+	if (ve && place && place->reported == ve->fact.epoch)
+		return true;
+	if (mono_due(free_at, migrated->now))
+		return true;
+	migrated->place_at = mono_min(migrated->place_at, free_at);
+	return false;
+}
+
+static bool is_granted(
+    const struct migrated *migrated, const char *node, const struct migrated_lease *lease)
+{
+	const struct migrated_ve *ve = find_ve(migrated, lease->name);
+	const struct place *place = find_place((struct migrated *)migrated, lease->name);
+
+	if (!ve || ve->node_revoked || strcmp(ve->fact.node, node) != 0 ||
+	    (place && place->writing) || ask_is_writing(migrated, lease->name))
+		return false;
+	return ve->fact.want == MSG_MIGRATED_WANT_RUN ? lease->epoch == ve->fact.epoch
+						      : lease->epoch <= ve->fact.epoch;
+}
+
+void place_grant(
+    struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
+{
+	bool reigns = migrated->mine && migrated->have_facts &&
+		      mono_before(migrated->now, migrated->reign_until);
+	struct migrated_action *action = action_add(actions, MIGRATED_GRANT, event->name);
+
+	action->id = event->id;
+	action->leases = migrated->granted;
+	for (size_t i = 0; reigns && i < event->count && action->count < MIGRATED_VES_MAX; i++)
+		if (is_granted(migrated, event->name, &event->leases[i]) &&
+		    lease_hear(&migrated->giver, event->leases[i].name, migrated->now) == 0)
+			migrated->granted[action->count++] = event->leases[i];
+}
+
 static void place_one(
     struct migrated *migrated, const struct migrated_ve *ve, struct migrated_actions *actions)
 {
@@ -258,7 +304,7 @@ static void place_one(
 	if (place->writing || ask_is_pending(migrated, ve->fact.name) ||
 	    mono_before(migrated->now, place->retry_at) || actions->count == MIGRATED_ACTIONS_MAX)
 		return;
-	if (!decide(migrated, ve, place, &fact))
+	if (!decide(migrated, ve, place, &fact) || !place_is_free(migrated, &fact))
 		return;
 	place->writing = true;
 	action = action_add(actions, MIGRATED_WRITE, ve->fact.name);

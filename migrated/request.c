@@ -156,6 +156,15 @@ bool ask_is_pending(const struct migrated *migrated, const char *name)
 	return false;
 }
 
+bool ask_is_writing(const struct migrated *migrated, const char *name)
+{
+	for (size_t i = 0; i < migrated->n_pending; i++)
+		if (migrated->pending[i].writing &&
+		    strcmp(migrated->pending[i].request.name, name) == 0)
+			return true;
+	return false;
+}
+
 /* Did an earlier try succeed whose result was in doubt? */
 static bool is_done(const struct migrated *migrated, const struct pending *pending)
 {
@@ -208,6 +217,8 @@ void ask_all(struct migrated *migrated, struct migrated_actions *actions)
 			drop(migrated, i);
 			continue;
 		}
+		if (status == RPC_OK && !place_is_free(migrated, &pending->wanted))
+			continue;
 		if (status == RPC_OK && pending->tries < ASK_TRIES_MAX) {
 			write_wanted(migrated, pending, actions);
 			continue;

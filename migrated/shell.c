@@ -45,6 +45,7 @@ struct shell {
 	struct launcher *launcher;
 	struct cluster *cluster;
 	struct probes *probes;
+	struct renewals *renewals;
 	sd_event_source *timer;
 	LIST_HEAD(, waiting) waiting;
 	uint64_t next_id;
@@ -90,7 +91,7 @@ static void tell_trouble(struct shell *shell, const struct migrated_action *acti
 
 /* --- the coordinator's instance --- */
 
-static struct rpc_client *coordinator_client(struct shell *shell)
+struct rpc_client *shell_coordinator(struct shell *shell)
 {
 	uint64_t epoch;
 	const struct peer *peer = cluster_coordinator(shell->cluster, &epoch);
@@ -117,7 +118,7 @@ static void on_reported(void *userdata, const struct rpc_answer *answer)
 static void report(struct shell *shell, const struct migrated_action *action)
 {
 	struct msg_migrated_report request = {.epoch = action->epoch, .trouble = action->trouble};
-	struct rpc_client *client = coordinator_client(shell);
+	struct rpc_client *client = shell_coordinator(shell);
 	_cleanup_buf_ struct buf body = {0};
 
 	tell_trouble(shell, action);
@@ -238,6 +239,15 @@ static void carry_out(struct shell *shell, const struct migrated_action *action)
 		cluster_coordinator(shell->cluster, &epoch);
 		facts_write(shell->facts, action, epoch);
 		break;
+	case MIGRATED_RENEW:
+		renewals_ask(shell->renewals, action->id);
+		break;
+	case MIGRATED_GRANT:
+		renewals_grant(shell->renewals, action);
+		break;
+	case MIGRATED_ARM:
+		renewals_arm(shell->renewals, action);
+		break;
 	case MIGRATED_TELL:
 		report(shell, action);
 		break;
@@ -323,7 +333,7 @@ static void on_forwarded(void *userdata, const struct rpc_answer *answer)
 	waiting_free(waiting);
 }
 
-static bool is_coordinator(const struct shell *shell)
+bool shell_coordinates(const struct shell *shell)
 {
 	uint64_t epoch;
 
@@ -346,7 +356,7 @@ static void try(struct waiting *waiting)
 	struct shell *shell = waiting->shell;
 	struct rpc_client *client;
 
-	if (is_coordinator(shell)) {
+	if (shell_coordinates(shell)) {
 		ask_core(waiting);
 		return;
 	}
@@ -355,7 +365,7 @@ static void try(struct waiting *waiting)
 		hold(waiting, "this node is not the coordinator");
 		return;
 	}
-	client = coordinator_client(shell);
+	client = shell_coordinator(shell);
 	if (!client || rpc_request(client, waiting->message, waiting->body.data, waiting->body.size,
 			   FORWARD_MS, on_forwarded, waiting) < 0)
 		hold(waiting, "no coordinator is known; see depctl node ls");
@@ -382,8 +392,8 @@ static struct waiting *waiting_new(
 	waiting->until = mono_min(mono_add_ms(mono_now(), PATIENCE_MS),
 	    mono_sub(rpc_call_deadline(call), mono_ms(MARGIN_MS)));
 	if (buf_append(&waiting->body, body, size) < 0 ||
-	    sd_event_add_time(shell->daemon->loop, &waiting->again, CLOCK_MONOTONIC, 0, 1000,
-		on_again, waiting) < 0 ||
+	    sd_event_add_time(
+		shell->daemon->loop, &waiting->again, MONO_CLOCK, 0, 1000, on_again, waiting) < 0 ||
 	    sd_event_source_set_enabled(waiting->again, SD_EVENT_OFF) < 0) {
 		waiting_free(waiting);
 		return NULL;
@@ -525,7 +535,15 @@ static void on_ls(void *userdata, struct rpc_call *call, const void *body, size_
 		rpc_reply(call, MSG_MIGRATED_LS_REPLY, out.data, out.size);
 }
 
+static void on_renew(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+
+	renewals_asked(shell->renewals, call, body, size);
+}
+
 static const struct rpc_method methods[] = {
+    {MSG_MIGRATED_RENEW, on_renew, false},
     {MSG_MIGRATED_RUN, on_run, false},
     {MSG_MIGRATED_STOP, on_stop, false},
     {MSG_MIGRATED_RM, on_rm, false},
@@ -555,7 +573,11 @@ static int open_parts(struct shell *shell, const struct migrated_settings *setti
 	    .scan_ms = (uint32_t)settings->scan_ms,
 	    .restarts_max = (uint32_t)settings->restarts_max,
 	    .steady_ms = (uint32_t)settings->steady_ms,
-	    .retry_ms = (uint32_t)settings->retry_ms};
+	    .retry_ms = (uint32_t)settings->retry_ms,
+	    .lease = {.lease = mono_ms(settings->lease_ms),
+		.slack = mono_ms(settings->lease_ms / 40),
+		.drift = 0.01,
+		.renewal = mono_ms(settings->lease_ms / 4)}};
 	char directory[512];
 	int r;
 
@@ -564,8 +586,8 @@ static int open_parts(struct shell *shell, const struct migrated_settings *setti
 	if (r == 0)
 		r = journal_open(&shell->journal, directory);
 	if (r == 0)
-		r = sd_event_add_time(daemon->loop, &shell->timer, CLOCK_MONOTONIC, UINT64_MAX,
-		    1000, on_timer, shell);
+		r = sd_event_add_time(
+		    daemon->loop, &shell->timer, MONO_CLOCK, UINT64_MAX, 1000, on_timer, shell);
 	if (r >= 0)
 		r = facts_new(&shell->facts, daemon, shell);
 	if (r >= 0)
@@ -576,6 +598,8 @@ static int open_parts(struct shell *shell, const struct migrated_settings *setti
 		r = launcher_new(&shell->launcher, daemon, shell, shell->keys);
 	if (r == 0)
 		r = probes_new(&shell->probes, daemon);
+	if (r == 0)
+		r = renewals_new(&shell->renewals, daemon, shell);
 	if (r >= 0)
 		r = rpc_server_add(daemon->rpc, methods, shell);
 	return r < 0 ? r : 0;
@@ -623,6 +647,7 @@ struct shell *shell_free(struct shell *shell)
 	keys_free(shell->keys);
 	launcher_free(shell->launcher);
 	probes_free(shell->probes);
+	renewals_free(shell->renewals);
 	cluster_free(shell->cluster);
 	sd_event_source_disable_unref(shell->timer);
 	journal_free(shell->journal);

@@ -1,6 +1,7 @@
 /*
  * The shell of migrated: frames to events of the core, actions to frames.  Its files:
  *	shell.c		the core's step, what clients and other nodes ask
+ *	renewals.c	leases of VEs: asked for, granted, told to ved
  *	facts.c		all facts read, one fact written
  *	keys.c		the services' keys: what keyring.h wants, and who asks for one
  *	launch.c	what RUN and END mean: bundle, image, key, ved
@@ -15,7 +16,7 @@
 #include "migrated/migrated.h"
 
 struct migrated_settings {
-	int64_t scan_ms, restarts_max, steady_ms, retry_ms, keys_ms, left_ms;
+	int64_t scan_ms, restarts_max, steady_ms, retry_ms, keys_ms, left_ms, lease_ms;
 };
 
 struct shell;
@@ -37,6 +38,25 @@ const struct migrated *shell_core(const struct shell *shell);
 void shell_listed(struct shell *shell, const struct migrated_local *locals, size_t count);
 /* A transaction was applied: subscribers are told, and the images of what was removed go. */
 void shell_written(struct shell *shell, const struct migrated_action *action);
+
+/* NULL when the coordinator is this node, or none is known. */
+struct rpc_client *shell_coordinator(struct shell *shell);
+bool shell_coordinates(const struct shell *shell);
+const struct migrated *shell_core(const struct shell *shell);
+
+/* renewals.c */
+struct renewals;
+int renewals_new(struct renewals **out, struct daemon *daemon, struct shell *shell);
+struct renewals *renewals_free(struct renewals *renewals);
+/* RENEW; answers with MIGRATED_GRANTED. */
+void renewals_ask(struct renewals *renewals, uint64_t id);
+/* GRANT: the answer to the renewal that is being looked at. */
+void renewals_grant(struct renewals *renewals, const struct migrated_action *action);
+/* migrated.renew, of another node. */
+void renewals_asked(
+    struct renewals *renewals, struct rpc_call *call, const void *body, size_t size);
+/* ARM. */
+void renewals_arm(struct renewals *renewals, const struct migrated_action *action);
 
 /* facts.c */
 int facts_new(struct facts **out, struct daemon *daemon, struct shell *shell);

@@ -16,15 +16,21 @@ enum { RPC_OK, RPC_FAILED, RPC_NOT_FOUND = 4 };
 struct copy {
 	bool present, running;
 	uint64_t epoch, ckpt;
+	struct mono gate; /* it is heard until then */
 };
 
 struct node {
 	char name[8];
 	bool up, ved_up, revoked;
+	bool cut; /* from all others and the store, which take it for dead */
 	struct migrated *core;
-	struct migrated_actions todo;
-	size_t done;      /* actions of todo carried out */
-	uint64_t journal; /* epoch begun, on disk */
+	bool granted; /* an answer to its renewal is on its way */
+	struct migrated_lease grants[4];
+	size_t n_grants;
+	uint64_t grant_id;
+	struct migrated_action todo[256];
+	size_t n_todo, done; /* actions of todo carried out */
+	uint64_t journal;    /* epoch begun, on disk */
 	struct copy copy;
 	struct migrated_event answer; /* one answer that waits to be delivered */
 	char answer_name[64];
@@ -43,11 +49,50 @@ static struct {
 	char last_reason[MIGRATED_REASON];
 	bool lose_writes;
 	struct migrated_elsewhere elsewhere; /* a VE of another site; name empty: none */
+	uint64_t heard;                      /* the highest epoch */
 	struct rng rng;
 } world;
 
-static const struct migrated_config config = {
-    .scan_ms = 1000, .restarts_max = 3, .steady_ms = 60000, .retry_ms = 1000};
+static const struct migrated_config config = {.scan_ms = 1000,
+    .restarts_max = 3,
+    .steady_ms = 60000,
+    .retry_ms = 1000,
+    .lease = {.lease = {2000000000}, .slack = {50000000}, .drift = 0.01, .renewal = {500000000}}};
+
+/* One copy is heard at a time, and none that is older than one that was heard. */
+static void check_heard(void)
+{
+	const struct node *heard = NULL;
+
+	for (size_t i = 0; i < NODES; i++) {
+		const struct copy *copy = &world.nodes[i].copy;
+
+		if (!copy->running || !mono_before(world.now, copy->gate))
+			continue;
+		check(!heard);
+		heard = &world.nodes[i];
+		check(copy->epoch >= world.heard);
+		world.heard = copy->epoch;
+	}
+}
+
+/* To the node that asked; an answer that is overtaken by the next is lost. */
+static void carry_grant(const struct migrated_action *action)
+{
+	for (size_t i = 0; i < NODES; i++) {
+		struct node *node = &world.nodes[i];
+
+		if (strcmp(node->name, action->name) != 0)
+			continue;
+		node->granted = true;
+		node->grant_id = action->id;
+		node->n_grants = action->count;
+		check(action->count <= 4);
+		if (action->count)
+			memcpy(
+			    node->grants, action->leases, action->count * sizeof(node->grants[0]));
+	}
+}
 
 static void step(struct node *node, struct migrated_event *event)
 {
@@ -58,9 +103,14 @@ static void step(struct node *node, struct migrated_event *event)
 	migrated_step(node->core, event, &actions);
 	migrated_check(node->core);
 	for (size_t i = 0; i < actions.count; i++) {
-		check(node->todo.count < MIGRATED_ACTIONS_MAX);
-		node->todo.list[node->todo.count++] = actions.list[i];
+		if (actions.list[i].kind == MIGRATED_GRANT) {
+			carry_grant(&actions.list[i]);
+			continue;
+		}
+		check(node->n_todo < sizeof(node->todo) / sizeof(node->todo[0]));
+		node->todo[node->n_todo++] = actions.list[i];
 	}
+	check_heard();
 }
 
 static void tell_nodes(struct node *node)
@@ -69,8 +119,8 @@ static void tell_nodes(struct node *node)
 
 	for (size_t i = 0; i < NODES; i++) {
 		snprintf(nodes[i].name, sizeof(nodes[i].name), "%s", world.nodes[i].name);
-		nodes[i].alive = world.nodes[i].up;
-		nodes[i].dead = !world.nodes[i].up;
+		nodes[i].alive = world.nodes[i].up && !world.nodes[i].cut;
+		nodes[i].dead = !nodes[i].alive;
 		nodes[i].left_at = MONO_NEVER;
 	}
 	step(
@@ -84,15 +134,17 @@ static void start_process(struct node *node)
 
 	own.self = node->name;
 	node->core = migrated_free(node->core);
-	node->todo.count = node->done = 0;
+	node->n_todo = node->done = 0;
 	node->answer = (struct migrated_event){0};
+	node->granted = false;
 	check_int(migrated_new(&node->core, &own), 0);
 	snprintf(begun.name, sizeof(begun.name), "ve");
 	step(node, &(struct migrated_event){
 		       .kind = MIGRATED_START, .begun = &begun, .count = node->journal != 0});
 	tell_nodes(node);
-	step(node, &(struct migrated_event){
-		       .kind = MIGRATED_COORD, .mine = node == &world.nodes[world.coordinator]});
+	step(node, &(struct migrated_event){.kind = MIGRATED_COORD,
+		       .mine = node == &world.nodes[world.coordinator],
+		       .until = MONO_NEVER});
 }
 
 static void set_coordinator(size_t i)
@@ -101,7 +153,15 @@ static void set_coordinator(size_t i)
 	for (size_t k = 0; k < NODES; k++)
 		if (world.nodes[k].up)
 			step(&world.nodes[k],
-			    &(struct migrated_event){.kind = MIGRATED_COORD, .mine = k == i});
+			    &(struct migrated_event){
+				.kind = MIGRATED_COORD, .mine = k == i, .until = MONO_NEVER});
+}
+
+static void tell_all_nodes(void)
+{
+	for (size_t k = 0; k < NODES; k++)
+		if (world.nodes[k].up)
+			tell_nodes(&world.nodes[k]);
 }
 
 static void kill_node(size_t i)
@@ -111,7 +171,7 @@ static void kill_node(size_t i)
 	node->up = false;
 	node->copy = (struct copy){0};
 	node->core = migrated_free(node->core);
-	node->todo.count = node->done = 0;
+	node->n_todo = node->done = 0;
 	for (size_t k = 0; k < NODES; k++)
 		if (world.nodes[k].up)
 			tell_nodes(&world.nodes[k]);
@@ -160,7 +220,7 @@ static void do_read(struct node *node)
 {
 	world.ve.node_revoked = world.nodes[0].revoked && strcmp(world.ve.fact.node, "n1") == 0;
 	step(node, &(struct migrated_event){.kind = MIGRATED_FACTS,
-		       .ok = !node->revoked,
+		       .ok = !node->revoked && !node->cut,
 		       .revision = world.revision,
 		       .ves = &world.ve,
 		       .count = world.exists,
@@ -196,7 +256,8 @@ static void do_run(struct node *node, const struct migrated_action *action)
 	} else {
 		/* One epoch is started at most once, wherever. */
 		check(action->fact.epoch < 512 && world.runs_begun[action->fact.epoch]++ == 0);
-		node->copy = (struct copy){true, true, action->fact.epoch, action->fact.start_ckpt};
+		node->copy = (struct copy){true, true, action->fact.epoch, action->fact.start_ckpt,
+		    migrated_lease_until(node->core, "ve", action->fact.epoch)};
 	}
 	step(node, &event);
 }
@@ -207,7 +268,7 @@ static void do_write(struct node *node, const struct migrated_action *action)
 				       action->cat_version == world.ve.cat_version
 				 : action->version == 0;
 	bool match = same && !*world.elsewhere.name;
-	bool mine = node == &world.nodes[world.coordinator];
+	bool mine = node == &world.nodes[world.coordinator] && !node->cut;
 	bool lost = world.lose_writes && rng_chance(&world.rng, 0.3);
 
 	if (match && mine) {
@@ -223,11 +284,11 @@ static void do_write(struct node *node, const struct migrated_action *action)
 		       .kind = MIGRATED_WRITTEN, .name = "ve", .ok = match && mine && !lost});
 }
 
-static void do_tell(const struct migrated_action *action)
+static void do_tell(const struct node *node, const struct migrated_action *action)
 {
 	struct node *coordinator = &world.nodes[world.coordinator];
 
-	if (coordinator->up)
+	if (coordinator->up && (node == coordinator || !(node->cut || coordinator->cut)))
 		step(coordinator, &(struct migrated_event){.kind = MIGRATED_REPORT,
 				      .name = "ve",
 				      .epoch = action->epoch,
@@ -235,15 +296,48 @@ static void do_tell(const struct migrated_action *action)
 				      .reason = action->reason});
 }
 
+static void do_renew(struct node *node, const struct migrated_action *action)
+{
+	struct node *coordinator = &world.nodes[world.coordinator];
+	struct migrated_event event = {
+	    .kind = MIGRATED_RENEWAL, .name = node->name, .id = action->id};
+	struct migrated_lease leases[4];
+
+	event.leases = leases;
+	event.count = migrated_leases(node->core, leases, 4);
+	if (coordinator->up && (node == coordinator || !(node->cut || coordinator->cut)))
+		step(coordinator, &event);
+	else
+		step(node, &(struct migrated_event){.kind = MIGRATED_GRANTED, .id = action->id});
+}
+
+static void take_grant(struct node *node)
+{
+	struct migrated_lease leases[4];
+	struct migrated_event event = {.kind = MIGRATED_GRANTED,
+	    .ok = true,
+	    .id = node->grant_id,
+	    .leases = leases,
+	    .count = node->n_grants};
+
+	memcpy(leases, node->grants, sizeof(leases));
+	node->granted = false;
+	step(node, &event);
+}
+
 static bool do_one(struct node *node)
 {
 	struct migrated_action action;
 
-	if (!node->up || node->done == node->todo.count)
+	if (node->up && node->granted) {
+		take_grant(node);
+		return true;
+	}
+	if (!node->up || node->done == node->n_todo)
 		return false;
-	action = node->todo.list[node->done++];
-	if (node->done == node->todo.count)
-		node->done = node->todo.count = 0;
+	action = node->todo[node->done++];
+	if (node->done == node->n_todo)
+		node->done = node->n_todo = 0;
 	switch (action.kind) {
 	case MIGRATED_READ:
 		do_read(node);
@@ -267,7 +361,17 @@ static bool do_one(struct node *node)
 		do_write(node, &action);
 		break;
 	case MIGRATED_TELL:
-		do_tell(&action);
+		do_tell(node, &action);
+		break;
+	case MIGRATED_RENEW:
+		do_renew(node, &action);
+		break;
+	case MIGRATED_ARM:
+		if (node->copy.present && node->copy.epoch == action.epoch)
+			node->copy.gate = action.until;
+		check_heard();
+		break;
+	case MIGRATED_GRANT: /* see step() */
 		break;
 	case MIGRATED_ANSWER:
 		world.answers++;
@@ -283,7 +387,7 @@ static bool do_one(struct node *node)
 
 static void settle(void)
 {
-	for (int i = 0; i < 20; i++) {
+	for (int i = 0; i < 40; i++) {
 		bool busy = true;
 
 		for (int guard = 0; busy && guard < 2000; guard++) {
@@ -292,7 +396,7 @@ static void settle(void)
 				busy |= do_one(&world.nodes[k]);
 		}
 		check(!busy);
-		world.now = mono_add_ms(world.now, 1000);
+		world.now = mono_add_ms(world.now, 500);
 		for (size_t k = 0; k < NODES; k++)
 			if (world.nodes[k].up)
 				step(&world.nodes[k],
@@ -300,19 +404,25 @@ static void settle(void)
 	}
 }
 
+/* Heard, and by one's own lease. */
+static bool runs(const struct node *node)
+{
+	return node->up && node->copy.running && mono_before(world.now, node->copy.gate);
+}
+
 static unsigned running(void)
 {
 	unsigned count = 0;
 
 	for (size_t i = 0; i < NODES; i++)
-		count += world.nodes[i].up && world.nodes[i].copy.running;
+		count += runs(&world.nodes[i]);
 	return count;
 }
 
 static struct node *runner(void)
 {
 	for (size_t i = 0; i < NODES; i++)
-		if (world.nodes[i].up && world.nodes[i].copy.running)
+		if (runs(&world.nodes[i]))
 			return &world.nodes[i];
 	return NULL;
 }
@@ -580,13 +690,19 @@ static void search(uint64_t seed)
 			set_coordinator(other);
 		if (rng_chance(&world.rng, 0.02) && other != world.coordinator)
 			world.nodes[other].up ? kill_node(other) : boot_node(other);
+		if (rng_chance(&world.rng, 0.03)) {
+			world.nodes[other].cut = !world.nodes[other].cut;
+			tell_all_nodes();
+		}
 	}
 	world.lose_writes = false;
 	for (size_t i = 0; i < NODES; i++) {
 		world.nodes[i].ved_up = true;
+		world.nodes[i].cut = false;
 		if (!world.nodes[i].up)
 			boot_node(i);
 	}
+	tell_all_nodes();
 	settle();
 	settle();
 	if (world.ve.fact.want == MSG_MIGRATED_WANT_FAILED)

@@ -22,6 +22,7 @@
 #include "ved/bundle.h"
 #include "ved/criu.h"
 #include "ved/engine.h"
+#include "ved/fence.h"
 #include "ved/files.h"
 #include "ved/net.h"
 #include "ved/overlay.h"
@@ -41,6 +42,8 @@ struct parts {
 	struct overlay overlay;
 	struct net net;
 	struct cgroup cgroup;
+	char fences[VE_PATH];
+	char name[VE_NAME];
 };
 
 static int64_t clock_us(clockid_t clock)
@@ -62,6 +65,10 @@ static int find_parts(
 		rc = net_find(&parts->net, config, spec->name);
 	if (rc == 0)
 		rc = cgroup_find(&parts->cgroup, config->cgroup, spec->name);
+	if (rc == 0)
+		rc = fence_base(parts->fences, config);
+	if (rc == 0)
+		rc = path_set(parts->name, "%s", spec->name);
 	return rc;
 }
 
@@ -77,6 +84,28 @@ static int check_spec(const struct ve_spec *spec, struct engine_error *error)
 }
 
 /* ---- making and removing ---- */
+
+/* Network and control group; with a lease, behind a fence that is there before anything could pass. */
+static int make_border(const struct parts *parts, const struct engine_config *config,
+    const struct ve_spec *spec, const struct cgroup_limits *limits, enum net_gate gate,
+    struct engine_error *error)
+{
+	struct fence fence = {.map = -1};
+	const struct fence *used = spec->until_ns ? &fence : NULL;
+	int rc = used ? fence_make(&fence, parts->fences, spec->name, error) : 0;
+
+	if (rc == 0 && used && (rc = fence_set(used, spec->until_ns)) < 0)
+		engine_fail(error, rc, "set the fence of %s", spec->name);
+	if (rc == 0)
+		rc = net_make(&parts->net, config, spec, gate, used, error);
+	if (rc == 0 && (rc = cgroup_make(&parts->cgroup, limits)) < 0)
+		engine_fail(error, rc, "make control group %s", parts->cgroup.unified);
+	if (rc == 0 && used)
+		rc = fence_cgroup(used, parts->cgroup.unified, error);
+	if (fence.map >= 0)
+		fence_close(&fence);
+	return rc;
+}
 
 /* Everything but the tasks, in the order of making. A failure leaves the rest to remove(). */
 static int make_parts(const struct parts *parts, const struct engine_config *config,
@@ -98,11 +127,7 @@ static int make_parts(const struct parts *parts, const struct engine_config *con
 	    parts->dir, &limits, error);
 	if (rc == 0)
 		rc = overlay_make(&parts->overlay, bundle_dir, upper_tar, error);
-	if (rc == 0)
-		rc = net_make(&parts->net, config, spec, gate, error);
-	if (rc == 0 && (rc = cgroup_make(&parts->cgroup, &limits)) < 0)
-		engine_fail(error, rc, "make control group %s", parts->cgroup.unified);
-	return rc;
+	return rc < 0 ? rc : make_border(parts, config, spec, &limits, gate, error);
 }
 
 enum farewell {
@@ -127,6 +152,8 @@ static int remove_parts(
 		rc = next, what = "remove the files of";
 	if ((next = cgroup_remove(&parts->cgroup)) < 0 && rc == 0)
 		rc = next, what = "remove the control groups of";
+	if ((next = fence_remove(parts->fences, parts->name)) < 0 && rc == 0)
+		rc = next, what = "remove the fence of";
 	if (rc == 0 && (rc = dir_remove(parts->dir)) < 0)
 		what = "remove the record of";
 	return rc < 0 ? engine_fail(error, rc, "%s %s", what, parts->dir) : 0;

@@ -39,6 +39,8 @@ struct ve_spec {
 	char address[VE_ADDRESS]; /* "10.1.2.3/24", "fd00::3/64" or empty */
 	char gateway[VE_ADDRESS]; /* default route, or empty */
 	char bundle[VE_OID];      /* object id of the bundle */
+	int64_t
+	    until_ns; /* of start and restore: its lease, CLOCK_BOOTTIME; 0: it needs none.  Not in the record */
 };
 
 enum ve_record_state {

@@ -254,7 +254,8 @@ static int configure_inside(const struct ve_spec *spec)
 }
 
 static int join_bridge(const struct net *net, const struct engine_config *config,
-    const struct ve_spec *spec, int netns, enum net_gate gate, struct engine_error *error)
+    const struct ve_spec *spec, int netns, enum net_gate gate, const struct fence *fence,
+    struct engine_error *error)
 {
 	_cleanup_nl_ struct nl_sock *sock = route_socket();
 	unsigned char mac[6];
@@ -276,6 +277,8 @@ static int join_bridge(const struct net *net, const struct engine_config *config
 	rc = gate_install(net->host, gate == GATE_HOLD);
 	if (rc < 0)
 		return engine_fail(error, rc, "install the gate on %s", net->host);
+	if (fence && (rc = fence_interface(fence, net->host, error)) < 0)
+		return rc;
 	rc = set_up(sock, index_of(sock, net->host));
 	return rc < 0 ? engine_refuse(
 			    error, from_nl(rc), "bring up %s: %s", net->host, nl_geterror(rc))
@@ -296,7 +299,7 @@ static int configure(const struct net *net, const struct ve_spec *spec, struct e
 }
 
 int net_make(const struct net *net, const struct engine_config *config, const struct ve_spec *spec,
-    enum net_gate gate, struct engine_error *error)
+    enum net_gate gate, const struct fence *fence, struct engine_error *error)
 {
 	_cleanup_fd_ int netns = -1;
 	int rc = make_namespace(net->netns);
@@ -307,7 +310,7 @@ int net_make(const struct net *net, const struct engine_config *config, const st
 	if (netns < 0)
 		return engine_fail(error, -errno, "open %s", net->netns);
 	if (spec->address[0])
-		rc = join_bridge(net, config, spec, netns, gate, error);
+		rc = join_bridge(net, config, spec, netns, gate, fence, error);
 	return rc < 0 ? rc : configure(net, spec, error);
 }
 

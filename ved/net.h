@@ -12,6 +12,7 @@
 #define VED_NET_H
 
 #include "ved/engine.h"
+#include "ved/fence.h"
 
 enum net_gate {
 	GATE_PASS,
@@ -25,9 +26,9 @@ struct net {
 
 /* Name and path of what belongs to a VE; makes nothing. */
 int net_find(struct net *out, const struct engine_config *config, const char *name);
-/* Makes namespace, pair, address and route; a bridge is needed when the VE has an address. */
+/* Makes namespace, pair, address and route; a bridge is needed when the VE has an address.  fence may be NULL. */
 int net_make(const struct net *net, const struct engine_config *config, const struct ve_spec *spec,
-    enum net_gate gate, struct engine_error *error);
+    enum net_gate gate, const struct fence *fence, struct engine_error *error);
 /* 0 also for a VE without a network. */
 int net_gate(const struct net *net, enum net_gate gate);
 /*

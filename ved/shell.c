@@ -10,6 +10,7 @@
 #include "proto/ved.h"
 #include "ved/commands.h"
 #include "ved/engine.h"
+#include "ved/fence.h"
 #include "ved/files.h"
 #include "ved/jobs.h"
 #include "ved/lock.h"
@@ -149,16 +150,7 @@ int ved_check(const struct node_config *node, const void *data, struct config_er
 
 /* ---- what the engine sees, in the core's terms ---- */
 
-static struct mono thaw_time(const struct ve_record *record, struct mono now)
-{
-	struct timespec boot;
-
-	clock_gettime(CLOCK_BOOTTIME, &boot);
-	return mono_add_ms(
-	    now, record->thaw_by_ms - ((int64_t)boot.tv_sec * 1000 + boot.tv_nsec / 1000000));
-}
-
-static void see(const struct ve_record *record, struct mono now, struct ve_sight *out)
+static void see(const struct ve_record *record, struct ve_sight *out)
 {
 	*out = (struct ve_sight){.epoch = record->spec.epoch};
 	memcpy(out->address, record->spec.address, sizeof(out->address));
@@ -172,7 +164,7 @@ static void see(const struct ve_record *record, struct mono now, struct ve_sight
 	else
 		out->found = FOUND_FROZEN;
 	if (out->found == FOUND_FROZEN)
-		out->thaw_by = thaw_time(record, now);
+		out->thaw_by = mono_ms(record->thaw_by_ms); /* of the same clock */
 }
 
 static void unwatch(struct watch *watch)
@@ -238,14 +230,14 @@ static void watch_record(
 }
 
 /* Looks what is there of a VE now. */
-static void look(struct shell *shell, const char *name, struct mono now, struct ve_sight *sight)
+static void look(struct shell *shell, const char *name, struct ve_sight *sight)
 {
 	struct ve_record record;
 	struct watch *watch;
 	int rc = engine_crun.inspect(&shell->engine, name, &record);
 
 	if (rc == 0) {
-		see(&record, now, sight);
+		see(&record, sight);
 		if (sight->found == FOUND_RUNNING || sight->found == FOUND_FROZEN)
 			watch_record(shell, &record, sight);
 		return;
@@ -274,6 +266,7 @@ static void describe_job(
 	*job = (struct msg_ved_job){.op = ops[request->op],
 	    .epoch = request->epoch,
 	    .limit_ms = request->limit_ms,
+	    .until_ns = request->until_ns,
 	    .kill = request->kill};
 	path_set(job->name, "%s", request->name);
 	path_set(job->bundle, "%s", request->bundle);
@@ -296,7 +289,7 @@ static void job_ended(struct shell *shell, const char *name, const struct msg_ve
 		shell->jobs_failed++;
 		log_warning("job failed ve=%s: %s", name, done->text);
 	}
-	look(shell, name, event.now, &event.sight);
+	look(shell, name, &event.sight);
 	shell->result = done;
 	step(shell, &event);
 	shell->result = NULL;
@@ -541,6 +534,7 @@ static void on_start(void *userdata, struct rpc_call *call, const void *body, si
 	path_set(request.bundle_dir, "%s", message.bundle_dir);
 	path_set(request.address, "%s", message.address);
 	path_set(request.gateway, "%s", message.gateway);
+	request.until_ns = message.until_ns;
 	submit(userdata, call, &request, message.name);
 }
 
@@ -557,6 +551,7 @@ static void on_restore(void *userdata, struct rpc_call *call, const void *body, 
 	path_set(request.image_dir, "%s", message.image_dir);
 	path_set(request.address, "%s", message.address);
 	path_set(request.gateway, "%s", message.gateway);
+	request.until_ns = message.until_ns;
 	submit(userdata, call, &request, message.name);
 }
 
@@ -668,7 +663,60 @@ static void on_exec(void *userdata, struct rpc_call *call, const void *body, siz
 		commands_run(shell->commands, &shell->engine, call, &message);
 }
 
+static uint64_t epoch_of(const struct shell *shell, const char *name)
+{
+	struct ve_view view;
+
+	for (unsigned i = 0; ve_table_view(shell->table, i, &view); i++)
+		if (strcmp(view.name, name) == 0)
+			return view.epoch;
+	return 0;
+}
+
+static int set_fence(
+    const struct engine_config *engine, const struct msg_ved_arm *message, uint64_t *dropped)
+{
+	char base[VE_PATH];
+	struct fence fence;
+	int rc = fence_base(base, engine);
+
+	if (rc == 0)
+		rc = fence_open(&fence, base, message->name);
+	if (rc < 0)
+		return rc;
+	rc = fence_set(&fence, (int64_t)message->until_ns);
+	if (rc == 0)
+		rc = fence_dropped(&fence, dropped);
+	fence_close(&fence);
+	return rc;
+}
+
+static void on_arm(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct msg_ved_armed reply = {0};
+	_cleanup_buf_ struct buf out = {0};
+	struct shell *shell = userdata;
+	struct msg_ved_arm message;
+	uint64_t epoch;
+	int rc;
+
+	if (rpc_unpack(call, &message, msg_ved_arm_unpack, body, size) < 0)
+		return;
+	epoch = ve_name_ok(message.name) ? epoch_of(shell, message.name) : 0;
+	rc = epoch == message.epoch ? set_fence(&shell->engine, &message, &reply.dropped) : 0;
+	if (epoch == 0 || rc == -ENOENT)
+		rpc_fail(call, RPC_NOT_FOUND, "%s is not here", message.name);
+	else if (epoch != message.epoch)
+		rpc_fail(call, RPC_DENIED, "%s runs under epoch %llu", message.name,
+		    (unsigned long long)epoch);
+	else if (rc < 0)
+		rpc_fail(call, RPC_FAILED, "set the fence of %s: %s", message.name, strerror(-rc));
+	else if (msg_ved_armed_pack(&reply, &out) == 0)
+		rpc_reply(call, MSG_VED_ARMED, out.data, out.size);
+}
+
 static const struct rpc_method methods[] = {
+    {MSG_VED_ARM, on_arm, true},
     {MSG_VED_EXEC, on_exec, true},
     {MSG_VED_START, on_start, true},
     {MSG_VED_RESTORE, on_restore, true},
@@ -744,7 +792,7 @@ static int find_again(const struct ve_record *record, void *userdata)
 	struct ve_event event = {.type = VE_EVENT_FOUND, .name = record->spec.name};
 
 	event.busy = lock_is_taken(&shell->engine, record->spec.name);
-	see(record, mono_now(), &event.sight);
+	see(record, &event.sight);
 	if (event.sight.found == FOUND_RUNNING || event.sight.found == FOUND_FROZEN)
 		watch_record(shell, record, &event.sight);
 	log_info("found ve=%s epoch=%llu alive=%d", record->spec.name,
@@ -772,8 +820,8 @@ int shell_open(struct shell *shell)
 	if (rc == 0)
 		rc = commands_new(&shell->commands, daemon->loop);
 	if (rc == 0)
-		rc = sd_event_add_time(daemon->loop, &shell->timer, CLOCK_MONOTONIC, UINT64_MAX,
-		    1000, on_timer, shell);
+		rc = sd_event_add_time(
+		    daemon->loop, &shell->timer, MONO_CLOCK, UINT64_MAX, 1000, on_timer, shell);
 	if (rc < 0)
 		return rc;
 	sd_event_source_set_enabled(shell->timer, SD_EVENT_OFF);
@@ -782,6 +830,11 @@ int shell_open(struct shell *shell)
 		log_error("look for VEs in %s/ve: %s", shell->engine.run, strerror(-rc));
 		return rc;
 	}
+	rc = fence_mount(&shell->engine);
+	if (rc < 0)
+		log_warning(
+		    "no BPF file system at %s/bpf: %s; VEs that need a lease cannot run here",
+		    shell->engine.run, strerror(-rc));
 	overlay_prune(&shell->engine, bundle_in_use, shell);
 	daemon->stats = shell->stats;
 	return rpc_server_add(daemon->rpc, methods, shell);

@@ -53,9 +53,10 @@ struct ve_request {
 	char image_dir[VE_PATH]; /* restore, dump */
 	char address[VE_ADDRESS];
 	char gateway[VE_ADDRESS];
-	int64_t limit_ms; /* stop: grace, below 0: silently. freeze: at most; 0: as configured */
-	bool kill;        /* dump */
-	uint64_t hold;    /* freeze, thaw, dump: for whom it stands; 0: for anybody */
+	uint64_t until_ns; /* start, restore: the lease; 0: none is needed */
+	int64_t limit_ms;  /* stop: grace, below 0: silently. freeze: at most; 0: as configured */
+	bool kill;         /* dump */
+	uint64_t hold;     /* freeze, thaw, dump: for whom it stands; 0: for anybody */
 };
 
 /* What the engine's record says. */

@@ -31,7 +31,7 @@ static void configure(struct engine_config *config, const struct msg_ved_job *jo
 
 static struct ve_spec spec_of(const struct msg_ved_job *job)
 {
-	struct ve_spec spec = {.epoch = job->epoch};
+	struct ve_spec spec = {.epoch = job->epoch, .until_ns = (int64_t)job->until_ns};
 
 	path_set(spec.name, "%s", job->name);
 	path_set(spec.address, "%s", job->address);

@@ -247,10 +247,10 @@ int nodes_new(struct nodes **out, struct daemon *daemon, struct work *work)
 		add_node(nodes, peer);
 	nodes->listener = (struct peers_listener){.changed = on_peer, .userdata = nodes};
 	daemon_listen_peers(daemon, &nodes->listener);
-	r = sd_event_now(daemon->loop, CLOCK_MONOTONIC, &now);
+	r = sd_event_now(daemon->loop, MONO_CLOCK, &now);
 	if (r >= 0)
-		r = sd_event_add_time(daemon->loop, &nodes->timer, CLOCK_MONOTONIC,
-		    now + HELLO_EVERY_US, 0, on_timer, nodes);
+		r = sd_event_add_time(daemon->loop, &nodes->timer, MONO_CLOCK, now + HELLO_EVERY_US,
+		    0, on_timer, nodes);
 	if (r < 0) {
 		nodes_free(nodes);
 		return r;

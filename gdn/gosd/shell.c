@@ -122,10 +122,10 @@ static int open_parts(struct gosd *gosd)
 	if (r == 0)
 		r = nodes_new(&gosd->nodes, gosd->daemon, gosd->work);
 	if (r == 0)
-		r = sd_event_now(loop, CLOCK_MONOTONIC, &now);
+		r = sd_event_now(loop, MONO_CLOCK, &now);
 	if (r >= 0)
 		r = sd_event_add_time(
-		    loop, &gosd->timer, CLOCK_MONOTONIC, now + TICK_US, 0, on_tick, gosd);
+		    loop, &gosd->timer, MONO_CLOCK, now + TICK_US, 0, on_tick, gosd);
 	if (r >= 0)
 		r = gosd_listen(gosd);
 	if (r >= 0)

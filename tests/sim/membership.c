@@ -430,10 +430,9 @@ static void gossipd_act(struct sim *sim, unsigned process, struct gossipd_proces
 	switch (action->type) {
 	case GOSSIPD_PERSIST:
 		if (action->incarnation <= node->highest)
-			complain(node->cluster,
-			    sim_complain(sim,
-				"n%u starts at an incarnation that is not above its last",
-				node->number + 1));
+			complain(
+			    node->cluster, sim_complain(sim, "n%u starts at an old incarnation",
+					       node->number + 1));
 		node->gossipd_stored = node->highest = action->incarnation;
 		break;
 	case GOSSIPD_PEERS:
@@ -476,6 +475,7 @@ static void gossipd_act(struct sim *sim, unsigned process, struct gossipd_proces
 	case GOSSIPD_STALLED:
 		sim_trace(sim, process, "stalled n%u", node_number(node, action->member.id));
 		break;
+	case GOSSIPD_REIGN:
 	case GOSSIPD_CLUSTER:
 	case GOSSIPD_CROSS:
 	case GOSSIPD_PULL_CLUSTERS:

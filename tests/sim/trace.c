@@ -198,7 +198,7 @@ static int read_options(int argc, char **argv, struct options *options)
 }
 
 static bool run_one(
-    const struct sim_scenario *scenario, const char *program, uint64_t seed, bool trace)
+    const struct sim_scenario *scenario, const char *program, uint64_t seed, bool trace, bool quiet)
 {
 	struct sim *sim = NULL;
 	const char *complaint = scenario->run(seed, &sim);
@@ -210,7 +210,7 @@ static bool run_one(
 		printf("# %s: %s\n# replay: %s --seed %llu --only %s --trace\n", scenario->claim,
 		    complaint ? complaint : "nothing failed, and it must", program,
 		    (unsigned long long)seed, scenario->claim);
-	else
+	else if (!quiet)
 		printf("# seed %llu, %.0f s simulated, %llu events, trace hash %016llx\n",
 		    (unsigned long long)seed, mono_to_s(sim_time(sim)),
 		    (unsigned long long)sim_events(sim), (unsigned long long)sim_hash(sim));
@@ -233,7 +233,10 @@ int sim_main(int argc, char **argv, const struct sim_scenario *scenarios)
 			continue;
 		for (uint64_t seed = options.seed; pass && seed < options.seed + options.seeds;
 		     seed++)
-			pass = run_one(s, argv[0], seed, options.trace);
+			pass = run_one(s, argv[0], seed, options.trace, options.seeds > 100);
+		if (pass && options.seeds > 100)
+			printf("# %llu seeds from %llu\n", (unsigned long long)options.seeds,
+			    (unsigned long long)options.seed);
 		printf("%sok %d - %s\n", pass ? "" : "not ", ++number, s->claim);
 		failed += !pass;
 	}

@@ -64,6 +64,8 @@ class Counting:
 
 
 class RecoveryCase(unittest.TestCase):
+    """Three nodes, one service, its client; what tests of it ask and wait for."""
+
     @classmethod
     def setUpClass(cls):
         clusters.sweep(BASE)
@@ -176,7 +178,9 @@ class RecoveryCase(unittest.TestCase):
             self.cluster.run(node, ["kill", "-9", str(pid)])
         return pid
 
-    # ---- the life of a service
+
+class Recovery(RecoveryCase):
+    """The life of a service."""
 
     def test_10_checkpoints_come_at_their_interval_and_the_last_three_are_kept(self):
         self.wait_checkpoint()

@@ -1,0 +1,140 @@
+#include "migrated/lease.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define HURRY 5 /* so many times as often as usual */
+
+struct mono lease_length(const struct lease_rule *rule)
+{
+	double ns = ((double)rule->lease.ns * (1 - rule->drift) - (double)rule->slack.ns) /
+		    (1 + rule->drift);
+
+	return mono_ns(ns > 0 ? (int64_t)ns : 0);
+}
+
+/* --- the node --- */
+
+void lease_holder_init(struct lease_holder *holder, const struct lease_rule *rule)
+{
+	*holder = (struct lease_holder){.rule = *rule, .renew_at = MONO_NEVER};
+}
+
+static struct lease *find(const struct lease_holder *holder, const char *name)
+{
+	for (size_t i = 0; i < holder->count; i++)
+		if (strcmp(holder->leases[i].name, name) == 0)
+			return (struct lease *)&holder->leases[i];
+	return NULL;
+}
+
+int lease_want(struct lease_holder *holder, const char *name, uint64_t epoch)
+{
+	struct lease *lease = find(holder, name);
+
+	if (lease && lease->epoch >= epoch)
+		return 0;
+	if (!lease && holder->count == LEASE_MAX)
+		return -ENOSPC;
+	if (!lease)
+		lease = &holder->leases[holder->count++];
+	*lease = (struct lease){.epoch = epoch};
+	snprintf(lease->name, sizeof(lease->name), "%s", name);
+	holder->renew_at = MONO_ZERO;
+	return 0;
+}
+
+void lease_drop(struct lease_holder *holder, const char *name)
+{
+	struct lease *lease = find(holder, name);
+
+	if (!lease)
+		return;
+	*lease = holder->leases[--holder->count];
+	if (holder->count == 0)
+		holder->renew_at = MONO_NEVER;
+}
+
+uint64_t lease_renew(struct lease_holder *holder, struct mono now)
+{
+	size_t place = ++holder->last_id % LEASE_ASKED_MAX;
+
+	holder->asked[place].id = holder->last_id;
+	holder->asked[place].sent_at = now;
+	holder->renew_at = holder->count ? mono_add(now, holder->rule.renewal) : MONO_NEVER;
+	return holder->last_id;
+}
+
+void lease_hurry(struct lease_holder *holder, struct mono now)
+{
+	if (holder->count)
+		holder->renew_at = mono_min(
+		    holder->renew_at, mono_add(now, mono_ns(holder->rule.renewal.ns / HURRY)));
+}
+
+bool lease_granted(struct lease_holder *holder, uint64_t id, const char *name, uint64_t epoch)
+{
+	size_t place = id % LEASE_ASKED_MAX;
+	struct lease *lease = find(holder, name);
+	struct mono until;
+
+	if (!lease || lease->epoch != epoch || id == 0 || holder->asked[place].id != id)
+		return false;
+	until = mono_add(holder->asked[place].sent_at, lease_length(&holder->rule));
+	if (!mono_before(lease->until, until))
+		return false;
+	lease->until = until;
+	return true;
+}
+
+struct mono lease_until(const struct lease_holder *holder, const char *name, uint64_t epoch)
+{
+	const struct lease *lease = find(holder, name);
+
+	return lease && lease->epoch == epoch ? lease->until : MONO_ZERO;
+}
+
+/* --- the coordinator --- */
+
+void lease_giver_init(struct lease_giver *giver, const struct lease_rule *rule, struct mono now)
+{
+	*giver = (struct lease_giver){.rule = *rule, .since = now};
+}
+
+static struct lease_heard *find_heard(const struct lease_giver *giver, const char *name)
+{
+	for (size_t i = 0; i < giver->count; i++)
+		if (strcmp(giver->heard[i].name, name) == 0)
+			return (struct lease_heard *)&giver->heard[i];
+	return NULL;
+}
+
+int lease_hear(struct lease_giver *giver, const char *name, struct mono now)
+{
+	struct lease_heard *heard = find_heard(giver, name);
+
+	if (!heard && giver->count == LEASE_MAX)
+		return -ENOSPC;
+	if (!heard) {
+		heard = &giver->heard[giver->count++];
+		snprintf(heard->name, sizeof(heard->name), "%s", name);
+	}
+	heard->at = now;
+	return 0;
+}
+
+struct mono lease_free_at(const struct lease_giver *giver, const char *name)
+{
+	const struct lease_heard *heard = find_heard(giver, name);
+
+	return mono_add(heard ? heard->at : giver->since, giver->rule.lease);
+}
+
+void lease_forget(struct lease_giver *giver, const char *name)
+{
+	struct lease_heard *heard = find_heard(giver, name);
+
+	if (heard)
+		*heard = giver->heard[--giver->count];
+}

@@ -1,0 +1,30 @@
+/*
+ * One VE, one store and a few nodes whose leases are kept by the cores of migrated (lease.c) and gossipd (coord.c): the
+ * coordinator takes the VE away whenever a die says so, as if its detector were always wrong, and the weather is bad.
+ *
+ * What the kernel does lives with the host, not with the process: a copy of the VE and its gate go on when the process is
+ * paused or killed.  The invariant is looked at after every step: at most one copy is heard, and never one that is older
+ * than one that was heard before.
+ */
+#ifndef TESTS_SIM_LEASES_H
+#define TESTS_SIM_LEASES_H
+
+#include "tests/sim/sim.h"
+
+/* What may be left out or done wrong: each must be found by the invariant. */
+enum weakness {
+	WEAK_NOT,
+	WEAK_FROM_GRANT,      /* the node counts from the answer, not from sending */
+	WEAK_NO_DRIFT,        /* clocks are taken for exact */
+	WEAK_NO_REIGN_WAIT,   /* a new coordinator does not wait for what an earlier one granted */
+	WEAK_GATE_IN_PROCESS, /* user space closes the gate */
+	WEAK_NO_LEASE,        /* the coordinator trusts its detector */
+	WEAK_GRANT_TAKEN,     /* grants while the VE is being taken away */
+	WEAK_DOUBT_IS_NO,     /* a write without an answer is taken for one that failed */
+	WEAK_DEPOSED,         /* grants though its own reign may be over */
+};
+
+/* One run from its seed; NULL or what was broken.  *out is the caller's to free. */
+const char *leases_run(uint64_t seed, enum weakness weakness, struct sim **out);
+
+#endif

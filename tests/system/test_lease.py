@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""A VE never runs twice: its lease, the fence in the kernel, and what becomes of the old copy (tools/cluster.py).
+
+usage: test_lease.py BUILD_DIR [TEST ...]
+
+Beside the client a prober asks the VE on its first node, whose cable is out: it reaches nothing but the old copy, and the last answer
+that it gets must come before the VE is placed elsewhere.
+"""
+import os
+import sys
+import threading
+import time
+import unittest
+
+TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path.insert(0, os.path.join(TREE, "tools"))
+sys.dont_write_bytecode = True
+import cluster as clusters  # noqa: E402
+import scenario  # noqa: E402
+import suite  # noqa: E402
+from test_recovery import ADDRESS, DAEMONS, RecoveryCase, wait_until  # noqa: E402
+
+PROBE = ("import socket, sys, time\n"
+         "while True:\n"
+         "    try:\n"
+         f"        with socket.create_connection(('{ADDRESS}', 6379), 0.2) as s:\n"
+         "            s.settimeout(0.2)\n"
+         "            asked = time.time_ns()\n"
+         "            s.sendall(b'PING\\r\\n')\n"
+         "            if s.recv(64).startswith(b'+PONG'):\n"
+         "                print(asked, time.time_ns(), flush=True)\n"
+         "    except OSError:\n"
+         "        pass\n"
+         "    time.sleep(0.01)\n")
+
+
+class Prober:
+    """Asks the VE again and again from one node, each time over a new connection; keeps when it was answered (wall clock)."""
+
+    def __init__(self, cluster, node):
+        self.answers = []
+        self.process = cluster.popen(node, ["/usr/bin/python3", "-c", PROBE], stdout=-1, text=True)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.answers.append(tuple(map(int, line.split())))
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Lease(RecoveryCase):
+    """One service on three nodes; each test takes its node away in another way, and gives it back."""
+
+    def setUp(self):
+        super().setUp()
+        self.node = self.fact()["node"]
+        self.others = [node for node in self.up() if node != self.node]
+        self.events = [scenario.Events(self.cluster, node) for node in self.others]
+        for events in self.events:
+            self.addCleanup(events.close)
+        self.prober = Prober(self.cluster, self.node)
+        self.addCleanup(self.prober.close)
+        wait_until("answers on its own node", lambda: len(self.prober.answers) > 3)
+        self.wait_checkpoint(newer_than=self.checkpoints()[-1]["id"] if self.checkpoints() else 0)
+        self.epoch = self.fact()["epoch"]
+
+    def wait_placed(self):
+        return wait_until("the VE is placed elsewhere", lambda: next(
+            (e for events in self.events for e in events.all("ve.placed", ve="counter") if e["body"]["epoch"] > self.epoch and
+             e["body"]["node"] != self.node), None))
+
+    def assert_not_heard_after(self, placed):
+        """Its node's cable is out: who answers there is the old copy."""
+        late = [answer for answer in self.prober.answers if answer[1] >= placed["time_ns"]]
+        self.assertEqual(late, [], f"the old copy was heard after {placed['time_ns']}")
+
+    def wait_old_copy_ended(self):
+        wait_until("the old copy is gone", lambda: self.cluster.run(
+            self.node, ["test", "-e", "/run/depsys/ve/counter"]).returncode == 1)
+
+    def assert_counts_on(self):
+        last = self.counting.last()
+        wait_until("the client counts on", lambda: self.counting.last() > last + 10)
+
+    def test_10_a_node_that_is_cut_off_is_silent_before_its_ve_runs_elsewhere(self):
+        before = self.counting.last()
+        self.cluster.cut(self.node)
+        try:
+            placed = self.wait_placed()
+            self.assert_counts_on()
+            self.assertTrue(self.cluster.run(self.node, ["test", "-e", "/run/depsys/ve/counter"]).returncode == 0)
+            self.assert_not_heard_after(placed)
+        finally:
+            self.cluster.heal(self.node)
+        self.wait_old_copy_ended()
+        self.assertGreater(self.counting.last(), before)
+        self.assert_counts_on()
+
+    def test_20_a_node_without_any_daemon_is_silent_all_the_same(self):
+        pids = self.cluster.run(self.node, ["pidof", *DAEMONS], capture_output=True, text=True).stdout.split()
+        self.assertGreaterEqual(len(pids), len(DAEMONS))
+        self.cluster.run(self.node, ["kill", "-STOP", *pids], check=True)
+        self.cluster.cut(self.node)
+        try:
+            placed = self.wait_placed()
+            self.assert_counts_on()
+            self.assert_not_heard_after(placed)
+        finally:
+            self.cluster.heal(self.node)
+            self.cluster.run(self.node, ["kill", "-CONT", *pids], check=True)
+        self.wait_old_copy_ended()
+        self.assert_counts_on()
+
+    def test_30_a_coordinator_that_is_away_a_moment_moves_nothing(self):
+        coordinator = self.coordinator()
+        pid = self.cluster.run(coordinator, ["pidof", "migrated"], capture_output=True, text=True).stdout.split()[0]
+        began = time.monotonic_ns()
+        self.cluster.run(coordinator, ["kill", "-KILL", pid], check=True)
+        wait_until("it is back", lambda: self.cluster.run(
+            coordinator, ["pidof", "migrated"], capture_output=True, text=True).stdout.split() not in ([], [pid]))
+        self.assert_counts_on()
+        self.assertEqual(self.fact()["epoch"], self.epoch)
+        self.assertEqual([loss for loss in self.counting.record.losses() if loss[0] > began], [])
+
+
+if __name__ == "__main__":
+    suite.main(sys.argv[1:])
