@@ -523,11 +523,11 @@ class Test:
         except Failed as failed:
             assert failed.status == 6, failed
         wait_for("it to say that nobody leads", lambda: client.ask("metad.status")["leader"] == 0)
+        wait_for("it to have said so", lambda: "no voter leads" in self.cluster.nodes[0].log())
         for node in victims:
             node.start()
         self.cluster.wait_leader()
         client.close()
-        wait_for("it to have said so", lambda: "no voter leads" in self.cluster.nodes[0].log())
 
     def all_is_there_after_all_were_killed_at_once(self):
         for node in self.cluster.nodes:
