@@ -172,18 +172,15 @@ static void renew(struct migrated *migrated, struct migrated_actions *actions)
 static void take_granted(
     struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
+	bool longer = false;
+
 	if (!event->ok)
 		lease_hurry(&migrated->holder, migrated->now);
-	for (size_t i = 0; event->ok && i < event->count; i++) {
-		const struct migrated_lease *lease = &event->leases[i];
-		struct migrated_action *action;
-
-		if (!lease_granted(&migrated->holder, event->id, lease->name, lease->epoch))
-			continue;
-		action = action_add(actions, MIGRATED_ARM, lease->name);
-		action->epoch = lease->epoch;
-		action->until = lease_until(&migrated->holder, lease->name, lease->epoch);
-	}
+	for (size_t i = 0; event->ok && i < event->count; i++)
+		longer |= lease_granted(
+		    &migrated->holder, event->id, event->leases[i].name, event->leases[i].epoch);
+	if (longer)
+		action_add(actions, MIGRATED_ARM, "");
 }
 
 static void take_written(

@@ -164,7 +164,7 @@ enum migrated_action_kind {
 	MIGRATED_REMOVE,  /* name, version, cat_version: facts away; answer WRITTEN */
 	MIGRATED_RENEW,   /* id: ask the coordinator for migrated_leases(); answer GRANTED */
 	MIGRATED_GRANT,   /* id: answer that renewal with leases, count */
-	MIGRATED_ARM,     /* name, epoch, until: it may be heard so long */
+	MIGRATED_ARM,     /* migrated_leases() may be heard until migrated_lease_until() */
 	MIGRATED_TELL,    /* name, epoch, trouble, reason: report to the coordinator */
 	MIGRATED_ANSWER,  /* id, status (enum rpc_status), fact or reason */
 	MIGRATED_RUNS,    /* fact, took_ms: it runs (event ve.recovered) */
@@ -182,7 +182,6 @@ struct migrated_action {
 	struct msg_migrated_ve_fact fact;
 	const struct migrated_lease *leases; /* until the next step */
 	size_t count;
-	struct mono until;
 };
 
 struct migrated_actions {

@@ -261,10 +261,10 @@ bool place_is_free(struct migrated *migrated, const struct msg_migrated_ve_fact 
 }
 
 static bool is_granted(
-    const struct migrated *migrated, const char *node, const struct migrated_lease *lease)
+    struct migrated *migrated, const char *node, const struct migrated_lease *lease)
 {
 	const struct migrated_ve *ve = find_ve(migrated, lease->name);
-	const struct place *place = find_place((struct migrated *)migrated, lease->name);
+	const struct place *place = find_place(migrated, lease->name);
 
 	if (!ve || ve->node_revoked || strcmp(ve->fact.node, node) != 0 ||
 	    (place && place->writing) || ask_is_writing(migrated, lease->name))

@@ -154,17 +154,29 @@ static void on_armed(void *userdata, const struct rpc_answer *answer)
 		log_info("arm: %s", answer->error);
 }
 
-void renewals_arm(struct renewals *renewals, const struct migrated_action *action)
+static void arm(struct renewals *renewals, const struct migrated_lease *lease)
 {
-	struct msg_ved_arm request = {
-	    .epoch = action->epoch, .until_ns = (uint64_t)action->until.ns};
+	struct mono until =
+	    migrated_lease_until(shell_core(renewals->shell), lease->name, lease->epoch);
+	struct msg_ved_arm request = {.epoch = lease->epoch, .until_ns = (uint64_t)until.ns};
 	_cleanup_buf_ struct buf body = {0};
 
-	memcpy(request.name, action->name, sizeof(request.name));
+	/* Not granted since this process began: the gate may still be open by the grant before. */
+	if (until.ns == 0)
+		return;
+	memcpy(request.name, lease->name, sizeof(request.name));
 	msg_ved_arm_pack(&request, &body);
 	if (rpc_request(renewals->ved, MSG_VED_ARM, body.data, body.size, ARM_MS, on_armed, NULL) <
 	    0)
-		log_warning("arm %s: no memory", action->name);
+		log_warning("arm %s: no memory", lease->name);
+}
+
+void renewals_arm(struct renewals *renewals)
+{
+	size_t count = migrated_leases(shell_core(renewals->shell), renewals->leases, LEASE_MAX);
+
+	for (size_t i = 0; i < count; i++)
+		arm(renewals, &renewals->leases[i]);
 }
 
 /* --- the coordinator --- */

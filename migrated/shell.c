@@ -246,7 +246,7 @@ static void carry_out(struct shell *shell, const struct migrated_action *action)
 		renewals_grant(shell->renewals, action);
 		break;
 	case MIGRATED_ARM:
-		renewals_arm(shell->renewals, action);
+		renewals_arm(shell->renewals);
 		break;
 	case MIGRATED_TELL:
 		report(shell, action);

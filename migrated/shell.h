@@ -56,7 +56,7 @@ void renewals_grant(struct renewals *renewals, const struct migrated_action *act
 void renewals_asked(
     struct renewals *renewals, struct rpc_call *call, const void *body, size_t size);
 /* ARM. */
-void renewals_arm(struct renewals *renewals, const struct migrated_action *action);
+void renewals_arm(struct renewals *renewals);
 
 /* facts.c */
 int facts_new(struct facts **out, struct daemon *daemon, struct shell *shell);

@@ -325,6 +325,15 @@ static void take_grant(struct node *node)
 	step(node, &event);
 }
 
+/* A lease under another epoch leaves the gate as it is. */
+static void arm(struct node *node)
+{
+	struct mono until = migrated_lease_until(node->core, "ve", node->copy.epoch);
+
+	if (mono_before(node->copy.gate, until))
+		node->copy.gate = until;
+}
+
 static bool do_one(struct node *node)
 {
 	struct migrated_action action;
@@ -367,8 +376,8 @@ static bool do_one(struct node *node)
 		do_renew(node, &action);
 		break;
 	case MIGRATED_ARM:
-		if (node->copy.present && node->copy.epoch == action.epoch)
-			node->copy.gate = action.until;
+		if (node->copy.present)
+			arm(node);
 		check_heard();
 		break;
 	case MIGRATED_GRANT: /* see step() */
