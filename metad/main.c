@@ -4,8 +4,11 @@
  * It ends like it would be killed: dqlite's log is made for that, and a stop in good order would
  * only wait for threads that wait for other nodes.
  */
+#include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "metad/shell.h"
@@ -32,6 +35,17 @@ static void bound_heap(void)
 	mallopt(M_TRIM_THRESHOLD, 256 * 1024);
 }
 
+/*
+ * A voter that is kept from the processor for an election timeout (300 ms) is voted out, and voters that are all late split
+ * their votes: with twenty busy processes on two cores a new leader took 3 s instead of 0.6.  It needs little and seldom.
+ * The threads made from here on inherit it.
+ */
+static void run_before_others(void)
+{
+	if (setpriority(PRIO_PROCESS, 0, -10) < 0)
+		log_info("keep the usual priority: %s", strerror(errno));
+}
+
 static int run(struct daemon *daemon)
 {
 	struct config_error error;
@@ -41,6 +55,8 @@ static int run(struct daemon *daemon)
 	int status;
 
 	bound_heap();
+	if (geteuid() == 0)
+		run_before_others();
 	if (settings_resolve(&settings, &daemon->node, &error) < 0)
 		return EXIT_FAILURE; /* checked before */
 	if (settings.is_voter && engine_new(&engine, &private) < 0) {
