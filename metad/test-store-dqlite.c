@@ -105,7 +105,7 @@ static uint64_t version_of(const char *key)
 	struct store *store = open_client(engine);
 	uint64_t version = UINT64_MAX;
 
-	check_int(store_get(store, key, mono_add_ms(mono_now(), 10000), keep_version, &version), 0);
+	check_int(store_get(store, key, mono_add_ms(mono_now(), 60000), keep_version, &version), 0);
 	while (version == UINT64_MAX)
 		pump(NULL);
 	store_close(store);
@@ -217,9 +217,9 @@ static void the_deadline_ends_what_no_voter_answers(void)
 	struct store_dqlite_config config = {
 	    .loop = loop, .voters = &voter, .count = 1, .latency_ms = 20, .dial = no_dial};
 	struct store_op op = {"k", 0, STORE_PUT, "v", 1};
-	struct store_txn txn = {&op, 1, {{0, 0}}, mono_add_ms(mono_now(), 300)};
-	struct store *store;
 	struct mono start_at = mono_now();
+	struct store_txn txn = {&op, 1, {{0, 0}}, mono_add_ms(start_at, 300)};
+	struct store *store;
 	int rc = 1;
 
 	check_int(store_dqlite_open(&store, &config), 0);
