@@ -82,6 +82,8 @@ void place_written(struct migrated *migrated, const struct migrated_event *event
 void place_forget(struct migrated *migrated);
 /* May the VE of fact be heard elsewhere from now on?  If not yet, place_at is set. */
 bool place_is_free(struct migrated *migrated, const struct msg_migrated_ve_fact *fact);
+/* Says in a WRITE when the lease of the copy before it ended, if one had to. */
+void place_note_lease(struct migrated *migrated, struct migrated_action *action);
 void place_grant(struct migrated *migrated, const struct migrated_event *event,
     struct migrated_actions *actions);
 bool place_is_writing(struct migrated *migrated, const char *name);

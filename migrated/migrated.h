@@ -180,6 +180,9 @@ struct migrated_action {
 	enum msg_migrated_trouble trouble;
 	char reason[MIGRATED_REASON];
 	struct msg_migrated_ve_fact fact;
+	bool waited;                         /* WRITE: a lease had to end first; it did */
+	struct mono free_at;                 /* then, on the coordinator's count, */
+	struct mono silent_at;               /* and its node's gate was closed by then */
 	const struct migrated_lease *leases; /* until the next step */
 	size_t count;
 };

@@ -242,21 +242,40 @@ static bool decide(const struct migrated *migrated, const struct migrated_ve *ve
 	return true;
 }
 
-bool place_is_free(struct migrated *migrated, const struct msg_migrated_ve_fact *fact)
+/* From when on the copy before fact cannot be heard, on this node's count; MONO_ZERO: there is none to wait for. */
+static struct mono free_at(struct migrated *migrated, const struct msg_migrated_ve_fact *fact)
 {
 	const struct migrated_ve *ve = find_ve(migrated, fact->name);
 	const struct place *place = find_place(migrated, fact->name);
-	struct mono free_at = lease_free_at(&migrated->giver, fact->name);
 
 	/* ved of one node ends the old copy before it begins the new one. */
 	if (fact->want != MSG_MIGRATED_WANT_RUN || (ve && strcmp(ve->fact.node, fact->node) == 0))
-		return true;
+		return MONO_ZERO;
 	/* The node itself has said that there is no copy under this epoch, and it will start none. */
 	if (ve && place && place->reported == ve->fact.epoch)
+		return MONO_ZERO;
+	return lease_free_at(&migrated->giver, fact->name);
+}
+
+void place_note_lease(struct migrated *migrated, struct migrated_action *action)
+{
+	const struct lease_rule *rule = &migrated->config.lease;
+	struct mono at = free_at(migrated, &action->fact);
+
+	if (at.ns == 0 || !find_ve(migrated, action->name))
+		return;
+	action->waited = true;
+	action->free_at = at;
+	action->silent_at = mono_sub(at, mono_sub(rule->lease, lease_length(rule)));
+}
+
+bool place_is_free(struct migrated *migrated, const struct msg_migrated_ve_fact *fact)
+{
+	struct mono at = free_at(migrated, fact);
+
+	if (mono_due(at, migrated->now))
 		return true;
-	if (mono_due(free_at, migrated->now))
-		return true;
-	migrated->place_at = mono_min(migrated->place_at, free_at);
+	migrated->place_at = mono_min(migrated->place_at, at);
 	return false;
 }
 
@@ -309,6 +328,7 @@ static void place_one(
 	place->writing = true;
 	action = action_add(actions, MIGRATED_WRITE, ve->fact.name);
 	action->fact = fact;
+	place_note_lease(migrated, action);
 	action->version = ve->version;
 	action->cat_version = ve->cat_version;
 }

@@ -181,7 +181,7 @@ static bool is_done(const struct migrated *migrated, const struct pending *pendi
 }
 
 static void write_wanted(
-    const struct migrated *migrated, struct pending *pending, struct migrated_actions *actions)
+    struct migrated *migrated, struct pending *pending, struct migrated_actions *actions)
 {
 	const struct migrated_ve *ve = find_ve(migrated, pending->request.name);
 	bool removes = pending->request.ask == MIGRATED_ASK_RM;
@@ -189,6 +189,7 @@ static void write_wanted(
 	    action_add(actions, removes ? MIGRATED_REMOVE : MIGRATED_WRITE, pending->request.name);
 
 	action->fact = pending->wanted;
+	place_note_lease(migrated, action);
 	action->version = ve ? ve->version : 0;
 	action->cat_version = ve ? ve->cat_version : 0;
 	pending->writing = true;

@@ -57,11 +57,24 @@ struct shell {
 
 /* --- events for subscribers --- */
 
-static void tell_placed(struct shell *shell, const struct msg_migrated_ve_fact *fact)
+static uint64_t age_us(struct mono at)
 {
-	struct msg_ve_placed event = {
-	    .epoch = fact->epoch, .want = fact->want, .from_ckpt = fact->start_ckpt};
+	return (uint64_t)(mono_sub(mono_now(), at).ns / 1000);
+}
 
+static void tell_placed(struct shell *shell, const struct migrated_action *action)
+{
+	const struct msg_migrated_ve_fact *fact = &action->fact;
+	struct msg_ve_placed event = {.epoch = fact->epoch,
+	    .want = fact->want,
+	    .from_ckpt = fact->start_ckpt,
+	    .has_lease_ended_us = action->waited,
+	    .has_gate_closed_us = action->waited};
+
+	if (action->waited) {
+		event.lease_ended_us = age_us(action->free_at);
+		event.gate_closed_us = age_us(action->silent_at);
+	}
 	memcpy(event.ve, fact->name, sizeof(event.ve));
 	memcpy(event.node, fact->node, sizeof(event.node));
 	memcpy(event.reason, fact->reason, sizeof(event.reason));
@@ -301,7 +314,7 @@ void shell_written(struct shell *shell, const struct migrated_action *action)
 	if (action->kind == MIGRATED_REMOVE)
 		remove_objects(shell, action->name);
 	else
-		tell_placed(shell, &action->fact);
+		tell_placed(shell, action);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)

@@ -50,6 +50,7 @@ static struct {
 	bool lose_writes;
 	struct migrated_elsewhere elsewhere; /* a VE of another site; name empty: none */
 	uint64_t heard;                      /* the highest epoch */
+	uint64_t waits;                      /* placements for which a lease had to end */
 	struct rng rng;
 } world;
 
@@ -262,6 +263,17 @@ static void do_run(struct node *node, const struct migrated_action *action)
 	step(node, &event);
 }
 
+/* What is said of the lease that had to end is so: it is over, and every gate that was open by it was closed by then. */
+static void check_wait(const struct migrated_action *action)
+{
+	check(!mono_before(world.now, action->free_at));
+	check(mono_before(action->silent_at, action->free_at));
+	for (size_t i = 0; i < NODES; i++)
+		check(!mono_before(action->silent_at, world.nodes[i].copy.gate) ||
+		      !world.nodes[i].copy.running);
+	world.waits++;
+}
+
 static void do_write(struct node *node, const struct migrated_action *action)
 {
 	bool same = world.exists ? action->version == world.ve.version &&
@@ -272,6 +284,8 @@ static void do_write(struct node *node, const struct migrated_action *action)
 	bool lost = world.lose_writes && rng_chance(&world.rng, 0.3);
 
 	if (match && mine) {
+		if (action->waited)
+			check_wait(action);
 		check(!world.exists || action->kind == MIGRATED_REMOVE ||
 		      action->fact.epoch > world.ve.fact.epoch);
 		world.exists = action->kind == MIGRATED_WRITE;
@@ -519,6 +533,7 @@ static void a_dead_node_s_ve_goes_on_from_its_last_checkpoint_where_the_image_is
 
 	kill_node(0);
 	settle();
+	check_int(world.waits, 1);
 	check_int(running(), 1);
 	check_str(runner()->name, "n3");
 	check_int(runner()->copy.ckpt, 8);

@@ -312,6 +312,7 @@ static int check_image(
 struct connected {
 	const struct parts *parts;
 	const struct ve_spec *spec;
+	struct engine_times *times;
 };
 
 /* Connections are whole and tasks about to run: tell where the address is, and let in what waits. */
@@ -320,14 +321,16 @@ static int on_connected(void *data)
 	const struct connected *connected = data;
 
 	net_announce(&connected->parts->net, connected->spec);
+	connected->times->announced_at_us = clock_us(CLOCK_BOOTTIME);
 	return net_gate(&connected->parts->net, GATE_PASS);
 }
 
 static int restore_tasks(const struct engine_config *config, const struct parts *parts,
-    const struct ve_spec *spec, const char *image_dir, struct engine_error *error)
+    const struct ve_spec *spec, const char *image_dir, struct engine_times *times,
+    struct engine_error *error)
 {
 	char work[VE_PATH * 3];
-	struct connected connected = {parts, spec};
+	struct connected connected = {parts, spec, times};
 	struct criu_job job = {
 	    .program = config->criu,
 	    .image_dir = image_dir,
@@ -368,14 +371,16 @@ static int crun_restore(const struct engine_config *config, const struct ve_spec
 		return engine_refuse(error, -EEXIST, "%s is here already", spec->name);
 	rc = make_parts(&parts, config, spec, bundle_dir, upper, GATE_HOLD, error);
 	made = clock_us(CLOCK_MONOTONIC);
+	if (rc == 0 && spec->until_ns)
+		times->armed_at_us = clock_us(CLOCK_BOOTTIME);
 	if (rc == 0)
-		rc = restore_tasks(config, &parts, spec, image_dir, error);
+		rc = restore_tasks(config, &parts, spec, image_dir, times, error);
 	if (rc < 0)
 		remove_failed(&parts);
-	*times = (struct engine_times){.files_us = made - begin,
-	    .criu_us = clock_us(CLOCK_MONOTONIC) - made,
-	    .total_us = clock_us(CLOCK_MONOTONIC) - begin,
-	    .image_bytes = dir_bytes(image_dir)};
+	times->files_us = made - begin;
+	times->criu_us = clock_us(CLOCK_MONOTONIC) - made;
+	times->total_us = clock_us(CLOCK_MONOTONIC) - begin;
+	times->image_bytes = dir_bytes(image_dir);
 	return rc;
 }
 

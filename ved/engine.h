@@ -74,6 +74,9 @@ struct engine_times {
 	int64_t criu_us;
 	int64_t files_us; /* upper directory captured or unpacked */
 	int64_t total_us;
+	int64_t
+	    armed_at_us; /* of a restore, CLOCK_BOOTTIME: the gate is set, no process is there; 0: no gate */
+	int64_t announced_at_us; /* the address is announced, nothing has passed yet */
 	uint64_t image_bytes;
 };
 

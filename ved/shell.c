@@ -373,13 +373,24 @@ static void refuse(const struct shell *shell, const struct ve_action *action, st
 		daemon_tell((shell)->daemon, topic, msg_ve_##type##_pack, &event_);                \
 	} while (0)
 
+/* How long ago it was; false: it was not. */
+static bool age(uint64_t *out, uint64_t at_us)
+{
+	*out = at_us ? (uint64_t)(mono_now().ns / 1000) - at_us : 0;
+	return at_us != 0;
+}
+
 static void tell_ran(struct shell *shell, const struct ve_action *action)
 {
-	struct msg_ve_restored restored = {.epoch = action->epoch, .times = result_times(shell)};
+	static const struct msg_ved_job_done nothing;
+	const struct msg_ved_job_done *result = shell->result ? shell->result : &nothing;
+	struct msg_ve_restored restored = {.epoch = action->epoch, .times = result->times};
 	struct msg_ve_started started = {.epoch = action->epoch};
 
 	path_set(restored.ve, "%s", action->name);
 	path_set(started.ve, "%s", action->name);
+	restored.has_armed_us = age(&restored.armed_us, result->armed_at_us);
+	restored.has_announced_us = age(&restored.announced_us, result->announced_at_us);
 	path_set(restored.address, "%s", action->address);
 	path_set(started.address, "%s", action->address);
 	if (action->told == TOLD_RESTORED)

@@ -113,7 +113,9 @@ static int answer(int rc, const struct engine_times *times, const struct engine_
 	    .times = {.freeze_us = (uint64_t)times->freeze_us,
 		.criu_us = (uint64_t)times->criu_us,
 		.files_us = (uint64_t)times->files_us,
-		.total_us = (uint64_t)times->total_us}};
+		.total_us = (uint64_t)times->total_us},
+	    .armed_at_us = (uint64_t)times->armed_at_us,
+	    .announced_at_us = (uint64_t)times->announced_at_us};
 
 	path_set(done.text, "%s", rc < 0 ? error->text : "");
 	return send_answer(&done);

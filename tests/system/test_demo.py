@@ -7,7 +7,7 @@ import sys
 import tempfile
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
-TIMELINE = ("n1 killed", "suspected", "verdict", "placed", "restored", "first answer")
+TIMELINE = ("n1 killed", "suspected", "verdict", "gate closed", "lease ended", "placed", "armed", "restored", "first answer")
 TOPICS = ("ckpt.committed", "member.suspect", "member.dead", "ve.placed", "ve.restored", "ve.recovered")
 
 
@@ -25,7 +25,7 @@ def main():
         if done.returncode != 0 or not said.rstrip().endswith("demo: ok"):
             fail(f"exit code {done.returncode}", said)
         for mark in TIMELINE:
-            if not re.search(rf"^{mark} +\d+ ms$", said, re.MULTILINE):
+            if not re.search(rf"^{mark} +-?\d+ ms\b", said, re.MULTILINE):
                 fail(f"no line for {mark}", said)
         with open(path, encoding="utf-8") as file:
             printed = file.read()
