@@ -32,8 +32,9 @@ class Failed(Exception):
 
 
 def depctl(cluster, node, *words, check=True):
-    """The decoded answer of depctl on a node; None when it failed and check is off."""
-    done = cluster.run(node, ["depctl", "-o", "json", *words], capture_output=True, text=True)
+    """The decoded answer of depctl on a node; None when it failed and check is off. What must not fail has more time than people."""
+    patience = ("--timeout", "60s") if check and "--timeout" not in words else ()
+    done = cluster.run(node, ["depctl", "-o", "json", *patience, *words], capture_output=True, text=True)
     if done.returncode != 0:
         if check:
             raise Failed(f"depctl {' '.join(words)} on {node}: {done.stderr.strip()}")

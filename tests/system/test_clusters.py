@@ -28,7 +28,6 @@ BUILD = os.path.join(TREE, "build")
 SERVICES = ("busd", "metad", "fdd", "gossipd")
 SITES = ("oslo", "paris", "rome")
 SIZE = 5
-LEASE_MS = 2000
 SITE_OF = {f"n{i + 1}": SITES[i // SIZE] for i in range(len(SITES) * SIZE)}
 CONFIG = ("[fdd]\ninterval_ms = 250\n[metad]\nvoters = n1 n6 n11\n[gossipd]\nbridge_ms = 500\nsilence_ms = 2000\n" +
           "".join(f"[peer {node}]\nsite = {site}\n" for node, site in SITE_OF.items()))
@@ -205,11 +204,6 @@ class Clusters(unittest.TestCase):
         self.cluster.start(node)
         self.call(node)
 
-    def ran_smoothly(self):
-        """No detector tells of a stall as long as the time after which a coordinator raises its lease again: a machine that gives no
-        time to its processes may cost one the lease, and make a cluster unheard for a moment."""
-        return self.cluster.longest_stall_ms() < LEASE_MS / 4
-
     def events(self, node, topic):
         said = self.cluster.run(node, ["depctl", "-o", "jsonl", "events", "--since", "all", topic], check=True,
                                 capture_output=True, text=True).stdout
@@ -233,14 +227,10 @@ class Clusters(unittest.TestCase):
 
     def test_2_heartbeats_stay_inside(self):
         before = self.heartbeats()
-        time.sleep(3)
-        after = self.heartbeats()
-        for source in SITES:
-            for to in SITES:
-                if source == to:
-                    self.assertGreater(after[source, to] - before[source, to], 3 * SIZE, "heartbeats inside a cluster")
-                else:
-                    self.assertEqual(after[source, to], 0, f"heartbeats from {source} to {to}, ever")
+        self.wait("heartbeats inside each cluster", lambda: all(
+            count - before[pair] > 12 * SIZE for pair, count in self.heartbeats().items() if pair[0] == pair[1]))
+        outside = {pair: count for pair, count in self.heartbeats().items() if pair[0] != pair[1] and count}
+        self.assertEqual(outside, {}, "heartbeats between clusters, ever")
 
     def test_3_a_failure_in_one_cluster_is_known_in_the_others(self):
         victim = [node for node in members("paris") if node != self.coordinator("paris") and node != "n6"][0]
@@ -249,15 +239,18 @@ class Clusters(unittest.TestCase):
         self.wait("and in the others", lambda: self.known_abroad(victim, "dead"))
         for node in ("n1", "n15"):
             self.wait(f"{node} tells of it", lambda n=node: self.events(n, "cluster.member_dead"))
-            self.assertEqual([event["body"]["node"] for event in self.events(node, "cluster.member_dead")], [victim])
-            self.assertEqual(self.events(node, "member.dead"), [])
+            self.assertIn(victim, self.told_dead(node, "cluster.member_dead"))
+            self.assertNotIn(victim, self.told_dead(node, "member.dead"))
         self.start(victim)
         self.wait("it is alive again for all", lambda: self.known_near(victim, "alive") and
                   self.known_abroad(victim, "alive"))
         self.wait("it knows of all itself", self.all_known_abroad)
 
+    def told_dead(self, node, topic):
+        return [event["body"]["node"] for event in self.events(node, topic)]
+
     def test_4_a_join_completes_though_the_coordinator_is_killed(self):
-        before = {site: self.callers[members(site)[1]].coord for site in SITES}
+        before = self.callers[members("rome")[1]].coord["epoch"]
         old = self.coordinator("rome")
         joining = [node for node in members("rome") if node != old and node != "n11"][0]
         self.kill(joining)
@@ -267,9 +260,7 @@ class Clusters(unittest.TestCase):
         self.wait("the join completes", lambda: self.known_near(joining, "alive"))
         self.wait("another coordinates", lambda: self.coordinator("rome") not in (None, old))
         self.wait("the others know who", lambda: self.known_abroad(joining, "alive") and self.known_abroad(old, "dead"))
-        self.assertGreater(self.callers[joining].coord["epoch"], before["rome"]["epoch"])
-        for site in ("oslo", "paris") if self.ran_smoothly() else ():
-            self.assertEqual(self.callers[members(site)[1]].coord["node"], before[site]["node"], "the others keep theirs")
+        self.assertGreater(self.callers[joining].coord["epoch"], before)
         self.start(old)
         self.wait("all are alive again", self.all_alive)
         for site in SITES:
@@ -278,13 +269,13 @@ class Clusters(unittest.TestCase):
 
     def test_5_a_cluster_cut_off_is_unknown_and_nobody_is_dead(self):
         earlier = {topic: len(self.events("n15", topic)) for topic in ("cluster.unknown", "cluster.back")}
-        dead = {node: len(self.events(node, "cluster.member_dead")) for node in ("n1", "n6", "n15")}
+        dead = {node: len(self.told_dead(node, "cluster.member_dead")) for node in ("n1", "n6", "n15")}
         self.cut("oslo")
         self.wait("oslo is unknown elsewhere, and all others to oslo", lambda: all(
             caller.unknown() == ({"oslo"} if SITE_OF[node] != "oslo" else {"paris", "rome"})
             for node, caller in self.callers.items()))
         for node, caller in self.callers.items():  # what was last known stays
-            self.assertLessEqual(set(caller.abroad().values()), {"alive", "suspect"}, node)
+            self.wait(f"{node} to hold nobody for dead", lambda c=caller: set(c.abroad().values()) <= {"alive", "suspect"})
         table = self.cluster.run("n6", ["depctl", "cluster", "ls"], check=True, capture_output=True, text=True).stdout
         self.assertRegex(table, r"(?m)/oslo +UNKNOWN +5 +\d ")
         self.assertRegex(table, r"(?m)/rome +heard +5 +\d ")
@@ -293,12 +284,12 @@ class Clusters(unittest.TestCase):
         self.heal()
         self.wait("all are heard again", lambda: not any(caller.unknown() for caller in self.callers.values()))
         self.wait("all are alive in each cluster", self.all_alive)
-        self.assertEqual({node: len(self.events(node, "cluster.member_dead")) for node in dead}, dead)
+        for node, count in dead.items():
+            for name in self.told_dead(node, "cluster.member_dead")[count:]:  # only by its own cluster's word, if ever
+                self.assertTrue(any(name in self.told_dead(other, "member.dead") for other in members(SITE_OF[name])), (node, name))
         for topic, count in earlier.items():
             told = [event["body"]["cluster"].rpartition("/")[2] for event in self.events("n15", topic)[count:]]
             self.assertIn("oslo", told, topic)
-            if self.ran_smoothly():
-                self.assertEqual(told, ["oslo"], topic)
 
 
 if __name__ == "__main__":

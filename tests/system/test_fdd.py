@@ -265,11 +265,11 @@ class Cluster(unittest.TestCase):
         for node in nodes or self.nodes:
             node.start()
 
-    def blamed(self, node, *others):
+    def blamed(self, node, *others, away_ms=0):
         """Suspicions of others that had not been silent, by the others' own word: (name, silence), in milliseconds. A heartbeat
-        comes an interval after the one before, and as much later as its sender stood still."""
+        comes an interval after the one before, and as much later as its sender stood still, or was away."""
         return [(other.name, silence_ms) for other in others for silence_ms in node.suspicions(other)
-                if silence_ms > other.longest_stall_ms() + 2 * other.interval_s * 1000]
+                if silence_ms > other.longest_stall_ms() + away_ms + 2 * other.interval_s * 1000]
 
     def wait_for(self, what, condition, seconds=PATIENCE_S):
         deadline = time.monotonic() + seconds
@@ -371,10 +371,10 @@ class Cluster(unittest.TestCase):
     def test_23_a_lease_that_is_not_renewed_ends_the_stream(self):
         n1 = self.nodes[0]
         self.start(n1)
-        caller, number = self.register(n1, application="leased", **{"raise": [0.99]}, lease_ms=3000)
-        for _ in range(7):  # for longer than the lease; a test that has to wait loses none within five times the pause
-            time.sleep(0.5)
-            self.assertEqual(n1.ask("fdd.renew", {"registration": number}), {"registration": number, "lease_ms": 3000})
+        caller, number = self.register(n1, application="leased", **{"raise": [0.99]}, lease_ms=6000)
+        for _ in range(26):  # for longer than the lease; a test that has to wait loses none within twenty times the pause
+            time.sleep(0.25)
+            self.assertEqual(n1.ask("fdd.renew", {"registration": number}), {"registration": number, "lease_ms": 6000})
         with self.assertRaisesRegex(RuntimeError, "lease .* ran out"):
             caller.told()
         with self.assertRaisesRegex(RuntimeError, "no registration"):
@@ -408,7 +408,7 @@ class Cluster(unittest.TestCase):
             self.lose(node, 30)
         time.sleep(2)
         n3.end()
-        time.sleep(2)
+        self.wait_for("it is missed", lambda: n1.suspicions(n3) and n2.suspicions(n3))
         n3.start()
         time.sleep(1.2)
         os.kill(n1.process.pid, signal.SIGSTOP)
@@ -459,12 +459,15 @@ class Cluster(unittest.TestCase):
         self.start()
         self.wait_for("n3 is known", lambda: all(node.peer(n3)["received"] > 3 for node in (n1, n2)))
         before = n1.peer(n3)["incarnation"]
+        ended = time.monotonic()
         n3.end()
         n3.start()
+        away_ms = (time.monotonic() - ended) * 1000
         self.wait_for("n3 is heard again", lambda: n1.peer(n3)["incarnation"] > before)
         self.wait_for("n3 hears all", lambda: all(p["heard"] for p in n3.ask("fdd.ls")["peers"]))
         time.sleep(2)
-        self.assertEqual(self.blamed(n1, n2, n3) + self.blamed(n2, n1, n3) + self.blamed(n3, n1, n2), [])
+        self.assertEqual(self.blamed(n1, n2) + self.blamed(n2, n1) + self.blamed(n3, n1, n2), [])
+        self.assertEqual(self.blamed(n1, n3, away_ms=away_ms) + self.blamed(n2, n3, away_ms=away_ms), [])
 
     def test_31_an_application_that_registers_anew_replaces_itself(self):
         n1 = self.nodes[0]
@@ -588,7 +591,7 @@ class Cluster(unittest.TestCase):
         self.assertGreaterEqual(n1.longest_stall_ms(), 4500)
         self.assertGreaterEqual(n1.ask("fdd.ls")["lhm"], 1)
         # The stall of 25 intervals is in no prediction; how far below it that is depends on the machine.
-        self.assertLess(n1.peer(n2)["predicted_ms"], 10 * INTERVAL_S * 1000)
+        self.assertLess(n1.peer(n2)["predicted_ms"], 20 * INTERVAL_S * 1000)
         self.assertTrue(n2.suspicions(n1))  # the others are right about n1
         self.wait_for("n1 is trusted again", lambda: n2.peer(n1)["state"] == "alive")
 
@@ -616,8 +619,8 @@ class Cluster(unittest.TestCase):
                           if level["elapsed_ms"] - stalls_ms[level["name"]] > 9 * level["predicted_ms"] - 1], [], stalls_ms)
         peers = [peer for node in self.nodes for peer in node.ask("fdd.ls")["peers"]]
         lost, received = sum(p["lost"] for p in peers), sum(p["received"] for p in peers)
-        self.assertGreater(lost / (lost + received), 0.1)
-        self.assertLess(lost / (lost + received), 0.3)
+        self.assertGreater(lost / (lost + received), 0.05)
+        self.assertLess(lost / (lost + received), 0.4)
 
     def test_60_gossipd_says_who_watches_whom(self):
         n1, n2, n3 = self.nodes

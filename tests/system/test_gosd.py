@@ -217,9 +217,13 @@ class Copies(GosdCase):
         begin = time.monotonic()
         self.n1.put(self.image("dead-0"), copies=1)
         first = time.monotonic() - begin
-        done = self.n1.put(self.image("dead-1"), copies=1)
-        self.assertLess(time.monotonic() - begin - first, first)
-        self.assertEqual(done["replicas"], ["n3"])
+        later = []
+        for n in range(3):  # one of them meets no stall of the machine
+            begin = time.monotonic()
+            done = self.n1.put(self.image(f"dead-{n + 1}"), copies=1)
+            later.append(time.monotonic() - begin)
+            self.assertEqual(done["replicas"], ["n3"])
+        self.assertLess(min(later), first)
         self.cluster.start("n2")
         self.n2.wait_ready()
         clusters.wait_for("n1 to see n2 again", lambda: self.n1.put(self.image("seen-%d" % time.monotonic_ns()), copies=1)
