@@ -93,6 +93,8 @@ int command_key_rotate(struct session *session, const struct arguments *argument
 int command_key_new(struct session *session, const struct arguments *arguments);
 int command_key_show(struct session *session, const struct arguments *arguments);
 int command_meta_ls(struct session *session, const struct arguments *arguments);
+int command_meta_export(struct session *session, const struct arguments *arguments);
+int command_meta_import(struct session *session, const struct arguments *arguments);
 int command_demo(struct session *session, const struct arguments *arguments);
 
 #endif

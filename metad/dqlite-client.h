@@ -45,6 +45,7 @@ enum {
 	DQLITE_BUSY = 5,
 	DQLITE_NOTFOUND = 12,
 	DQLITE_CONSTRAINT = 19,
+	DQLITE_NOSPACE = 22, /* RAFT_NOSPACE, as libdqlite passes it on; see raft-guard.c */
 	DQLITE_NOT_LEADER = 10 | 40 << 8,
 	DQLITE_LEADERSHIP_LOST = 10 | 41 << 8,
 };

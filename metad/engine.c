@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "common/buf.h"
+#include "metad/raft-guard.h"
 
 enum order {
 	ORDER_NONE,
@@ -273,6 +274,7 @@ static int start(struct engine *engine)
 
 	assert(name);
 	snprintf(dir, sizeof(dir), "%s/dqlite", engine->config->dir);
+	raft_guard_set_floor(engine->config->floor_bytes);
 	r = prepare_dir(engine, dir);
 	if (r < 0)
 		return r;

@@ -33,7 +33,8 @@ struct engine_config {
 	uint64_t self;   /* one of the voters */
 	const struct engine_voter *voters; /* the same on all, in any order */
 	size_t count;
-	unsigned latency_ms; /* one way; an election is due after 15 times this without a leader */
+	unsigned latency_ms;  /* one way; an election is due after 15 times this without a leader */
+	uint64_t floor_bytes; /* no writes while the disk has less free; 0: whatever it has */
 	/* A connected stream to dqlite on the named voter: 0 or negative errno.  Called from
 	 * dqlite's worker threads, may block for about a second. */
 	int (*dial)(void *arg, const char *name, int *fd);

@@ -11,6 +11,8 @@ struct settings {
 	char voters_text[512];
 	int64_t latency_ms;
 	int64_t min_free_mb;
+	int64_t export_minutes;
+	int64_t export_keep;
 	/* From voters_text. */
 	struct engine_voter voters[VOTERS_MAX];
 	char names[VOTERS_MAX][NODE_NAME_MAX + 1];

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "metad/dialer.h"
+#include "metad/export.h"
 #include "metad/store-dqlite.h"
 #include "metad/tunnel.h"
 #include "proto/common.h"
@@ -24,7 +25,7 @@
 #define ANSWER_MARGIN_MS 20 /* an answer is on its way this long before the caller gives up */
 #define TELL_MAX 16         /* notes to one metad that may be unanswered */
 #define TELL_TIMEOUT_MS 1000
-#define DISK_CHECK_S 10
+#define DISK_CHECK_S 5
 
 struct watcher {
 	LIST_ENTRY(watcher) link;
@@ -50,6 +51,8 @@ struct shell {
 	struct tunnel *tunnel;
 	struct dialer *dialer;
 	struct store *store;
+	char export_dir[PATH_MAX];
+	struct export *export;
 	struct other others[PEERS_MAX];
 	struct peers_listener listener;
 	LIST_HEAD(, watcher) watchers;
@@ -97,6 +100,11 @@ static void fail(struct rpc_call *call, int error)
 		break;
 	case -ETIMEDOUT:
 		rpc_fail(call, RPC_TIMEOUT, "no voter leads or answers; nothing was applied");
+		break;
+	case -ENOSPC:
+		rpc_fail(call, RPC_FAILED,
+		    "the disk of the voter that leads is nearly full (min_free_mb): facts can be "
+		    "read, not written; nothing was applied");
 		break;
 	case -EBUSY:
 		rpc_fail(call, RPC_FAILED, "too many requests are under way");
@@ -538,13 +546,60 @@ static void on_status(void *userdata, struct rpc_call *call, const void *body, s
 	REPLY(call, MSG_METAD_STATUS_REPLY, msg_metad_status_reply_pack, &message);
 }
 
+/* --- export --- */
+
+static void exported(void *arg, const struct export_result *result)
+{
+	struct rpc_call *call = ticket_use(arg);
+	struct msg_metad_exported message = {
+	    .facts = result->facts, .revision = result->from, .to = result->to};
+
+	if (result->rc < 0) {
+		fail(call, result->rc);
+		return;
+	}
+	snprintf(message.path, sizeof(message.path), "%.1023s", result->path);
+	REPLY(call, MSG_METAD_EXPORTED, msg_metad_exported_pack, &message);
+}
+
+static void on_export(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct ticket *ticket = ticket_new(shell, call);
+
+	(void)body;
+	(void)size;
+	if (ticket)
+		settle(ticket, export_begin(shell->export, exported, ticket));
+}
+
+static int start_export(struct shell *shell)
+{
+	const struct settings *settings = shell->settings;
+	struct export_config config = {
+	    .loop = shell->daemon->loop,
+	    .store = shell->store,
+	    .dir = shell->export_dir,
+	    .cluster = shell->daemon->node.cluster,
+	    .node = shell->daemon->node.name,
+	    .interval_ms = settings->is_voter ? settings->export_minutes * 60000 : 0,
+	    .keep = (unsigned)settings->export_keep,
+	};
+
+	snprintf(shell->export_dir, sizeof(shell->export_dir), "%.4000s/export", shell->dir);
+	return export_new(&shell->export, &config);
+}
+
 /* --- disk --- */
 
 static int check_disk(const struct shell *shell)
 {
 	int r = engine_check_disk(shell->dir, (uint64_t)shell->settings->min_free_mb << 20);
 
-	if (r < 0)
+	if (r == -ENOSPC)
+		log_error("store in %s: the disk has less than %ld MB free ([metad] min_free_mb)",
+		    shell->dir, shell->settings->min_free_mb);
+	else if (r < 0)
 		log_error("store in %s: %s", shell->dir, strerror(-r));
 	return r;
 }
@@ -559,7 +614,8 @@ static int disk_due(sd_event_source *source, uint64_t usec, void *userdata)
 	low =
 	    engine_check_disk(shell->dir, (uint64_t)shell->settings->min_free_mb << 19) == -ENOSPC;
 	if (low && !shell->disk_low) {
-		log_warning("store in %s: the disk is nearly full", shell->dir);
+		log_warning("store in %s: the disk is nearly full: facts can be read, not written",
+		    shell->dir);
 		snprintf(event.path, sizeof(event.path), "%.255s", shell->dir);
 		daemon_tell(shell->daemon, MSG_META_DISK_LOW, msg_meta_disk_low_pack, &event);
 	}
@@ -626,6 +682,7 @@ static int start_engine(struct shell *shell)
 	    .voters = settings->voters,
 	    .count = settings->count,
 	    .latency_ms = (unsigned)settings->latency_ms,
+	    .floor_bytes = (uint64_t)settings->min_free_mb << 19,
 	    .dial = dialer_dial,
 	    .arg = shell->dialer,
 	};
@@ -696,6 +753,7 @@ static const struct rpc_method methods[] = {
     {MSG_METAD_SCAN, on_scan, true},
     {MSG_METAD_WATCH, on_watch, true},
     {MSG_METAD_STATUS, on_status, true},
+    {MSG_METAD_EXPORT, on_export, true},
     {MSG_METAD_CHANGED, on_changed, false},
     {0},
 };
@@ -721,6 +779,8 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct settings *
 		r = start_timers(shell);
 	if (r >= 0)
 		r = start_store(shell);
+	if (r >= 0)
+		r = start_export(shell);
 	if (r >= 0)
 		r = connect_others(shell);
 	if (r >= 0)

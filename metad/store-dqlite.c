@@ -104,11 +104,6 @@ struct store_dqlite {
 static void pump(struct store_dqlite *s);
 static void arm(struct store_dqlite *s);
 
-static struct mono min_mono(struct mono a, struct mono b)
-{
-	return mono_min(a, b);
-}
-
 /* --- requests --- */
 
 static struct request *request_free(struct request *request)
@@ -303,6 +298,7 @@ static bool still_leads(struct store_dqlite *s, const struct dqlite_answer *what
 	case 0:
 	case DQLITE_BUSY:
 	case DQLITE_CONSTRAINT:
+	case DQLITE_NOSPACE:
 		return true;
 	case DQLITE_NOT_LEADER:
 	case DQLITE_NOTFOUND: /* it stepped down and closed our database */
@@ -327,7 +323,8 @@ static void opened(void *arg, const struct dqlite_answer *what)
 		if (what->rc == 0)
 			s->session++;
 		else
-			s->session_retry = mono_add_ms(mono_now(), 5);
+			s->session_retry =
+			    mono_add_ms(mono_now(), what->rc == DQLITE_NOSPACE ? REDIAL_MS : 5);
 	}
 	pump(s);
 }
@@ -544,6 +541,8 @@ static void answered(void *arg, const struct dqlite_answer *what)
 			again(s, 1 + (unsigned)rng_below(&s->rng, 4));
 		else if (what->rc == DQLITE_CONSTRAINT)
 			txn_refused(s, what->message);
+		else if (what->rc == DQLITE_NOSPACE)
+			finish_code(s, request->doubtful ? STORE_UNKNOWN : -ENOSPC);
 		else if (request->ask == ASK_TXN)
 			txn_answered(s, what);
 		else
@@ -755,9 +754,9 @@ static struct mono next_for_voters(const struct store_dqlite *s, struct mono now
 		const struct voter *voter = &s->voters[i];
 
 		if (!voter->conn)
-			next = min_mono(next, voter->next_dial);
+			next = mono_min(next, voter->next_dial);
 		else if (asking && voter != s->leader && !dqlite_conn_busy(voter->conn))
-			next = min_mono(next, voter->next_ask);
+			next = mono_min(next, voter->next_ask);
 	}
 	return next;
 }
@@ -770,7 +769,7 @@ static struct mono next_for_leader(const struct store_dqlite *s)
 		return mono_add_ms(s->asked_at, 10 * s->config.latency_ms);
 	if (s->session != SESSION_READY)
 		return s->session_retry;
-	return s->first ? min_mono(s->first->not_before, s->next_look) : s->next_look;
+	return s->first ? mono_min(s->first->not_before, s->next_look) : s->next_look;
 }
 
 static void arm(struct store_dqlite *s)
@@ -779,9 +778,9 @@ static void arm(struct store_dqlite *s)
 	struct mono leader = next_for_leader(s);
 
 	if (!in_doubt(s, now))
-		next = min_mono(next, leader);
+		next = mono_min(next, leader);
 	for (struct request *r = s->first; r; r = r->next)
-		next = r->done ? min_mono(next, r->deadline) : next;
+		next = r->done ? mono_min(next, r->deadline) : next;
 	if (next.ns < now.ns)
 		next = now;
 	sd_event_source_set_time(
