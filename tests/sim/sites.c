@@ -5,11 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/seal.h"
+
 enum {
 	REGISTRATION = 1,
 	WALL_S = 1700000000,
-	/* IPv4 and UDP headers; header and tag of a sealed datagram (common/seal.h). */
-	ENVELOPE = 28 + 50,
+	/* IPv4 and UDP headers; header and tag of a sealed datagram, but of the first four of a session (33 bytes). */
+	ENVELOPE = 28 + SEAL_HEADER_SIZE + SEAL_TAG_SIZE,
 	/* Bodies, as the codecs write them with the numbers that daemons have. */
 	BEAT_BYTES = 27,
 	GRAM_BYTES = 35,
