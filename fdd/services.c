@@ -317,6 +317,8 @@ static const char *put_service(struct services *services, const struct msg_fdd_p
 	service->lease =
 	    request->lease_ms ? mono_add_ms(mono_now(), request->lease_ms) : MONO_NEVER;
 	if (service->epoch != request->epoch) {
+		if (!fresh)
+			forget_attempt(service); /* it asks the copy before */
 		service->asked = service->good =
 		    0; /* a restored program counts on from an older number */
 		service->life++;
