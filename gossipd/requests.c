@@ -141,16 +141,11 @@ static void drop_watcher(struct rpc_call **watcher)
 	*watcher = NULL;
 }
 
-static void notice_all_coord(struct shell *shell)
+void requests_tell_reign(struct shell *shell)
 {
 	for (size_t i = 0; i < WATCHERS_MAX; i++)
 		if (shell->watchers[i] && !notice_coord(shell, shell->watchers[i]))
 			drop_watcher(&shell->watchers[i]);
-}
-
-void requests_sweep(struct shell *shell)
-{
-	notice_all_coord(shell);
 }
 
 static struct rpc_call **free_watcher(struct shell *shell)
@@ -175,7 +170,7 @@ static void on_watch(void *userdata, struct rpc_call *call, const void *body, si
 		return;
 	}
 	if (!free_watcher(shell))
-		requests_sweep(shell);
+		requests_tell_reign(shell);
 	place = free_watcher(shell);
 	if (!place) {
 		rpc_fail(call, RPC_FAILED, "%d programs watch already", WATCHERS_MAX);
@@ -333,12 +328,7 @@ void requests_tell_coord(struct shell *shell, const struct gossipd_action *actio
 		    (unsigned long long)elected.epoch, elected.held);
 		daemon_tell(shell->daemon, MSG_COORD_ELECTED, msg_coord_elected_pack, &elected);
 	}
-	notice_all_coord(shell);
-}
-
-void requests_tell_reign(struct shell *shell)
-{
-	notice_all_coord(shell);
+	requests_tell_reign(shell);
 }
 
 /* --- leaving --- */

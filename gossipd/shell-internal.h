@@ -182,10 +182,9 @@ void requests_tell_stalled(struct shell *shell, const struct gossipd_action *act
 void requests_tell_damped(struct shell *shell, uint64_t id, bool damped);
 void requests_tell_isolated(struct shell *shell, bool isolated);
 void requests_tell_coord(struct shell *shell, const struct gossipd_action *action);
+/* All watchers; from time to time too, so that both ends of a quiet stream notice when it is lost. */
 void requests_tell_reign(struct shell *shell);
 void requests_tell_gone(struct shell *shell);
-/* So that both ends of a quiet stream notice when it is lost. */
-void requests_sweep(struct shell *shell);
 void requests_fini(struct shell *shell);
 
 #endif

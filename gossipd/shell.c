@@ -341,7 +341,7 @@ static int on_second(sd_event_source *source, uint64_t usec, void *userdata)
 	joining_second(shell);
 	forget_old_keys(shell);
 	if (++shell->seconds % 10 == 0)
-		requests_sweep(shell);
+		requests_tell_reign(shell);
 	shell_wake(shell);
 	return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
