@@ -65,8 +65,7 @@ def status(build):
         cluster = clusters.Cluster(f"dsb-bus-{os.getpid()}", os.path.join(directory, "cluster"))
         try:
             cluster.up(build, nodes=1)
-            clusters.wait_for("the daemons", lambda: len(re.findall(r"(?m)^\w+ +up ", cluster.run(
-                "n1", ["depctl", "status"], capture_output=True, text=True).stdout)) == len(clusters.SERVICES), 60)
+            clusters.wait_for("the daemons", lambda: cluster.all_up("n1"), 60)
             median, worst = map(float, cluster.run("n1", ["/usr/bin/python3", "-c", TIMED], stdout=subprocess.PIPE, text=True,
                                                    check=True).stdout.split())
         finally:

@@ -475,9 +475,10 @@ class Cluster:
                         found += [line for line in file if text in line]
         return found
 
-    def longest_stall_ms(self):
-        """The longest time for which a detector says that it did not run: on a machine with much to do, so did others."""
-        return max((int(ms) for line in self.log_lines("stood still stalled_ms=") for ms in re.findall(r"stalled_ms=(\d+)", line)), default=0)
+    def all_up(self, name):
+        """Whether all daemons of a node answer."""
+        done = self.run(name, ["depctl", "-o", "json", "status"], capture_output=True, text=True)
+        return bool(done.stdout) and json.loads(done.stdout)["all_up"]
 
     # -- down --
 

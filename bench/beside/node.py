@@ -1,7 +1,6 @@
 """One node with all its daemons, as tools/demo makes it: what some of them hold of its memory."""
 import glob
 import os
-import re
 import sys
 import tempfile
 import time
@@ -36,11 +35,6 @@ def name_of(pid):
         return comm.read().strip()
 
 
-def are_up(cluster):
-    status = cluster.run("n1", ["depctl", "status"], capture_output=True, text=True).stdout
-    return len(re.findall(r"(?m)^\w+ +up ", status)) == len(clusters.SERVICES)
-
-
 def share_mb(build, daemons):
     """Memory of these daemons of a node where all run: what is theirs alone, and of each file that daemons map (the libraries) an
     equal share. Other processes of this machine do not count: on a real node they would be there for themselves."""
@@ -50,7 +44,7 @@ def share_mb(build, daemons):
         cluster = clusters.Cluster(f"dsb-node-{os.getpid()}", os.path.join(directory, "cluster"))
         try:
             cluster.up(build, nodes=1)
-            clusters.wait_for("the daemons", lambda: are_up(cluster), 120)
+            clusters.wait_for("the daemons", lambda: cluster.all_up("n1"), 120)
             time.sleep(SETTLE_S)
             held = {name_of(pid): mappings(pid) for pid in descendants(cluster.pid("n1")) if name_of(pid) in clusters.SERVICES}
         finally:
