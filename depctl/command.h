@@ -15,7 +15,7 @@ struct option_spec {
 	const char *help;
 };
 
-#define OPTIONS_MAX 10
+#define OPTIONS_MAX 14
 #define POSITIONALS_MAX 4
 #define MANY_MAX 4 /* of the option that may be repeated */
 
@@ -67,6 +67,8 @@ int command_fd_ls(struct session *session, const struct arguments *arguments);
 int command_fd_show(struct session *session, const struct arguments *arguments);
 int command_fd_watch(struct session *session, const struct arguments *arguments);
 int command_fd_log(struct session *session, const struct arguments *arguments);
+/* ve.c: says on standard error why a migrated.ls_reply is not fresh, and what that means for the VEs of this node. */
+void warn_of_no_quorum(const json_t *reply);
 int command_ve_run(struct session *session, const struct arguments *arguments);
 int command_ve_ls(struct session *session, const struct arguments *arguments);
 int command_ve_show(struct session *session, const struct arguments *arguments);

@@ -54,7 +54,13 @@ const struct command commands[] = {
 		"ask it whether it works: process, tcp:PORT, http:PORT[/PATH][=STATUS][~TEXT], "
 		"cmd:COMMAND, heartbeat; up to 4"},
 	    {"probe-interval", "TIME",
-		"between two probes, and how long one may take (default 1s)"}},
+		"between two probes, and how long one may take (default 1s)"},
+	    {"hung-after", "TIME",
+		"put it back to its last checkpoint when a probe is suspect for so long; 0s: never "
+		"(default 5s)"},
+	    {"group", "NAME", "replicas of one service, on different nodes if that can be"},
+	    {"apart", NULL, "it waits rather than run on a node where another of its group is"},
+	    {"memory", "MIB", "what its node must have free when it is placed"}},
 	"run an OCI bundle (config.json, rootfs.tar) as a virtual environment",
 	"depctl ve run counter ./bundle --address 10.77.0.100/24 --interval 2s", command_ve_run,
 	false},

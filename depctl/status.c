@@ -140,8 +140,11 @@ static json_t *ask_cluster(struct session *session, const json_t *rows)
 		    : NULL;
 	json_array_foreach(json_object_get(reply, "ves"), i, one) running +=
 	    strcmp(json_string_value(json_object_get(one, "want")), "run") == 0;
-	if (reply)
+	if (reply) {
 		json_object_set_new(cluster, "ves", json_integer(running));
+		json_object_del(reply, "ves");
+		json_object_set(cluster, "facts", reply);
+	}
 	json_decref(reply);
 	return cluster;
 }
@@ -235,6 +238,8 @@ int command_status(struct session *session, const struct arguments *arguments)
 		fflush(stdout);
 	}
 	hint(session, rows);
+	if (json_object_get(cluster, "facts") && is_up(rows, "metad"))
+		warn_of_no_quorum(json_object_get(cluster, "facts"));
 	json_decref(cluster);
 	json_decref(rows);
 	return status;

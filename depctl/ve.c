@@ -16,6 +16,7 @@
 
 #define PLACE_MS 30000
 #define CKPT_MS 120000
+#define MEMORY_MAX_MIB (1 << 24)
 
 static const struct column ve_columns[] = {{"VE", "name", NULL}, {"WANT", "want", NULL},
     {"NODE", "node", NULL}, {"EPOCH", "epoch", NULL}, {"ADDRESS", "address", NULL},
@@ -69,7 +70,18 @@ static int check_bundle(const char *path)
 	return 0;
 }
 
-enum { RUN_ADDRESS, RUN_NODE, RUN_INTERVAL, RUN_COPIES, RUN_PROBE, RUN_PROBE_INTERVAL };
+enum {
+	RUN_ADDRESS,
+	RUN_NODE,
+	RUN_INTERVAL,
+	RUN_COPIES,
+	RUN_PROBE,
+	RUN_PROBE_INTERVAL,
+	RUN_HUNG_AFTER,
+	RUN_GROUP,
+	RUN_APART,
+	RUN_MEMORY,
+};
 
 /* False with one line. */
 static bool fill_probes(struct msg_migrated_run *request, const struct arguments *arguments)
@@ -106,9 +118,9 @@ static bool fill_probes(struct msg_migrated_run *request, const struct arguments
 static int fill_run(struct msg_migrated_run *request, const struct arguments *arguments)
 {
 	const char *const *option = arguments->option;
-	uint64_t copies = 1;
+	uint64_t copies = 1, memory_mib = 0;
 
-	*request = (struct msg_migrated_run){.interval_ms = 10000};
+	*request = (struct msg_migrated_run){.interval_ms = 10000, .hung_ms = 5000};
 	if (!PARSE_TEXT("NAME", arguments->positional[0], request->name) ||
 	    (option[RUN_ADDRESS] &&
 		!PARSE_TEXT("--address", option[RUN_ADDRESS], request->address)) ||
@@ -116,8 +128,19 @@ static int fill_run(struct msg_migrated_run *request, const struct arguments *ar
 	    (option[RUN_INTERVAL] &&
 		!parse_duration_ms("--interval", option[RUN_INTERVAL], &request->interval_ms)) ||
 	    (option[RUN_COPIES] && !parse_count("--copies", option[RUN_COPIES], 0, 4, &copies)) ||
+	    (option[RUN_HUNG_AFTER] &&
+		!parse_duration_ms("--hung-after", option[RUN_HUNG_AFTER], &request->hung_ms)) ||
+	    (option[RUN_GROUP] && !PARSE_TEXT("--group", option[RUN_GROUP], request->group)) ||
+	    (option[RUN_MEMORY] &&
+		!parse_count("--memory", option[RUN_MEMORY], 1, MEMORY_MAX_MIB, &memory_mib)) ||
 	    !fill_probes(request, arguments))
 		return EXIT_USAGE;
+	request->apart = option[RUN_APART] != NULL;
+	if (request->apart && !*request->group) {
+		fprintf(stderr, "depctl: --apart: from whom? It needs a --group\n");
+		return EXIT_USAGE;
+	}
+	request->memory = memory_mib << 20;
 	request->copies = (uint8_t)copies;
 	return 0;
 }
@@ -157,14 +180,47 @@ int command_ve_run(struct session *session, const struct arguments *arguments)
 	return reply ? show_placement(session, reply) : status;
 }
 
+static double seconds(const json_t *object, const char *key)
+{
+	return (double)json_integer_value(json_object_get(object, key)) / 1000;
+}
+
+void warn_of_no_quorum(const json_t *reply)
+{
+	json_int_t heard = json_integer_value(json_object_get(reply, "heard"));
+	json_int_t silent = json_integer_value(json_object_get(reply, "silent"));
+
+	if (json_is_true(json_object_get(reply, "fresh")))
+		return;
+	if (json_object_get(reply, "age_ms"))
+		fprintf(stderr,
+		    "depctl: no quorum: metad has not answered this node for %.1f s (it is down, "
+		    "or most of its voters are out of reach)\n",
+		    seconds(reply, "age_ms"));
+	else
+		fprintf(stderr, "depctl: no quorum: metad has not answered this node yet\n");
+	fprintf(stderr,
+	    "  nothing is placed, restarted or checkpointed until it does; the VEs are shown as "
+	    "they were last known\n");
+	if (heard)
+		fprintf(stderr,
+		    "  VEs of this node that are heard under their leases: %lld, the first until "
+		    "%.1f s from now unless its coordinator renews it\n",
+		    (long long)heard, seconds(reply, "lease_ms"));
+	if (silent)
+		fprintf(stderr,
+		    "  VEs of this node that are silent: %lld; their leases have ended, what runs of "
+		    "them is cut off but not ended, and goes on when a coordinator renews them\n",
+		    (long long)silent);
+}
+
 static json_t *list_ves(struct session *session, int *status)
 {
 	json_t *reply = session_ask(session, "migrated", MSG_MIGRATED_LS, NULL, status), *ves;
 
 	if (!reply)
 		return NULL;
-	if (!json_is_true(json_object_get(reply, "fresh")))
-		fprintf(stderr, "depctl: metad is out of reach: this is what was known before\n");
+	warn_of_no_quorum(reply);
 	ves = json_incref(json_object_get(reply, "ves"));
 	json_decref(reply);
 	return ves;

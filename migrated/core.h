@@ -7,6 +7,18 @@
 #define NODES_MAX CLUSTER_MAX
 #define ASK_TRIES_MAX 6
 
+/* What a node has told of itself. */
+struct capacity {
+	char node[NODE_NAME_MAX + 1];
+	uint64_t memory, cpu;
+};
+
+struct migrated_trouble {
+	enum msg_migrated_trouble kind;
+	bool runs; /* the copy is there still */
+	char reason[MIGRATED_REASON];
+};
+
 /* What this node knows of a VE that the facts do not say. */
 struct keep {
 	char name[NODE_NAME_MAX + 1];
@@ -17,9 +29,13 @@ struct keep {
 	uint64_t keyless;   /* epoch that waits for the service's key, and since when */
 	struct mono keyless_at;
 	uint64_t failed; /* epoch whose start failed, with ... */
-	enum msg_migrated_trouble trouble;
-	char reason[MIGRATED_REASON];
+	struct migrated_trouble trouble;
 	struct mono tell_at; /* next time to tell the coordinator */
+	/* health.c */
+	uint64_t ran,
+	    answered;  /* epochs that were started by this process, whose probes have succeeded */
+	uint64_t seen; /* epoch of the last look at its probes, ... */
+	struct mono seen_at, ill_for;
 };
 
 /* What the coordinator knows of a VE that the facts do not say. */
@@ -28,10 +44,14 @@ struct place {
 	uint64_t epoch; /* the epoch seen, and since when */
 	struct mono since;
 	bool writing;
+	char next[NODE_NAME_MAX + 1]; /* node that is being written */
+	struct mono settled_at;
 	struct mono retry_at;
 	uint64_t reported; /* epoch that a node reported, 0: none */
-	enum msg_migrated_trouble trouble;
-	char reason[MIGRATED_REASON];
+	struct migrated_trouble trouble;
+	struct mono reported_at, told_at; /* for the first time, and for the last */
+	uint64_t
+	    leaving; /* epoch whose copy runs and is to run elsewhere: its lease is not renewed */
 };
 
 struct pending {
@@ -61,6 +81,8 @@ struct migrated {
 	struct keep keeps[MIGRATED_VES_MAX];
 	struct place places[MIGRATED_VES_MAX];
 	struct pending pending[MIGRATED_ASKS_MAX];
+	size_t n_capacities;
+	struct capacity capacities[NODES_MAX];
 	struct lease_holder holder;
 	struct lease_giver giver;
 	struct migrated_lease granted[MIGRATED_VES_MAX]; /* in answer to the last renewal */
@@ -86,9 +108,15 @@ bool place_is_free(struct migrated *migrated, const struct msg_migrated_ve_fact 
 void place_note_lease(struct migrated *migrated, struct migrated_action *action);
 void place_grant(struct migrated *migrated, const struct migrated_event *event,
     struct migrated_actions *actions);
+/* The node of a placement that is being written, or NULL. */
+const char *place_next(const struct migrated *migrated, const char *name);
+/* It was placed so lately that its node's free memory does not show it. */
+bool place_is_new(const struct migrated *migrated, const char *name);
 bool place_is_writing(struct migrated *migrated, const char *name);
 /* request.c */
 bool ask_is_writing(const struct migrated *migrated, const char *name);
+/* One of this group ("": none) is being written, and is in no snapshot yet. */
+bool ask_is_placing(const struct migrated *migrated, const char *group);
 bool ask_is_pending(const struct migrated *migrated, const char *name);
 void ask_take(struct migrated *migrated, const struct migrated_request *request,
     struct migrated_actions *actions);
@@ -98,9 +126,19 @@ void ask_all(struct migrated *migrated, struct migrated_actions *actions);
 bool ask_written(struct migrated *migrated, const struct migrated_event *event,
     struct migrated_actions *actions);
 void ask_refuse_all(struct migrated *migrated, struct migrated_actions *actions);
+/* choose.c */
+void choose_told(struct migrated *migrated, const struct migrated_event *event);
 /* Chooses a node for a VE that starts from ckpt (NULL: cold), not `not` unless it is the only one; "" when there is none. */
-const char *choose_node(
-    const struct migrated *migrated, const struct migrated_ckpt *ckpt, const char * not );
+const char *choose_node(const struct migrated *migrated, const struct msg_migrated_ve_fact *fact,
+    const struct migrated_ckpt *ckpt, const char * not );
+/* May this one be chosen?  If it may not, why. */
+bool choose_allows(const struct migrated *migrated, const struct msg_migrated_ve_fact *fact,
+    const struct migrated_ckpt *ckpt, const char *node, char *why, size_t size);
+/* Why there is none, node by node. */
+void choose_explain(const struct migrated *migrated, const struct msg_migrated_ve_fact *fact,
+    const struct migrated_ckpt *ckpt, char *text, size_t size);
+/* Its CPU features, 0: not told. */
+uint64_t choose_cpu(const struct migrated *migrated, const char *node);
 /* The newest checkpoint that is not set aside, or NULL. */
 const struct migrated_ckpt *usable_ckpt(
     const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact);
@@ -113,7 +151,15 @@ void keep_none(struct migrated *migrated, struct migrated_actions *actions);
 void keep_begun(struct migrated *migrated, const struct migrated_begun *begun, size_t count);
 void keep_ran(struct migrated *migrated, const struct migrated_event *event,
     struct migrated_actions *actions);
+struct keep *find_keep(struct migrated *migrated, const char *name);
+const struct migrated_local *find_local(const struct migrated *migrated, const char *name);
+/* To the coordinator, unless it was told a moment ago. */
+void keep_tell(struct migrated *migrated, struct keep *keep, uint64_t epoch,
+    const struct migrated_trouble *trouble, struct migrated_actions *actions);
 void keep_ended(struct migrated *migrated, const struct migrated_event *event,
+    struct migrated_actions *actions);
+/* health.c */
+void health_take(struct migrated *migrated, const struct migrated_event *event,
     struct migrated_actions *actions);
 
 #endif

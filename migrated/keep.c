@@ -13,7 +13,7 @@
  */
 #define KEYLESS_MS 30000
 
-static struct keep *find_keep(struct migrated *migrated, const char *name)
+struct keep *find_keep(struct migrated *migrated, const char *name)
 {
 	for (size_t i = 0; i < migrated->n_keeps; i++)
 		if (strcmp(migrated->keeps[i].name, name) == 0)
@@ -33,7 +33,7 @@ static struct keep *add_keep(struct migrated *migrated, const char *name)
 	return keep;
 }
 
-static const struct migrated_local *find_local(const struct migrated *migrated, const char *name)
+const struct migrated_local *find_local(const struct migrated *migrated, const char *name)
 {
 	for (size_t i = 0; i < migrated->n_locals; i++)
 		if (strcmp(migrated->locals[i].name, name) == 0)
@@ -78,8 +78,8 @@ static void end(struct keep *keep, uint64_t epoch, bool silent, struct migrated_
 	action->silent = silent;
 }
 
-static void tell(struct migrated *migrated, struct keep *keep, uint64_t epoch,
-    enum msg_migrated_trouble trouble, const char *reason, struct migrated_actions *actions)
+void keep_tell(struct migrated *migrated, struct keep *keep, uint64_t epoch,
+    const struct migrated_trouble *trouble, struct migrated_actions *actions)
 {
 	struct migrated_action *action;
 
@@ -88,8 +88,9 @@ static void tell(struct migrated *migrated, struct keep *keep, uint64_t epoch,
 	keep->tell_at = mono_add_ms(migrated->now, migrated->config.retry_ms);
 	action = action_add(actions, MIGRATED_TELL, keep->name);
 	action->epoch = epoch;
-	action->trouble = trouble;
-	copy_text(action->reason, sizeof(action->reason), reason);
+	action->trouble = trouble->kind;
+	action->runs = trouble->runs;
+	copy_text(action->reason, sizeof(action->reason), trouble->reason);
 }
 
 /* The facts want this VE here, under this epoch. */
@@ -97,15 +98,17 @@ static void keep_running(struct migrated *migrated, struct keep *keep,
     const struct msg_migrated_ve_fact *fact, const struct migrated_local *local,
     struct migrated_actions *actions)
 {
+	static const struct migrated_trouble died = {
+	    .kind = MSG_MIGRATED_TROUBLE_DIED, .reason = "its processes ended"};
+
 	if (keep->busy || (local && local->epoch > fact->epoch))
 		return;
 	if (local && local->epoch == fact->epoch && local->running)
 		return;
 	if (keep->failed == fact->epoch)
-		tell(migrated, keep, fact->epoch, keep->trouble, keep->reason, actions);
+		keep_tell(migrated, keep, fact->epoch, &keep->trouble, actions);
 	else if (keep->begun == fact->epoch || (local && local->epoch == fact->epoch))
-		tell(migrated, keep, fact->epoch, MSG_MIGRATED_TROUBLE_DIED, "its processes ended",
-		    actions);
+		keep_tell(migrated, keep, fact->epoch, &died, actions);
 	else if (mono_before(
 		     migrated->now, lease_until(&migrated->holder, fact->name, fact->epoch)))
 		run(migrated, keep, fact, actions);
@@ -248,6 +251,7 @@ void keep_ran(
 		return;
 	keep->busy = 0;
 	if (event->result == 0) {
+		keep->ran = event->epoch;
 		action = action_add(actions, MIGRATED_RUNS, event->name);
 		action->epoch = event->epoch;
 		action->took_ms = (uint64_t)mono_to_ms(mono_sub(migrated->now, keep->began));
@@ -264,9 +268,10 @@ void keep_ran(
 		return;
 	}
 	keep->failed = event->epoch;
-	keep->trouble = event->trouble;
 	keep->tell_at = MONO_ZERO;
-	copy_text(keep->reason, sizeof(keep->reason), event->reason ? event->reason : "");
+	keep->trouble = (struct migrated_trouble){.kind = event->trouble};
+	copy_text(
+	    keep->trouble.reason, sizeof(keep->trouble.reason), event->reason ? event->reason : "");
 }
 
 void keep_ended(

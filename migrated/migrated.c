@@ -232,6 +232,12 @@ void migrated_step(
 	case MIGRATED_LOCALS:
 		take_locals(migrated, event, actions);
 		break;
+	case MIGRATED_TOLD:
+		choose_told(migrated, event);
+		return;
+	case MIGRATED_HEALTH:
+		health_take(migrated, event, actions);
+		return;
 	case MIGRATED_RAN:
 		keep_ran(migrated, event, actions);
 		return;

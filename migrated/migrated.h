@@ -7,7 +7,9 @@
  *
  *	placement (placement.c)		on the coordinator's node only: for every VE that is on a dead node, has no node, or
  *					is in trouble, one transaction that raises its epoch and names node and checkpoint
+ *				choose.c: which node
  *	keeping (keep.c)		on every node: makes what ved runs agree with what the facts say of this node
+ *	health (health.c)		on every node: tells the coordinator of a VE here whose probes fail
  *
  * The writer is checked by the transaction itself (versions of coord/<cluster>, ve/<name> and cat/<name>); a conflict or a
  * result in doubt means: read again.  That an epoch was begun here is journaled before ved is asked, so that a VE that is
@@ -18,7 +20,10 @@
  * the copy is gone.  Grants stop while a placement is being written, so that none is given for what is being taken away.
  *
  * A failed start is tried on another node first; the second failure of one checkpoint sets it aside and takes the one
- * before.  A VE that dies is restarted in place, then elsewhere, then given up (want = failed), with the reason told.
+ * before; a copy whose probes never succeed has failed to start.  A VE that dies or hangs is restarted in place, then
+ * elsewhere, then given up (want = failed), with the reason told.  Each restart in a row waits twice as long as the one
+ * before, less up to a half (backoff() in placement.c).  It dies when its first process ends: what becomes of the others is
+ * that one's business, which may well restart a worker by itself, and if it does not a probe tells.
  * Rejected: letting the node itself restart a dead VE without a new epoch (its state would go back under an epoch in which
  * clients have seen more).
  */
@@ -49,6 +54,9 @@ struct migrated_config {
 	uint32_t restarts_max; /* in place; as many again elsewhere, then failed */
 	uint32_t steady_ms;    /* running this long makes earlier restarts forgotten */
 	uint32_t retry_ms;     /* before the same thing is tried again */
+	/* Before the second restart in a row; doubled by each further one, up to the second figure. */
+	uint32_t backoff_ms, backoff_max_ms;
+	uint32_t answer_ms; /* within it the probes of a VE succeed after its start */
 	struct lease_rule lease;
 };
 
@@ -95,6 +103,16 @@ struct migrated_begun {
 	uint64_t epoch;
 };
 
+/* The probes of one VE, as fdd of this node has them. */
+struct migrated_health {
+	char name[NODE_NAME_MAX + 1];
+	uint64_t epoch;
+	bool answered;        /* each has succeeded under this epoch */
+	bool suspect;         /* one has not succeeded for far longer than expected */
+	uint32_t interval_ms; /* the longest */
+	char fault[128];      /* which, and of what it failed */
+};
+
 struct migrated_lease {
 	char name[NODE_NAME_MAX + 1];
 	uint64_t epoch;
@@ -106,16 +124,18 @@ enum migrated_event_kind {
 	MIGRATED_FACTS, /* ves, count, revision: all facts of this site; elsewhere: of the other sites' VEs those of which
 			    migrated_asks_for(); ok = false: they could not be read */
 	MIGRATED_NODES,   /* nodes, count */
+	MIGRATED_TOLD,    /* name (of a node), memory, cpu: what it tells of itself */
 	MIGRATED_COORD,   /* mine: this node holds the coordinator's lease, until */
 	MIGRATED_RENEWAL, /* on the coordinator: name (of a node) asks, as id, for leases, count */
 	MIGRATED_GRANTED, /* answer to RENEW id: leases, count; ok = false: there was none */
 	MIGRATED_LOCALS,  /* locals, count: all that ved has; ok = false: ved does not answer */
 	MIGRATED_HINT,    /* facts or VEs may have changed */
+	MIGRATED_HEALTH,  /* health, count: of the VEs here that have probes */
 	MIGRATED_RAN, /* name, epoch, result, trouble, reason: answer to RUN; -EAGAIN: nothing was begun, -ENOKEY: nor can be until the
 			 service's key is sealed for this node, -ETIMEDOUT: in doubt */
 	MIGRATED_ENDED,   /* name, result: answer to END */
 	MIGRATED_WRITTEN, /* name, ok: answer to WRITE or REMOVE; then a new look at the facts */
-	MIGRATED_REPORT,  /* name, epoch, trouble, reason: from a node */
+	MIGRATED_REPORT,  /* name, epoch, trouble, runs, reason: from a node */
 	MIGRATED_ASKED,   /* request: by a client, on the coordinator */
 };
 
@@ -148,10 +168,13 @@ struct migrated_event {
 	int result;
 	enum msg_migrated_trouble trouble;
 	const char *reason;
+	bool runs; /* the copy in trouble is there still */
+	const struct migrated_health *health;
 	const struct migrated_request *request;
 	const struct migrated_lease *leases;
 	uint64_t id;
 	struct mono until;
+	uint64_t memory, cpu; /* free bytes; features, see cpu.h */
 };
 
 enum migrated_action_kind {
@@ -165,7 +188,7 @@ enum migrated_action_kind {
 	MIGRATED_RENEW,   /* id: ask the coordinator for migrated_leases(); answer GRANTED */
 	MIGRATED_GRANT,   /* id: answer that renewal with leases, count */
 	MIGRATED_ARM,     /* migrated_leases() may be heard until migrated_lease_until() */
-	MIGRATED_TELL,    /* name, epoch, trouble, reason: report to the coordinator */
+	MIGRATED_TELL,    /* name, epoch, trouble, runs, reason: report to the coordinator */
 	MIGRATED_ANSWER,  /* id, status (enum rpc_status), fact or reason */
 	MIGRATED_RUNS,    /* fact, took_ms: it runs (event ve.recovered) */
 };
@@ -175,6 +198,7 @@ struct migrated_action {
 	uint64_t id;
 	int status;
 	bool silent; /* its connections go on in a copy elsewhere */
+	bool runs;
 	char name[NODE_NAME_MAX + 1];
 	uint64_t epoch, version, cat_version, took_ms;
 	enum msg_migrated_trouble trouble;

@@ -8,6 +8,9 @@
 
 #define ATTEMPTS_PER_CKPT 2
 #define COLD_ATTEMPTS_MAX 3
+/* Times retry_ms: a copy that runs and is not reported for so long is well again. */
+#define TOLD_AGAIN 5
+#define SETTLE_MS 10000 /* after it the free memory that a node tells shows what was placed there */
 
 static struct place *find_place(struct migrated *migrated, const char *name)
 {
@@ -42,6 +45,20 @@ bool place_is_writing(struct migrated *migrated, const char *name)
 	return place && place->writing;
 }
 
+const char *place_next(const struct migrated *migrated, const char *name)
+{
+	const struct place *place = find_place((struct migrated *)migrated, name);
+
+	return place && place->writing ? place->next : NULL;
+}
+
+bool place_is_new(const struct migrated *migrated, const char *name)
+{
+	const struct place *place = find_place((struct migrated *)migrated, name);
+
+	return place && (place->writing || mono_before(migrated->now, place->settled_at));
+}
+
 void place_forget(struct migrated *migrated)
 {
 	migrated->n_places = 0;
@@ -66,56 +83,6 @@ const struct migrated_ckpt *usable_ckpt(
 	return NULL;
 }
 
-static bool holds_replica(const struct migrated_ckpt *ckpt, const char *node)
-{
-	for (size_t i = 0; ckpt && i < ckpt->n_replicas; i++)
-		if (strcmp(ckpt->replicas[i], node) == 0)
-			return true;
-	return false;
-}
-
-static unsigned count_ves(const struct migrated *migrated, const char *node)
-{
-	unsigned count = 0;
-
-	for (size_t i = 0; i < migrated->n_ves; i++)
-		count += migrated->ves[i].fact.want == MSG_MIGRATED_WANT_RUN &&
-			 strcmp(migrated->ves[i].fact.node, node) == 0;
-	return count;
-}
-
-/* Images first (no transfer), then the fewest VEs, then the name, so that all coordinators choose alike. */
-static bool is_better(
-    const struct migrated *migrated, const struct migrated_ckpt *ckpt, const char *a, const char *b)
-{
-	bool holds_a = holds_replica(ckpt, a), holds_b = holds_replica(ckpt, b);
-	unsigned count_a = count_ves(migrated, a), count_b = count_ves(migrated, b);
-
-	if (holds_a != holds_b)
-		return holds_a;
-	if (count_a != count_b)
-		return count_a < count_b;
-	return strcmp(a, b) < 0;
-}
-
-const char *choose_node(
-    const struct migrated *migrated, const struct migrated_ckpt *ckpt, const char * not )
-{
-	const char *best = "", *last = "";
-
-	for (size_t i = 0; i < migrated->n_nodes; i++) {
-		const struct migrated_node *node = &migrated->nodes[i];
-
-		if (!node->alive)
-			continue;
-		if (strcmp(node->name, not ) == 0)
-			last = node->name;
-		else if (!*best || is_better(migrated, ckpt, node->name, best))
-			best = node->name;
-	}
-	return *best ? best : last;
-}
-
 void next_fact(
     struct msg_migrated_ve_fact *fact, const struct migrated_ckpt *ckpt, const char *node)
 {
@@ -126,6 +93,58 @@ void next_fact(
 	memset(fact->start_from, 0, sizeof(fact->start_from));
 	if (ckpt)
 		memcpy(fact->start_from, ckpt->oid, sizeof(fact->start_from));
+}
+
+/* --- back-off --- */
+
+/* FNV-1a: what failed together is spread, and nothing is left to chance. */
+static uint32_t jitter_of(const struct msg_migrated_ve_fact *fact)
+{
+	uint32_t hash = 2166136261u;
+
+	for (const char *at = fact->name; *at; at++)
+		hash = (hash ^ (uint8_t)*at) * 16777619u;
+	for (int shift = 0; shift < 64; shift += 8)
+		hash = (hash ^ (uint8_t)(fact->epoch >> shift)) * 16777619u;
+	return hash % 1024;
+}
+
+/*
+ * How long a VE in trouble waits for its n-th try since it was last well: nothing, base, twice that and so on up to a
+ * maximum, less by up to a half.  The first one is at once, as most failures come alone.
+ */
+static struct mono backoff(
+    const struct migrated *migrated, const struct msg_migrated_ve_fact *fact, uint32_t tries)
+{
+	int64_t ms = migrated->config.backoff_ms, max = migrated->config.backoff_max_ms;
+
+	if (tries == 0)
+		return mono_ms(0);
+	for (uint32_t i = 1; i < tries && ms < max; i++)
+		ms *= 2;
+	ms = ms < max ? ms : max;
+	return mono_ms(ms - ms * jitter_of(fact) / 2048);
+}
+
+static uint32_t count_set_aside(
+    const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact)
+{
+	uint32_t count = 0;
+
+	for (size_t i = 0; i < ve->n_ckpts; i++)
+		count += is_set_aside(fact, ve->ckpts[i].id);
+	return count;
+}
+
+/* From when on the decision that follows a report may be written. */
+static struct mono backed_off(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, const struct msg_migrated_ve_fact *next)
+{
+	uint32_t tries = place->trouble.kind == MSG_MIGRATED_TROUBLE_DIED
+			     ? next->restarts - 1
+			     : ve->fact.attempts + count_set_aside(ve, &ve->fact);
+
+	return mono_add(place->reported_at, backoff(migrated, &ve->fact, tries));
 }
 
 /* --- deciding --- */
@@ -163,12 +182,13 @@ static void decide_died(const struct migrated *migrated, const struct migrated_v
 	fact->attempts = 0;
 	in_place = fact->restarts <= max && node && node->alive;
 	if (fact->restarts > 2 * max) {
-		give_up(fact, "ended again and again", place->reason);
+		give_up(fact, "ended again and again", place->trouble.reason);
 		return;
 	}
 	snprintf(fact->reason, sizeof(fact->reason), "%s: %.200s",
-	    in_place ? "restart in place" : "restart elsewhere", place->reason);
-	next_fact(fact, ckpt, in_place ? node->name : choose_node(migrated, ckpt, fact->node));
+	    in_place ? "restart in place" : "restart elsewhere", place->trouble.reason);
+	next_fact(
+	    fact, ckpt, in_place ? node->name : choose_node(migrated, fact, ckpt, fact->node));
 }
 
 static void decide_failed_start(const struct migrated *migrated, const struct migrated_ve *ve,
@@ -179,7 +199,7 @@ static void decide_failed_start(const struct migrated *migrated, const struct mi
 
 	fact->attempts++;
 	if (cold && fact->attempts >= COLD_ATTEMPTS_MAX) {
-		give_up(fact, "could not be started", place->reason);
+		give_up(fact, "could not be started", place->trouble.reason);
 		return;
 	}
 	if (!cold && fact->attempts >= ATTEMPTS_PER_CKPT) {
@@ -188,12 +208,12 @@ static void decide_failed_start(const struct migrated *migrated, const struct mi
 	}
 	ckpt = usable_ckpt(ve, fact);
 	if (!cold && !ckpt) {
-		give_up(fact, "no checkpoint could be restored", place->reason);
+		give_up(fact, "no checkpoint could be restored", place->trouble.reason);
 		return;
 	}
 	snprintf(fact->reason, sizeof(fact->reason), "%s failed on %.63s: %.140s",
-	    cold ? "start" : "restore", fact->node, place->reason);
-	next_fact(fact, ckpt, choose_node(migrated, ckpt, fact->node));
+	    cold ? "start" : "restore", fact->node, place->trouble.reason);
+	next_fact(fact, ckpt, choose_node(migrated, fact, ckpt, fact->node));
 }
 
 static void decide_lost_node(const struct migrated *migrated, const struct migrated_ve *ve,
@@ -211,7 +231,7 @@ static void decide_lost_node(const struct migrated *migrated, const struct migra
 	else
 		snprintf(fact->reason, sizeof(fact->reason), "there is a node again");
 	fact->attempts = 0;
-	next_fact(fact, ckpt, choose_node(migrated, ckpt, fact->node));
+	next_fact(fact, ckpt, choose_node(migrated, fact, ckpt, fact->node));
 }
 
 static bool has_lost_its_node(const struct migrated *migrated, const struct migrated_ve *ve)
@@ -219,6 +239,17 @@ static bool has_lost_its_node(const struct migrated *migrated, const struct migr
 	const struct migrated_node *node = find_node(migrated, ve->fact.node);
 
 	return !*ve->fact.node || ve->node_revoked || (node && node->dead);
+}
+
+/* A copy that runs is reported for as long as it is in trouble; it may be well again. */
+static bool is_reported(
+    const struct migrated *migrated, const struct migrated_ve *ve, const struct place *place)
+{
+	int64_t fresh_ms = TOLD_AGAIN * (int64_t)migrated->config.retry_ms;
+
+	return place->reported == ve->fact.epoch &&
+	       (!place->trouble.runs ||
+		   mono_before(migrated->now, mono_add_ms(place->told_at, fresh_ms)));
 }
 
 /* Fills fact with the next placement and returns true when there is something to do. */
@@ -233,9 +264,9 @@ static bool decide(const struct migrated *migrated, const struct migrated_ve *ve
 		/* Without any node it has none; that is said once. */
 		return *fact->node || *ve->fact.node;
 	}
-	if (place->reported != ve->fact.epoch)
+	if (!is_reported(migrated, ve, place))
 		return false;
-	if (place->trouble == MSG_MIGRATED_TROUBLE_DIED)
+	if (place->trouble.kind == MSG_MIGRATED_TROUBLE_DIED)
 		decide_died(migrated, ve, place, fact);
 	else
 		decide_failed_start(migrated, ve, place, fact);
@@ -252,7 +283,7 @@ static struct mono free_at(struct migrated *migrated, const struct msg_migrated_
 	if (fact->want != MSG_MIGRATED_WANT_RUN || (ve && strcmp(ve->fact.node, fact->node) == 0))
 		return MONO_ZERO;
 	/* The node itself has said that there is no copy under this epoch, and it will start none. */
-	if (ve && place && place->reported == ve->fact.epoch)
+	if (ve && place && place->reported == ve->fact.epoch && !place->trouble.runs)
 		return MONO_ZERO;
 	return lease_free_at(&migrated->giver, fact->name);
 }
@@ -286,7 +317,8 @@ static bool is_granted(
 	const struct place *place = find_place(migrated, lease->name);
 
 	if (!ve || ve->node_revoked || strcmp(ve->fact.node, node) != 0 ||
-	    (place && place->writing) || ask_is_writing(migrated, lease->name))
+	    (place && (place->writing || place->leaving == ve->fact.epoch)) ||
+	    ask_is_writing(migrated, lease->name))
 		return false;
 	return ve->fact.want == MSG_MIGRATED_WANT_RUN ? lease->epoch == ve->fact.epoch
 						      : lease->epoch <= ve->fact.epoch;
@@ -307,6 +339,37 @@ void place_grant(
 			migrated->granted[action->count++] = event->leases[i];
 }
 
+/* In trouble, and not to be tried again yet.  To give it up needs no patience. */
+static bool waits(struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, const struct msg_migrated_ve_fact *fact)
+{
+	struct mono at;
+
+	if (has_lost_its_node(migrated, ve) || fact->want != MSG_MIGRATED_WANT_RUN)
+		return false;
+	at = backed_off(migrated, ve, place, fact);
+	if (mono_due(at, migrated->now))
+		return false;
+	migrated->place_at = mono_min(migrated->place_at, at);
+	return true;
+}
+
+/* What is known of the node; and if there is none, why. */
+static void finish_fact(const struct migrated *migrated, const struct migrated_ve *ve,
+    struct msg_migrated_ve_fact *fact)
+{
+	uint64_t cpu = choose_cpu(migrated, fact->node);
+	char why[sizeof(fact->reason)], all[2 * sizeof(why)];
+
+	if (cpu)
+		fact->cpu = cpu;
+	if (fact->want != MSG_MIGRATED_WANT_RUN || *fact->node)
+		return;
+	choose_explain(migrated, fact, usable_ckpt(ve, fact), why, sizeof(why));
+	snprintf(all, sizeof(all), "%.100s: %s", fact->reason, why);
+	copy_text(fact->reason, sizeof(fact->reason), all);
+}
+
 static void place_one(
     struct migrated *migrated, const struct migrated_ve *ve, struct migrated_actions *actions)
 {
@@ -321,11 +384,21 @@ static void place_one(
 		place->since = migrated->now;
 	}
 	if (place->writing || ask_is_pending(migrated, ve->fact.name) ||
+	    ask_is_placing(migrated, ve->fact.group) ||
 	    mono_before(migrated->now, place->retry_at) || actions->count == MIGRATED_ACTIONS_MAX)
 		return;
-	if (!decide(migrated, ve, place, &fact) || !place_is_free(migrated, &fact))
+	place->leaving = 0;
+	if (!decide(migrated, ve, place, &fact) || waits(migrated, ve, place, &fact))
 		return;
+	if (!place_is_free(migrated, &fact)) {
+		/* A dead node's copy may go on while it renews; one that hangs has to go. */
+		if (place->reported == ve->fact.epoch && place->trouble.runs)
+			place->leaving = ve->fact.epoch;
+		return;
+	}
 	place->writing = true;
+	copy_text(place->next, sizeof(place->next), fact.node);
+	finish_fact(migrated, ve, &fact);
 	action = action_add(actions, MIGRATED_WRITE, ve->fact.name);
 	action->fact = fact;
 	place_note_lease(migrated, action);
@@ -347,9 +420,13 @@ void place_report(struct migrated *migrated, const struct migrated_event *event)
 
 	if (!place)
 		return;
+	if (place->reported != event->epoch)
+		place->reported_at = migrated->now;
 	place->reported = event->epoch;
-	place->trouble = event->trouble;
-	copy_text(place->reason, sizeof(place->reason), event->reason ? event->reason : "");
+	place->told_at = migrated->now;
+	place->trouble = (struct migrated_trouble){.kind = event->trouble, .runs = event->runs};
+	copy_text(place->trouble.reason, sizeof(place->trouble.reason),
+	    event->reason ? event->reason : "");
 }
 
 void place_written(struct migrated *migrated, const struct migrated_event *event)
@@ -361,6 +438,8 @@ void place_written(struct migrated *migrated, const struct migrated_event *event
 	place->writing = false;
 	/* Until the facts have been read again this snapshot must not be acted on twice. */
 	migrated->have_facts = false;
-	if (!event->ok)
+	if (event->ok)
+		place->settled_at = mono_add_ms(migrated->now, SETTLE_MS);
+	else
 		place->retry_at = mono_add_ms(migrated->now, migrated->config.retry_ms / 10);
 }

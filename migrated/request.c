@@ -38,6 +38,7 @@ static enum rpc_status want_new(const struct migrated *migrated,
     size_t size)
 {
 	const struct migrated_node *node = find_node(migrated, request->fact.node);
+	char reason[MIGRATED_REASON / 2];
 
 	if (find_ve(migrated, request->name)) {
 		snprintf(why, size, "there is a VE %s already", request->name);
@@ -64,11 +65,16 @@ static enum rpc_status want_new(const struct migrated *migrated,
 	/* Above every epoch that an earlier VE of this name can have had: each was a revision of the store. */
 	fact->epoch = migrated->revision;
 	snprintf(fact->reason, sizeof(fact->reason), "run");
-	next_fact(fact, NULL, node ? node->name : choose_node(migrated, NULL, ""));
-	if (!*fact->node) {
-		snprintf(why, size, "no node is alive that could run it");
+	if (node && !choose_allows(migrated, fact, NULL, node->name, reason, sizeof(reason))) {
+		snprintf(why, size, "node %s cannot run it: %s", node->name, reason);
 		return RPC_FAILED;
 	}
+	next_fact(fact, NULL, node ? node->name : choose_node(migrated, fact, NULL, ""));
+	if (!*fact->node) {
+		choose_explain(migrated, fact, NULL, why, size);
+		return RPC_FAILED;
+	}
+	fact->cpu = choose_cpu(migrated, fact->node);
 	return RPC_OK;
 }
 
@@ -84,10 +90,14 @@ static enum rpc_status want_restored(const struct migrated *migrated, const stru
     const struct migrated_request *request, struct msg_migrated_ve_fact *fact, char *why,
     size_t size)
 {
-	const struct migrated_ckpt *ckpt =
-	    request->ckpt ? find_ckpt(ve, request->ckpt) : usable_ckpt(ve, fact);
+	const struct migrated_ckpt *ckpt;
 	const struct migrated_node *node = find_node(migrated, fact->node);
+	char reason[MIGRATED_REASON / 2];
+	bool in_place;
 
+	/* Whoever asks may have mended what was wrong with them. */
+	fact->set_aside.count = 0;
+	ckpt = request->ckpt ? find_ckpt(ve, request->ckpt) : usable_ckpt(ve, fact);
 	if (request->ckpt && !ckpt) {
 		snprintf(why, size, "%s has no checkpoint %u.%u", request->name,
 		    (unsigned)(request->ckpt >> 32), (unsigned)request->ckpt);
@@ -95,12 +105,14 @@ static enum rpc_status want_restored(const struct migrated *migrated, const stru
 	}
 	fact->want = MSG_MIGRATED_WANT_RUN;
 	fact->restarts = fact->attempts = 0;
-	fact->set_aside.count = 0;
 	snprintf(fact->reason, sizeof(fact->reason), "restore on request");
+	in_place = node && node->alive &&
+		   (ve->fact.want == MSG_MIGRATED_WANT_RUN ||
+		       choose_allows(migrated, fact, ckpt, node->name, reason, sizeof(reason)));
 	next_fact(
-	    fact, ckpt, node && node->alive ? node->name : choose_node(migrated, ckpt, fact->node));
+	    fact, ckpt, in_place ? node->name : choose_node(migrated, fact, ckpt, fact->node));
 	if (!*fact->node) {
-		snprintf(why, size, "no node is alive that could run it");
+		choose_explain(migrated, fact, ckpt, why, size);
 		return RPC_FAILED;
 	}
 	return RPC_OK;
@@ -165,6 +177,15 @@ bool ask_is_writing(const struct migrated *migrated, const char *name)
 	return false;
 }
 
+bool ask_is_placing(const struct migrated *migrated, const char *group)
+{
+	for (size_t i = 0; i < migrated->n_pending && *group; i++)
+		if (migrated->pending[i].writing &&
+		    strcmp(migrated->pending[i].wanted.group, group) == 0)
+			return true;
+	return false;
+}
+
 /* Did an earlier try succeed whose result was in doubt? */
 static bool is_done(const struct migrated *migrated, const struct pending *pending)
 {
@@ -218,7 +239,8 @@ void ask_all(struct migrated *migrated, struct migrated_actions *actions)
 			drop(migrated, i);
 			continue;
 		}
-		if (status == RPC_OK && !place_is_free(migrated, &pending->wanted))
+		if (status == RPC_OK && (ask_is_placing(migrated, pending->wanted.group) ||
+					    !place_is_free(migrated, &pending->wanted)))
 			continue;
 		if (status == RPC_OK && pending->tries < ASK_TRIES_MAX) {
 			write_wanted(migrated, pending, actions);

@@ -46,6 +46,7 @@ struct shell {
 	struct cluster *cluster;
 	struct probes *probes;
 	struct renewals *renewals;
+	struct capacity_teller *capacity;
 	sd_event_source *timer;
 	LIST_HEAD(, waiting) waiting;
 	uint64_t next_id;
@@ -53,6 +54,7 @@ struct shell {
 	uint64_t coordinator_id;
 	bool closing;
 	struct msg_migrated_ls_reply ls; /* large: kept here */
+	struct migrated_lease leases[MIGRATED_VES_MAX];
 };
 
 /* --- events for subscribers --- */
@@ -130,7 +132,8 @@ static void on_reported(void *userdata, const struct rpc_answer *answer)
 
 static void report(struct shell *shell, const struct migrated_action *action)
 {
-	struct msg_migrated_report request = {.epoch = action->epoch, .trouble = action->trouble};
+	struct msg_migrated_report request = {
+	    .epoch = action->epoch, .trouble = action->trouble, .runs = action->runs};
 	struct rpc_client *client = shell_coordinator(shell);
 	_cleanup_buf_ struct buf body = {0};
 
@@ -140,6 +143,7 @@ static void report(struct shell *shell, const struct migrated_action *action)
 		    .name = action->name,
 		    .epoch = action->epoch,
 		    .trouble = action->trouble,
+		    .runs = action->runs,
 		    .reason = action->reason};
 
 		shell_step(shell, &event);
@@ -480,6 +484,10 @@ static void on_run(void *userdata, struct rpc_call *call, const void *body, size
 	request.fact.has_probes = message.has_probes;
 	request.fact.probes.count = message.probes.count;
 	memcpy(request.fact.probes.item, message.probes.item, sizeof(message.probes.item));
+	request.fact.hung_ms = message.hung_ms;
+	memcpy(request.fact.group, message.group, sizeof(request.fact.group));
+	request.fact.apart = message.apart;
+	request.fact.memory = message.memory;
 	request.check = message.check;
 	take(shell, call, MSG_MIGRATED_RUN, body, size, &request);
 }
@@ -524,21 +532,46 @@ static void on_report(void *userdata, struct rpc_call *call, const void *body, s
 	    .name = message.name,
 	    .epoch = message.epoch,
 	    .trouble = message.trouble,
+	    .runs = message.runs,
 	    .reason = message.reason};
 	rpc_reply(call, MSG_COMMON_DONE, "\x80", 1);
 	shell_step(shell, &event);
 }
 
+static void describe_leases(struct shell *shell, struct mono now)
+{
+	struct msg_migrated_ls_reply *ls = &shell->ls;
+	size_t count = migrated_leases(shell->core, shell->leases, MIGRATED_VES_MAX);
+	struct mono first = MONO_NEVER;
+
+	ls->heard = ls->silent = 0;
+	for (size_t i = 0; i < count; i++) {
+		const struct migrated_lease *lease = &shell->leases[i];
+		struct mono until = migrated_lease_until(shell->core, lease->name, lease->epoch);
+
+		if (mono_before(now, until)) {
+			ls->heard++;
+			first = mono_min(first, until);
+		} else {
+			ls->silent++;
+		}
+	}
+	ls->lease_ms = ls->heard ? (uint64_t)mono_to_ms(mono_sub(first, now)) : 0;
+}
+
 static void on_ls(void *userdata, struct rpc_call *call, const void *body, size_t size)
 {
 	struct shell *shell = userdata;
-	struct mono read_at = migrated_read_at(shell->core);
+	struct mono read_at = migrated_read_at(shell->core), now = mono_now();
 	_cleanup_buf_ struct buf out = {0};
 
 	(void)body;
 	(void)size;
-	shell->ls.fresh =
-	    !mono_is_never(read_at) && !mono_due(mono_add_ms(read_at, FRESH_MS), mono_now());
+	shell->ls.fresh = !mono_is_never(read_at) && !mono_due(mono_add_ms(read_at, FRESH_MS), now);
+	shell->ls.has_age_ms = !mono_is_never(read_at);
+	if (shell->ls.has_age_ms)
+		shell->ls.age_ms = (uint64_t)mono_to_ms(mono_sub(now, read_at));
+	describe_leases(shell, now);
 	shell->ls.ves.count = migrated_count(shell->core);
 	for (size_t i = 0; i < shell->ls.ves.count; i++)
 		shell->ls.ves.item[i] = migrated_at(shell->core, i)->fact;
@@ -555,7 +588,15 @@ static void on_renew(void *userdata, struct rpc_call *call, const void *body, si
 	renewals_asked(shell->renewals, call, body, size);
 }
 
+static void on_capacity(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+
+	capacity_told(shell->capacity, call, body, size);
+}
+
 static const struct rpc_method methods[] = {
+    {MSG_MIGRATED_CAPACITY, on_capacity, false},
     {MSG_MIGRATED_RENEW, on_renew, false},
     {MSG_MIGRATED_RUN, on_run, false},
     {MSG_MIGRATED_STOP, on_stop, false},
@@ -587,6 +628,9 @@ static int open_parts(struct shell *shell, const struct migrated_settings *setti
 	    .restarts_max = (uint32_t)settings->restarts_max,
 	    .steady_ms = (uint32_t)settings->steady_ms,
 	    .retry_ms = (uint32_t)settings->retry_ms,
+	    .backoff_ms = (uint32_t)settings->backoff_ms,
+	    .backoff_max_ms = (uint32_t)settings->backoff_max_ms,
+	    .answer_ms = (uint32_t)settings->answer_ms,
 	    .lease = {.lease = mono_ms(settings->lease_ms),
 		.slack = mono_ms(settings->lease_ms / 40),
 		.drift = 0.01,
@@ -610,9 +654,11 @@ static int open_parts(struct shell *shell, const struct migrated_settings *setti
 	if (r == 0)
 		r = launcher_new(&shell->launcher, daemon, shell, shell->keys);
 	if (r == 0)
-		r = probes_new(&shell->probes, daemon);
+		r = probes_new(&shell->probes, daemon, shell);
 	if (r == 0)
 		r = renewals_new(&shell->renewals, daemon, shell);
+	if (r == 0)
+		r = capacity_new(&shell->capacity, daemon, shell);
 	if (r >= 0)
 		r = rpc_server_add(daemon->rpc, methods, shell);
 	return r < 0 ? r : 0;
@@ -661,6 +707,7 @@ struct shell *shell_free(struct shell *shell)
 	launcher_free(shell->launcher);
 	probes_free(shell->probes);
 	renewals_free(shell->renewals);
+	capacity_free(shell->capacity);
 	cluster_free(shell->cluster);
 	sd_event_source_disable_unref(shell->timer);
 	journal_free(shell->journal);

@@ -6,7 +6,8 @@
  *	keys.c		the services' keys: what keyring.h wants, and who asks for one
  *	launch.c	what RUN and END mean: bundle, image, key, ved
  *	cluster.c	who is a member, who coordinates (gossipd)
- *	probes.c	what this node's fdd watches of the VEs that run here
+ *	probes.c	what this node's fdd watches of the VEs that run here, and what it sees
+ *	capacity.c	what this node could run, told to the coordinator
  *	journal.c	the epochs that were begun on this node
  */
 #ifndef MIGRATED_SHELL_H
@@ -16,7 +17,8 @@
 #include "migrated/migrated.h"
 
 struct migrated_settings {
-	int64_t scan_ms, restarts_max, steady_ms, retry_ms, keys_ms, left_ms, lease_ms;
+	int64_t scan_ms, restarts_max, steady_ms, retry_ms, backoff_ms, backoff_max_ms, answer_ms;
+	int64_t keys_ms, left_ms, lease_ms;
 };
 
 struct shell;
@@ -122,11 +124,19 @@ const struct migrated_node *cluster_node(const struct cluster *cluster, const ch
 
 /* probes.c */
 struct probes;
-int probes_new(struct probes **out, struct daemon *daemon);
+int probes_new(struct probes **out, struct daemon *daemon, struct shell *shell);
 struct probes *probes_free(struct probes *probes);
-/* Brings fdd in line with the facts and with what runs here. */
+/* Brings fdd in line with the facts and with what runs here, and asks it how that is: MIGRATED_HEALTH. */
 void probes_look(struct probes *probes, const struct migrated *core,
     const struct migrated_local *locals, size_t count);
+
+/* capacity.c */
+struct capacity_teller;
+int capacity_new(struct capacity_teller **out, struct daemon *daemon, struct shell *shell);
+struct capacity_teller *capacity_free(struct capacity_teller *teller);
+/* migrated.capacity, of another node. */
+void capacity_told(
+    struct capacity_teller *teller, struct rpc_call *call, const void *body, size_t size);
 
 /* journal.c */
 int journal_open(struct journal **out, const char *directory);

@@ -17,6 +17,7 @@ struct copy {
 	bool present, running;
 	uint64_t epoch, ckpt;
 	struct mono gate; /* it is heard until then */
+	bool hangs;       /* its probes fail, if it has any */
 };
 
 struct node {
@@ -44,6 +45,9 @@ static struct {
 	struct node nodes[NODES];
 	size_t coordinator;
 	uint64_t bad_ckpt;
+	uint64_t mute_ckpt;       /* restored it answers nobody */
+	uint64_t hung_ms;         /* of the VE that is asked for */
+	struct mono ran_at;       /* when a copy was last begun */
 	uint64_t runs_begun[512]; /* how often each epoch was started */
 	uint64_t answers, last_status;
 	char last_reason[MIGRATED_REASON];
@@ -58,6 +62,9 @@ static const struct migrated_config config = {.scan_ms = 1000,
     .restarts_max = 3,
     .steady_ms = 60000,
     .retry_ms = 1000,
+    .backoff_ms = 1000,
+    .backoff_max_ms = 6000,
+    .answer_ms = 3000,
     .lease = {.lease = {2000000000}, .slack = {50000000}, .drift = 0.01, .renewal = {500000000}}};
 
 /* One copy is heard at a time, and none that is older than one that was heard. */
@@ -258,7 +265,9 @@ static void do_run(struct node *node, const struct migrated_action *action)
 		/* One epoch is started at most once, wherever. */
 		check(action->fact.epoch < 512 && world.runs_begun[action->fact.epoch]++ == 0);
 		node->copy = (struct copy){true, true, action->fact.epoch, action->fact.start_ckpt,
-		    migrated_lease_until(node->core, "ve", action->fact.epoch)};
+		    migrated_lease_until(node->core, "ve", action->fact.epoch),
+		    action->fact.has_start_from && action->fact.start_ckpt == world.mute_ckpt};
+		world.ran_at = world.now;
 	}
 	step(node, &event);
 }
@@ -307,6 +316,7 @@ static void do_tell(const struct node *node, const struct migrated_action *actio
 				      .name = "ve",
 				      .epoch = action->epoch,
 				      .trouble = action->trouble,
+				      .runs = action->runs,
 				      .reason = action->reason});
 }
 
@@ -408,9 +418,23 @@ static bool do_one(struct node *node)
 	return true;
 }
 
-static void settle(void)
+/* Of a copy that has just begun nothing is known yet; one behind a closed gate cannot answer. */
+static void tell_health(struct node *node)
 {
-	for (int i = 0; i < 40; i++) {
+	const struct copy *copy = &node->copy;
+	struct migrated_health health = {
+	    .name = "ve", .epoch = copy->epoch, .interval_ms = 500, .fault = "ve/tcp: refused"};
+
+	health.answered = copy->ckpt != world.mute_ckpt || !copy->hangs;
+	health.suspect = copy->hangs || !mono_before(world.now, copy->gate);
+	step(node, &(struct migrated_event){.kind = MIGRATED_HEALTH,
+		       .health = &health,
+		       .count = copy->running && mono_before(world.ran_at, world.now)});
+}
+
+static void settle_for(int halves)
+{
+	for (int i = 0; i < halves; i++) {
 		bool busy = true;
 
 		for (int guard = 0; busy && guard < 2000; guard++) {
@@ -421,10 +445,18 @@ static void settle(void)
 		check(!busy);
 		world.now = mono_add_ms(world.now, 500);
 		for (size_t k = 0; k < NODES; k++)
-			if (world.nodes[k].up)
+			if (world.nodes[k].up) {
 				step(&world.nodes[k],
 				    &(struct migrated_event){.kind = MIGRATED_TIMEOUT});
+				tell_health(&world.nodes[k]);
+			}
 	}
+}
+
+/* 20 s. */
+static void settle(void)
+{
+	settle_for(40);
 }
 
 /* Heard, and by one's own lease. */
@@ -456,19 +488,26 @@ static void ask(enum migrated_ask what, const char *node, uint64_t ckpt)
 
 	snprintf(request.name, sizeof(request.name), "ve");
 	snprintf(request.fact.node, sizeof(request.fact.node), "%s", node);
+	request.fact.hung_ms = world.hung_ms;
 	step(&world.nodes[world.coordinator],
 	    &(struct migrated_event){.kind = MIGRATED_ASKED, .request = &request});
 	settle();
 }
 
-static void run_on_n1(void)
+static void run_on_n1_with_probes(uint64_t hung_ms)
 {
 	world_init(1);
+	world.hung_ms = hung_ms;
 	settle();
 	ask(MIGRATED_ASK_RUN, "n1", 0);
 	check_int(world.last_status, RPC_OK);
 	check_int(running(), 1);
 	check_str(runner()->name, "n1");
+}
+
+static void run_on_n1(void)
+{
+	run_on_n1_with_probes(0);
 }
 
 /* --- claims --- */
@@ -626,6 +665,113 @@ static void a_checkpoint_that_fails_twice_is_set_aside(void)
 	check_int(world.ve.fact.set_aside.item[0], 6);
 }
 
+static void a_ve_that_hangs_is_restarted_in_place(void)
+{
+	run_on_n1_with_probes(2000);
+	add_ckpt(5, "n2");
+	world.nodes[0].copy.hangs = true;
+	settle();
+	check_str(runner()->name, "n1");
+	check_int(runner()->copy.ckpt, 5);
+	check(!runner()->copy.hangs);
+	check_int(world.ve.fact.restarts, 1);
+	check_str(world.ve.fact.reason, "restart in place: it hangs: ve/tcp: refused");
+}
+
+static void a_ve_that_answers_again_in_time_is_left_alone(void)
+{
+	run_on_n1_with_probes(5000);
+	uint64_t epoch = world.ve.fact.epoch;
+
+	for (int i = 0; i < 10; i++) {
+		world.nodes[0].copy.hangs = true;
+		settle_for(8); /* 4 s */
+		world.nodes[0].copy.hangs = false;
+		settle_for(2);
+	}
+	check_int(world.ve.fact.epoch, epoch);
+}
+
+static void probes_without_a_limit_are_for_people(void)
+{
+	run_on_n1_with_probes(0);
+	uint64_t epoch = world.ve.fact.epoch;
+
+	world.nodes[0].copy.hangs = true;
+	settle();
+	settle();
+	check_int(world.ve.fact.epoch, epoch);
+}
+
+/* Its gate is closed, so no probe can succeed: that is no hang. */
+static void a_ve_that_nobody_may_hear_is_not_hung(void)
+{
+	run_on_n1_with_probes(1000);
+	set_coordinator(1);
+	uint64_t epoch = world.ve.fact.epoch;
+
+	world.nodes[1].cut = true; /* nobody is told: no verdict */
+	settle();
+	check_int(running(), 0);
+	world.nodes[1].cut = false;
+	settle();
+	check_int(running(), 1);
+	check_int(world.ve.fact.epoch, epoch);
+}
+
+/* It goes on answering nobody; somebody may hear it, so it is silenced first (see check_heard()). */
+static void a_ve_that_hangs_again_and_again_goes_elsewhere_when_it_is_silent(void)
+{
+	run_on_n1_with_probes(1000);
+	add_ckpt(5, "n2");
+	for (int i = 0; i < 3; i++) {
+		runner()->copy.hangs = true;
+		settle();
+		check_str(runner()->name, "n1");
+	}
+	world.nodes[0].copy.hangs = true;
+	settle();
+	check_str(runner()->name, "n2");
+	check(!world.nodes[0].copy.present);
+}
+
+static void a_checkpoint_whose_probe_never_succeeds_is_set_aside(void)
+{
+	run_on_n1_with_probes(1000);
+	add_ckpt(5, "n2");
+	add_ckpt(6, "n2");
+	world.mute_ckpt = 6;
+	world.nodes[0].copy.running = false;
+	settle();
+	settle();
+	check_int(running(), 1);
+	check_int(runner()->copy.ckpt, 5);
+	check_int(world.ve.fact.set_aside.count, 1);
+	check_int(world.ve.fact.set_aside.item[0], 6);
+	check_int(world.ve.fact.want, MSG_MIGRATED_WANT_RUN);
+}
+
+/* 0, 1, 2, 4, then the maximum of 6 s, each less by up to a half; this world has steps of half a second. */
+static void each_restart_in_a_row_waits_longer_up_to_a_maximum(void)
+{
+	static const int64_t most_ms[] = {0, 1000, 2000, 4000, 6000, 6000};
+
+	run_on_n1();
+	add_ckpt(5, "n2");
+	for (size_t i = 0; i < sizeof(most_ms) / sizeof(most_ms[0]); i++) {
+		struct mono died = world.now;
+		int64_t waited_ms;
+
+		runner()->copy.running = false;
+		for (int halves = 0; halves < 40 && !mono_before(died, world.ran_at); halves++)
+			settle_for(1);
+		waited_ms = mono_to_ms(mono_sub(world.ran_at, died));
+		check(waited_ms >= most_ms[i] / 2);
+		check(waited_ms <= most_ms[i] + 2500); /* it is seen, and told, once a second */
+		settle_for(2);
+	}
+}
+
 static void without_a_usable_checkpoint_it_says_so_and_does_not_start_cold(void)
 {
 	run_on_n1();
@@ -770,6 +916,13 @@ int main(int argc, char **argv)
 	    TEST(a_ve_that_ran_steadily_gets_its_restarts_back),
 	    TEST(a_checkpoint_that_fails_twice_is_set_aside),
 	    TEST(without_a_usable_checkpoint_it_says_so_and_does_not_start_cold),
+	    TEST(a_ve_that_hangs_is_restarted_in_place),
+	    TEST(a_ve_that_answers_again_in_time_is_left_alone),
+	    TEST(probes_without_a_limit_are_for_people),
+	    TEST(a_ve_that_nobody_may_hear_is_not_hung),
+	    TEST(a_ve_that_hangs_again_and_again_goes_elsewhere_when_it_is_silent),
+	    TEST(a_checkpoint_whose_probe_never_succeeds_is_set_aside),
+	    TEST(each_restart_in_a_row_waits_longer_up_to_a_maximum),
 	    TEST(stop_and_remove_end_it),
 	    TEST(the_last_node_alive_takes_it),
 	    TEST(a_killed_process_changes_nothing_for_its_services),

@@ -3,7 +3,8 @@
 
 usage: test_probes.py BUILD_DIR [TEST ...]
 
-The service is stopped (SIGSTOP), killed, moved and ended; its node is well all the time.
+The service is stopped (SIGSTOP), killed, moved and ended; its node is well all the time. Its probes are for people, so that it stays
+hung until it is continued; those of another one have it mended.
 """
 import json
 import os
@@ -23,6 +24,8 @@ import suite  # noqa: E402
 BUILD = sys.argv.pop(1) if len(sys.argv) > 1 else os.path.join(TREE, "build")
 BASE = "dst-probes"
 PATIENCE_S = 90  # the longest wait for what must come
+ANSWER_MS = 6000  # two failed restores take so long; a sound one has to answer within it on a slow machine too
+CONFIGURATION = f"[metad]\nvoters = n1 n2 n3\n[fdd]\ninterval_ms = 250\n[migrated]\nanswer_ms = {ANSWER_MS}\n"
 HTTP, PROCESS, HEARTBEAT, COMMAND = "web/http:8080/health", "web/process", "web/heartbeat", "web/command"
 
 
@@ -38,17 +41,17 @@ class ProbesCase(unittest.TestCase):
         cls.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(cls.directory, "cluster"))
         cls.addClassCleanup(shutil.rmtree, cls.directory, True)
         cls.addClassCleanup(cls.cluster.down)
-        cls.cluster.up(BUILD, nodes=3, config_extra="[metad]\nvoters = n1 n2 n3\n[fdd]\ninterval_ms = 250\n")
+        cls.cluster.up(BUILD, nodes=3, config_extra=CONFIGURATION)
         for node in ("n1", "n2", "n3"):
             wait_until(f"{node} is ready", lambda n=node: cls.is_ready(n))
         cls.bundle = os.path.join(cls.directory, "bundle")
         subprocess.run([os.path.join(TREE, "tools", "bundle"), "--out", cls.bundle, "--program",
                         os.path.join(BUILD, "tests", "system", "web"), "--also", "/bin/sh", "--also", "/bin/cat", "--", "8080"],
                        check=True)
-        cls.depctl("ve", "run", "web", cls.bundle, "--address", "10.77.0.100/24", "--node", "n1", "--interval", "0s", "--copies",
+        cls.run_ve("web", cls.bundle, "--address", "10.77.0.100/24", "--node", "n1", "--interval", "0s", "--copies",
                    "0", "--probe", "http:8080/health~well", "--probe", "process", "--probe", "heartbeat",
                    "--probe", "cmd:test $(cat /proc/1/stat | { read -r _ name _; echo $name; }) = '(web)'",
-                   "--probe-interval", "500ms")
+                   "--probe-interval", "500ms", "--hung-after", "0s")
         wait_until("all probes succeed", lambda: cls.states() == dict.fromkeys((HTTP, PROCESS, HEARTBEAT, COMMAND), "alive"))
 
     @classmethod
@@ -57,6 +60,12 @@ class ProbesCase(unittest.TestCase):
         if done.returncode != 0 and check:
             raise AssertionError(f"depctl {' '.join(words)} on {node}: {done.stderr.strip()}")
         return json.loads(done.stdout) if done.returncode == 0 else None
+
+    @classmethod
+    def run_ve(cls, name, *words):
+        """While it is asked the coordinator may change: then nobody can say whether it was done."""
+        wait_until(f"{name} to be placed", lambda: cls.depctl("ve", "run", name, *words, check=False) or
+                   cls.depctl("ve", "show", name, check=False))
 
     @classmethod
     def is_ready(cls, node):
@@ -162,6 +171,77 @@ class ProbesCase(unittest.TestCase):
     def test_30_probes_end_with_their_ve(self):
         self.depctl("ve", "stop", "web")
         wait_until("nothing is probed", lambda: self.states() == {})
+
+    # ---- a service whose probes have it mended
+
+    def mended(self):
+        return self.depctl("ve", "show", "mended", check=False) or {"epoch": 0, "node": "", "set_aside": []}
+
+    def where(self):
+        return wait_until("a node of it", lambda: self.mended()["node"])
+
+    def answers(self):
+        """Its epoch while its probe succeeds, or None."""
+        ve = self.mended()
+        rows = self.services(ve["node"]) if ve["node"] else {}
+        row = rows.get("mended/http:8080/health", {"state": "silent", "good": 0, "epoch": 0})
+        return ve["epoch"] if row["state"] == "alive" and row["good"] and row["epoch"] == ve["epoch"] else None
+
+    def in_mended(self, script):
+        """Runs a script on its node; $pid is its first process."""
+        return self.cluster.run(self.where(), ["sh", "-c", f"pid=$(cat /run/depsys/ve/mended/pid) && {script}"],
+                                capture_output=True, text=True).stdout.strip()
+
+    def placements(self):
+        return [event for node in ("n1", "n2", "n3") for event in self.events("ve.placed", node) if event["ve"] == "mended"]
+
+    def checkpoint(self):
+        return wait_until("a checkpoint", lambda: self.depctl("ckpt", "create", "mended", check=False))["id"]
+
+    def test_40_a_service_that_hangs_is_put_back_to_its_last_checkpoint(self):
+        self.run_ve("mended", self.bundle, "--address", "10.77.0.101/24", "--interval", "0s", "--probe", "http:8080/health~well",
+                    "--probe-interval", "200ms", "--hung-after", "1s")
+        before = wait_until("it answers", self.answers)
+        made = self.checkpoint()
+        self.in_mended("kill -STOP $pid")
+        wait_until("it answers again, in another epoch", lambda: (self.answers() or 0) > before)
+        self.assertEqual(self.mended()["start_ckpt"], made)
+        reasons = [event["reason"] for event in self.placements() if event["epoch"] > before]
+        self.assertTrue(any("it hangs: mended/http:8080/health" in reason for reason in reasons), reasons)
+
+    def test_41_a_checkpoint_that_never_answers_is_set_aside_for_the_one_before(self):
+        def captured_hung():
+            """A checkpoint that was committed while the service hung, unless it was mended before that, and one from before."""
+            epoch = wait_until("it answers", self.answers)
+            self.checkpoint()
+            self.cluster.run("client", ["curl", "-s", "--max-time", "5", "http://10.77.0.101:8080/hang"], capture_output=True)
+            made = self.depctl("ckpt", "create", "mended", check=False)
+            return made and self.mended()["epoch"] == epoch and made["id"]
+        bad = wait_until("a checkpoint of a hung service", captured_hung)
+        wait_until("it is set aside", lambda: bad in (self.mended().get("set_aside") or []))
+        wait_until("it answers", self.answers)
+        self.assertLess(self.mended()["start_ckpt"], bad)
+        reasons = [event["reason"] for event in self.placements()]
+        self.assertTrue(any("its probe has never succeeded" in reason for reason in reasons), reasons)
+
+    def signal_metads(self, which, but):
+        for node in {"n1", "n2", "n3"} - {but}:
+            self.cluster.run(node, ["pkill", f"-{which}", "-x", "metad"])
+
+    def test_50_without_a_quorum_the_status_says_why_services_fall_silent(self):
+        where = self.where()
+
+        def said(word, *parts):
+            done = self.cluster.run(where, ["depctl", *word.split()], capture_output=True, text=True)
+            return all(part in done.stderr for part in parts)
+        wait_until("it answers", self.answers)
+        self.signal_metads("STOP", where)
+        try:
+            for word in ("ve ls", "status"):
+                wait_until(f"{word} says so", lambda w=word: said(w, "no quorum: metad has not answered", "that are silent: "))
+        finally:
+            self.signal_metads("CONT", where)
+        wait_until("it answers again", self.answers)
 
 
 if __name__ == "__main__":

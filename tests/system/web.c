@@ -1,6 +1,7 @@
 /*
  * web PORT: a small web service for tests, one process, one request at a time: GET /health is answered with
- * "all is well", and a heartbeat is told while it waits.  Stopped (SIGSTOP) it is a hung service: its kernel goes on accepting connections.
+ * "all is well", and a heartbeat is told while it waits.  Stopped (SIGSTOP) it is a hung service: its kernel goes on accepting
+ * connections.  After GET /hang it hangs by itself, which a checkpoint keeps.
  */
 #include <depsys_heartbeat.h>
 #include <netinet/in.h>
@@ -19,6 +20,9 @@ static void answer(int client)
 	ssize_t size = read(client, request, sizeof(request) - 1);
 	const char *text = strncmp(request, "GET /health ", 12) == 0 ? well : gone;
 
+	if (strncmp(request, "GET /hang ", 10) == 0)
+		for (;;)
+			pause();
 	if (size > 0 && write(client, text, strlen(text)) > 0)
 		shutdown(client, SHUT_WR);
 	close(client);
