@@ -38,11 +38,11 @@ enum {
 
 /* All the parts of one VE, found by its name. */
 struct parts {
+	const struct engine_config *config;
 	char dir[VE_PATH * 2]; /* RUN/ve/NAME */
 	struct overlay overlay;
 	struct net net;
 	struct cgroup cgroup;
-	char fences[VE_PATH];
 	char name[VE_NAME];
 };
 
@@ -59,14 +59,13 @@ static int find_parts(
 {
 	int rc = path_set(parts->dir, "%s/ve/%s", config->run, spec->name);
 
+	parts->config = config;
 	if (rc == 0)
 		rc = overlay_find(&parts->overlay, config, spec);
 	if (rc == 0)
 		rc = net_find(&parts->net, config, spec->name);
 	if (rc == 0)
 		rc = cgroup_find(&parts->cgroup, config->cgroup, spec->name);
-	if (rc == 0)
-		rc = fence_base(parts->fences, config);
 	if (rc == 0)
 		rc = path_set(parts->name, "%s", spec->name);
 	return rc;
@@ -85,15 +84,23 @@ static int check_spec(const struct ve_spec *spec, struct engine_error *error)
 
 /* ---- making and removing ---- */
 
+static enum fence_kind fence_of(const struct engine_config *config, const struct ve_spec *spec)
+{
+	return spec->until_ns ? config->fence : FENCE_NONE;
+}
+
 /* Network and control group; with a lease, behind a fence that is there before anything could pass. */
 static int make_border(const struct parts *parts, const struct engine_config *config,
     const struct ve_spec *spec, const struct cgroup_limits *limits, enum net_gate gate,
     struct engine_error *error)
 {
+	enum fence_kind kind = fence_of(config, spec);
 	struct fence fence = {.map = -1};
-	const struct fence *used = spec->until_ns ? &fence : NULL;
-	int rc = used ? fence_make(&fence, parts->fences, spec->name, error) : 0;
+	const struct fence *used = kind == FENCE_NONE ? NULL : &fence;
+	int rc = 0;
 
+	if (used)
+		rc = fence_make(&fence, kind, config, spec->name, parts->net.host, error);
 	if (rc == 0 && used && (rc = fence_set(used, spec->until_ns)) < 0)
 		engine_fail(error, rc, "set the fence of %s", spec->name);
 	if (rc == 0)
@@ -102,8 +109,7 @@ static int make_border(const struct parts *parts, const struct engine_config *co
 		engine_fail(error, rc, "make control group %s", parts->cgroup.unified);
 	if (rc == 0 && used)
 		rc = fence_cgroup(used, parts->cgroup.unified, error);
-	if (fence.map >= 0)
-		fence_close(&fence);
+	fence_close(&fence);
 	return rc;
 }
 
@@ -112,7 +118,8 @@ static int make_parts(const struct parts *parts, const struct engine_config *con
     const struct ve_spec *spec, const char *bundle_dir, const char *upper_tar, enum net_gate gate,
     struct engine_error *error)
 {
-	struct ve_record record = {.spec = *spec, .state = RECORD_STARTING};
+	struct ve_record record = {
+	    .spec = *spec, .state = RECORD_STARTING, .fence = fence_of(config, spec)};
 	struct cgroup_limits limits;
 	char work[VE_PATH * 3];
 	int rc = path_set(work, "%s/criu", parts->dir);
@@ -152,7 +159,7 @@ static int remove_parts(
 		rc = next, what = "remove the files of";
 	if ((next = cgroup_remove(&parts->cgroup)) < 0 && rc == 0)
 		rc = next, what = "remove the control groups of";
-	if ((next = fence_remove(parts->fences, parts->name)) < 0 && rc == 0)
+	if ((next = fence_remove(parts->config, parts->name)) < 0 && rc == 0)
 		rc = next, what = "remove the fence of";
 	if (rc == 0 && (rc = dir_remove(parts->dir)) < 0)
 		what = "remove the record of";
@@ -170,7 +177,8 @@ static void remove_failed(const struct parts *parts)
 static int save_running(const struct engine_config *config, const struct ve_spec *spec, pid_t pid,
     struct engine_error *error)
 {
-	struct ve_record record = {.spec = *spec, .state = RECORD_RUNNING, .pid = pid};
+	struct ve_record record = {
+	    .spec = *spec, .state = RECORD_RUNNING, .pid = pid, .fence = fence_of(config, spec)};
 	int rc = process_start_ticks(pid, &record.start_ticks);
 
 	if (rc < 0)

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "ved/fence.h"
 #include "ved/names.h"
 
 struct engine_config {
@@ -28,8 +29,9 @@ struct engine_config {
 	    [IFNAMSIZ]; /* bridge of this node that VEs are attached to; empty: VEs have a loopback only */
 	char criu[VE_PATH]; /* programs */
 	char crun[VE_PATH];
-	int criu_version; /* as check() answered; 0: asked when it is needed */
-	gid_t group;      /* who may read the images: group depsys; (gid_t)-1: root only */
+	int criu_version;      /* as check() answered; 0: asked when it is needed */
+	gid_t group;           /* who may read the images: group depsys; (gid_t)-1: root only */
+	enum fence_kind fence; /* of VEs with a lease that are started from now on */
 };
 
 /* What a VE is, independent of where it runs. */
@@ -56,8 +58,9 @@ struct ve_record {
 	pid_t pid; /* of the VE's first process, in the pid namespace of ved */
 	uint64_t
 	    start_ticks; /* its start time (field 22 of /proc/PID/stat): a pid alone is no identity */
-	int64_t thaw_by_ms; /* CLOCK_BOOTTIME; when frozen: the latest thaw */
-	bool alive;         /* not on disk: found when it was read */
+	int64_t thaw_by_ms;    /* CLOCK_BOOTTIME; when frozen: the latest thaw */
+	enum fence_kind fence; /* that it was started with */
+	bool alive;            /* not on disk: found when it was read */
 };
 
 struct engine_error {

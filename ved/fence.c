@@ -1,251 +1,133 @@
 #include "ved/fence.h"
 
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/bpf.h>
-#include <linux/magic.h>
-#include <linux/pkt_cls.h>
-#include <net/if.h>
-#include <stddef.h>
-#include <stdio.h>
+#include <sched.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
-#include <unistd.h>
 
 #include "ved/engine.h"
 #include "ved/files.h"
 
-/* The values of the map. */
-enum slot {
-	SLOT_DEADLINE, /* ns, CLOCK_BOOTTIME */
-	SLOT_DROPPED,
-	SLOTS,
-};
+#define PROBE "_probe" /* not the name of a VE; a bpf file system takes none with a dot */
 
-/* ---- the program, by hand: a compiler for it would be a dependency for thirty instructions */
+static const char *const kind_names[] = {"none", "bpf", "nft"};
 
-#define INSN(c, d, s, o, i)                                                                        \
-	((struct bpf_insn){.code = (c), .dst_reg = (d), .src_reg = (s), .off = (o), .imm = (i)})
-#define MOV_REG(d, s) INSN(BPF_ALU64 | BPF_MOV | BPF_X, d, s, 0, 0)
-#define MOV_IMM(d, i) INSN(BPF_ALU64 | BPF_MOV | BPF_K, d, 0, 0, i)
-#define ADD_IMM(d, i) INSN(BPF_ALU64 | BPF_ADD | BPF_K, d, 0, 0, i)
-#define STORE_IMM32(d, o, i) INSN(BPF_ST | BPF_MEM | BPF_W, d, 0, o, i)
-#define LOAD64(d, s, o) INSN(BPF_LDX | BPF_MEM | BPF_DW, d, s, o, 0)
-#define ATOMIC_ADD64(d, s, o) INSN(BPF_STX | BPF_ATOMIC | BPF_DW, d, s, o, BPF_ADD)
-#define CALL(f) INSN(BPF_JMP | BPF_CALL, 0, 0, 0, f)
-#define JUMP_EQ0(d, o) INSN(BPF_JMP | BPF_JEQ | BPF_K, d, 0, o, 0)
-#define JUMP_LT(d, s, o) INSN(BPF_JMP | BPF_JLT | BPF_X, d, s, o, 0)
-#define EXIT INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
-#define LOAD_MAP(d, fd)                                                                            \
-	INSN(BPF_LD | BPF_DW | BPF_IMM, d, BPF_PSEUDO_MAP_FD, 0, fd), INSN(0, 0, 0, 0, 0)
-
-/*
- *	deadline = map[0]; if (!deadline-slot) drop
- *	if (boot_ns < *deadline) return pass
- *	map[1] += 1; return drop
- */
-static int load_program(int map, enum bpf_prog_type type, const char *name, int pass, int drop)
+const char *fence_kind_name(enum fence_kind kind)
 {
-	const struct bpf_insn program[] = {
-	    STORE_IMM32(BPF_REG_10, -4, SLOT_DEADLINE),
-	    MOV_REG(BPF_REG_2, BPF_REG_10),
-	    ADD_IMM(BPF_REG_2, -4),
-	    LOAD_MAP(BPF_REG_1, map),
-	    CALL(BPF_FUNC_map_lookup_elem),
-	    JUMP_EQ0(BPF_REG_0, 12), /* to drop; an array always has its slots */
-	    LOAD64(BPF_REG_6, BPF_REG_0, 0),
-	    CALL(BPF_FUNC_ktime_get_boot_ns),
-	    JUMP_LT(BPF_REG_0, BPF_REG_6, 11), /* to pass */
-	    STORE_IMM32(BPF_REG_10, -4, SLOT_DROPPED),
-	    MOV_REG(BPF_REG_2, BPF_REG_10),
-	    ADD_IMM(BPF_REG_2, -4),
-	    LOAD_MAP(BPF_REG_1, map),
-	    CALL(BPF_FUNC_map_lookup_elem),
-	    JUMP_EQ0(BPF_REG_0, 2),
-	    MOV_IMM(BPF_REG_1, 1),
-	    ATOMIC_ADD64(BPF_REG_0, BPF_REG_1, 0),
-	    MOV_IMM(BPF_REG_0, drop),
-	    EXIT,
-	    MOV_IMM(BPF_REG_0, pass),
-	    EXIT,
-	};
-	int fd =
-	    bpf_prog_load(type, name, "GPL", program, sizeof(program) / sizeof(program[0]), NULL);
-
-	return fd < 0 ? -errno : fd;
+	return kind_names[kind];
 }
 
-/* ---- where it is pinned */
-
-int fence_base(char out[static VE_PATH], const struct engine_config *config)
+int fence_kind_parse(const char *name, enum fence_kind *out)
 {
-	return snprintf(out, VE_PATH, "%s/bpf", config->run) >= VE_PATH ? -ENAMETOOLONG : 0;
+	for (size_t i = 0; i < FENCE_KINDS; i++)
+		if (strcmp(name, kind_names[i]) == 0) {
+			*out = (enum fence_kind)i;
+			return 0;
+		}
+	return -EINVAL;
 }
 
-int fence_mount(const struct engine_config *config)
+static int identify(
+    struct fence *out, enum fence_kind kind, const char *name, const char *interface)
 {
-	char base[VE_PATH];
-	struct statfs there;
-	int rc = fence_base(base, config);
-
-	if (rc == 0 && mkdir(base, 0700) < 0 && errno != EEXIST)
-		rc = -errno;
-	if (rc < 0 || (statfs(base, &there) == 0 && there.f_type == BPF_FS_MAGIC))
-		return rc;
-	return mount("bpf", base, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") < 0 ? -errno
-											    : 0;
+	*out = (struct fence){.kind = kind, .map = -1};
+	return path_set(out->name, "%s", name) < 0 || path_set(out->interface, "%s", interface) < 0
+		   ? -ENAMETOOLONG
+		   : 0;
 }
 
-/* ---- life */
-
-static int pin_path(char *out, size_t size, const struct fence *fence, const char *what)
+int fence_make(struct fence *out, enum fence_kind kind, const struct engine_config *config,
+    const char *name, const char *interface, struct engine_error *error)
 {
-	return snprintf(out, size, "%s/%s", fence->directory, what) >= (int)size ? -ENAMETOOLONG
-										 : 0;
+	int rc = identify(out, kind, name, interface);
+
+	if (rc < 0)
+		return engine_fail(error, rc, "name the fence of %s", name);
+	return kind == FENCE_BPF ? fence_bpf_make(out, config, error) : fence_nft_make(out, error);
 }
 
-int fence_open(struct fence *out, const char *base, const char *name)
+int fence_open(
+    struct fence *out, const struct engine_config *config, const char *name, const char *interface)
 {
-	char path[VE_PATH];
+	int rc = identify(out, FENCE_BPF, name, interface);
 
-	if (snprintf(out->directory, sizeof(out->directory), "%s/%s", base, name) >=
-	    (int)sizeof(out->directory))
-		return -ENAMETOOLONG;
-	if (pin_path(path, sizeof(path), out, "map") < 0)
-		return -ENAMETOOLONG;
-	out->map = bpf_obj_get(path);
-	return out->map < 0 ? -errno : 0;
-}
-
-int fence_make(struct fence *out, const char *base, const char *name, struct engine_error *error)
-{
-	char path[VE_PATH];
-	int rc = fence_open(out, base, name);
-
+	if (rc == 0)
+		rc = fence_bpf_open(out, config);
 	if (rc != -ENOENT)
-		return rc < 0 ? engine_fail(error, rc, "open the fence %s", out->directory) : 0;
-	if (mkdir(out->directory, 0700) < 0 && errno != EEXIST)
-		return engine_fail(error, -errno, "make %s", out->directory);
-	out->map = bpf_map_create(
-	    BPF_MAP_TYPE_ARRAY, "depsys_fence", sizeof(uint32_t), sizeof(uint64_t), SLOTS, NULL);
-	if (out->map < 0)
-		return engine_fail(error, -errno, "make the map of the fence");
-	rc = pin_path(path, sizeof(path), out, "map");
-	if (rc == 0 && bpf_obj_pin(out->map, path) < 0)
-		rc = -errno;
-	if (rc < 0) {
-		close(out->map);
-		return engine_fail(error, rc, "pin the fence in %s", out->directory);
-	}
-	return 0;
+		return rc;
+	out->kind = FENCE_NFT;
+	return fence_nft_open(out);
 }
 
 void fence_close(struct fence *fence)
 {
-	close(fence->map);
-	fence->map = -1;
-}
-
-/* ---- what it hangs on */
-
-static int bind_cgroup(const struct fence *fence, int cgroup, enum bpf_attach_type direction)
-{
-	char path[VE_PATH];
-	_cleanup_fd_ int program = -1;
-	_cleanup_fd_ int link = -1;
-
-	if (pin_path(path, sizeof(path), fence,
-		direction == BPF_CGROUP_INET_INGRESS ? "cgroup-in" : "cgroup-out") < 0)
-		return -ENAMETOOLONG;
-	program = load_program(fence->map, BPF_PROG_TYPE_CGROUP_SKB, "depsys_fence", 1, 0);
-	if (program < 0)
-		return program;
-	link = bpf_link_create(program, cgroup, direction, NULL);
-	if (link < 0)
-		return -errno;
-	unlink(path); /* of an earlier control group of the same VE */
-	return bpf_obj_pin(link, path) < 0 ? -errno : 0;
+	fd_close(&fence->map);
 }
 
 int fence_cgroup(const struct fence *fence, const char *cgroup, struct engine_error *error)
 {
-	_cleanup_fd_ int fd = open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int rc = fd < 0 ? -errno : bind_cgroup(fence, fd, BPF_CGROUP_INET_INGRESS);
-
-	if (rc == 0)
-		rc = bind_cgroup(fence, fd, BPF_CGROUP_INET_EGRESS);
-	return rc < 0 ? engine_fail(error, rc, "bind the fence to %s", cgroup) : 0;
+	/* The pair is the VE's only way out, so that what nft does there is enough. */
+	return fence->kind == FENCE_BPF ? fence_bpf_cgroup(fence, cgroup, error) : 0;
 }
 
-int fence_interface(const struct fence *fence, const char *interface, struct engine_error *error)
+int fence_interface(const struct fence *fence, struct engine_error *error)
 {
-	_cleanup_fd_ int program = load_program(
-	    fence->map, BPF_PROG_TYPE_SCHED_CLS, "depsys_fence", TC_ACT_OK, TC_ACT_SHOT);
-	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)if_nametoindex(interface));
-	static const enum bpf_tc_attach_point points[] = {BPF_TC_INGRESS, BPF_TC_EGRESS};
-	int rc = program;
-
-	if (rc >= 0 && hook.ifindex == 0)
-		rc = -ENODEV;
-	for (size_t i = 0; rc >= 0 && i < 2; i++) {
-		LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = program, .handle = 1, .priority = 1,
-		    .flags = BPF_TC_F_REPLACE);
-
-		hook.attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS;
-		rc = bpf_tc_hook_create(&hook);
-		if (rc == -EEXIST)
-			rc = 0;
-		hook.attach_point = points[i];
-		if (rc == 0)
-			rc = bpf_tc_attach(&hook, &options);
-	}
-	return rc < 0 ? engine_fail(error, rc, "bind the fence to %s", interface) : 0;
-}
-
-/* ---- its deadline */
-
-static int put(const struct fence *fence, uint32_t slot, uint64_t value)
-{
-	return bpf_map_update_elem(fence->map, &slot, &value, BPF_ANY) < 0 ? -errno : 0;
-}
-
-static int get(const struct fence *fence, uint32_t slot, uint64_t *value)
-{
-	return bpf_map_lookup_elem(fence->map, &slot, value) < 0 ? -errno : 0;
+	return fence->kind == FENCE_BPF ? fence_bpf_interface(fence, error)
+					: fence_nft_interface(fence, error);
 }
 
 int fence_set(const struct fence *fence, int64_t deadline_ns)
 {
-	return put(fence, SLOT_DEADLINE, (uint64_t)deadline_ns);
-}
-
-int fence_get(const struct fence *fence, int64_t *deadline_ns)
-{
-	return get(fence, SLOT_DEADLINE, (uint64_t *)deadline_ns);
+	return fence->kind == FENCE_BPF ? fence_bpf_set(fence, deadline_ns)
+					: fence_nft_set(fence, deadline_ns);
 }
 
 int fence_dropped(const struct fence *fence, uint64_t *packets)
 {
-	return get(fence, SLOT_DROPPED, packets);
+	return fence->kind == FENCE_BPF ? fence_bpf_dropped(fence, packets)
+					: fence_nft_dropped(fence, packets);
 }
 
-int fence_remove(const char *base, const char *name)
+int fence_remove(const struct engine_config *config, const char *name)
 {
-	static const char *const pins[] = {"map", "cgroup-in", "cgroup-out"};
-	char path[VE_PATH * 2];
-	int rc = 0;
+	int rc = fence_bpf_remove(config, name);
+	int next = fence_nft_remove(name);
 
-	for (size_t i = 0; i < sizeof(pins) / sizeof(pins[0]); i++) {
-		snprintf(path, sizeof(path), "%s/%s/%s", base, name, pins[i]);
-		if (unlink(path) < 0 && errno != ENOENT)
-			rc = -errno;
-	}
-	snprintf(path, sizeof(path), "%s/%s", base, name);
-	if (rmdir(path) < 0 && errno != ENOENT && rc == 0)
-		rc = -errno;
+	return rc < 0 ? rc : next;
+}
+
+/* ---- which kinds work here ---- */
+
+static int build_and_remove(
+    enum fence_kind kind, const struct engine_config *config, struct engine_error *error)
+{
+	struct fence fence = {.map = -1};
+	int rc = fence_make(&fence, kind, config, PROBE, "lo", error);
+
+	if (rc == 0)
+		rc = fence_interface(&fence, error);
+	if (rc == 0 && (rc = fence_set(&fence, 1)) < 0)
+		engine_fail(error, rc, "set the deadline of a fence");
+	fence_close(&fence);
+	fence_remove(config, PROBE);
+	return rc;
+}
+
+int fence_probe(
+    enum fence_kind kind, const struct engine_config *config, struct engine_error *error)
+{
+	_cleanup_fd_ int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	int rc;
+
+	if (home < 0 || unshare(CLONE_NEWNET) < 0)
+		return engine_fail(error, -errno, "make a network namespace");
+	rc = kind == FENCE_BPF ? fence_bpf_mount(config) : 0;
+	if (rc < 0)
+		engine_fail(error, rc, "mount a BPF file system at %s/bpf", config->run);
+	else
+		rc = build_and_remove(kind, config, error);
+	if (setns(home, CLONE_NEWNET) < 0)
+		abort(); /* nowhere to go on from */
 	return rc;
 }

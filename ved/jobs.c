@@ -173,6 +173,8 @@ void jobs_set_engine(struct msg_ved_job *job, const struct engine_config *engine
 	path_set(job->criu, "%s", engine->criu);
 	path_set(job->crun, "%s", engine->crun);
 	job->criu_version = (uint64_t)engine->criu_version;
+	job->has_fence = true;
+	job->fence = (enum msg_ved_fence)engine->fence;
 	job->gid = engine->group == (gid_t)-1 ? -1 : (int64_t)engine->group;
 }
 

@@ -277,7 +277,7 @@ static int join_bridge(const struct net *net, const struct engine_config *config
 	rc = gate_install(net->host, gate == GATE_HOLD);
 	if (rc < 0)
 		return engine_fail(error, rc, "install the gate on %s", net->host);
-	if (fence && (rc = fence_interface(fence, net->host, error)) < 0)
+	if (fence && (rc = fence_interface(fence, error)) < 0)
 		return rc;
 	rc = set_up(sock, index_of(sock, net->host));
 	return rc < 0 ? engine_refuse(

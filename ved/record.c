@@ -81,6 +81,9 @@ int record_save(const struct engine_config *config, const struct ve_record *reco
 			   json, "start_ticks", json_integer((json_int_t)record->start_ticks)) < 0)
 		rc = -ENOMEM;
 	if (rc == 0 &&
+	    json_object_set_new(json, "fence", json_string(fence_kind_name(record->fence))) < 0)
+		rc = -ENOMEM;
+	if (rc == 0 &&
 	    json_object_set_new(json, "thaw_by_ms", json_integer(record->thaw_by_ms)) < 0)
 		rc = -ENOMEM;
 	if (rc < 0) {
@@ -93,14 +96,14 @@ int record_save(const struct engine_config *config, const struct ve_record *reco
 static int record_unpack(json_t *json, struct ve_record *out)
 {
 	json_int_t pid, ticks, thaw_by;
-	const char *state;
+	const char *state, *fence = "none"; /* of a record that does not say it yet */
 	int rc = spec_unpack(json, &out->spec);
 
 	if (rc < 0)
 		return rc;
-	if (json_unpack(json, "{ss sI sI sI}", "state", &state, "pid", &pid, "start_ticks", &ticks,
-		"thaw_by_ms", &thaw_by) < 0 ||
-	    pid < 0 || pid > INT32_MAX)
+	if (json_unpack(json, "{ss sI sI sI s?s}", "state", &state, "pid", &pid, "start_ticks",
+		&ticks, "thaw_by_ms", &thaw_by, "fence", &fence) < 0 ||
+	    pid < 0 || pid > INT32_MAX || fence_kind_parse(fence, &out->fence) < 0)
 		return -EBADMSG;
 	out->pid = (pid_t)pid;
 	out->start_ticks = (uint64_t)ticks;

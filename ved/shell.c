@@ -14,9 +14,14 @@
 #include "ved/files.h"
 #include "ved/jobs.h"
 #include "ved/lock.h"
+#include "ved/net.h"
 #include "ved/overlay.h"
 #include "ved/record.h"
 #include "ved/ve.h"
+
+/* [ved] fence: the kinds by their own numbers, and auto behind them. */
+enum { FENCE_AUTO = FENCE_KINDS };
+static const char *const fence_choices[] = {"none", "bpf", "nft", "auto", NULL};
 
 const struct config_key ved_keys[] = {
     {.section = "ved",
@@ -55,6 +60,13 @@ const struct config_key ved_keys[] = {
 	.min = 10,
 	.max = 600000,
 	.help = "a VE that was frozen longer is thawed"},
+    {.section = "ved",
+	.name = "fence",
+	.type = CONFIG_CHOICE,
+	.offset = offsetof(struct ved_settings, fence),
+	.fallback = "auto",
+	.choices = fence_choices,
+	.help = "how VEs are silenced at the end of their leases; auto: bpf, else nft, else none"},
     {0},
 };
 
@@ -64,6 +76,7 @@ struct watch {
 	char name[VE_NAME];
 	pid_t pid;
 	uint64_t start_ticks;
+	enum fence_kind fence;
 	int pidfd;
 	sd_event_source *source; /* NULL: the place is free */
 };
@@ -77,6 +90,8 @@ struct shell {
 	sd_event_source *timer;
 	const struct msg_ved_job_done *result; /* of the job whose end is dealt with */
 	struct watch watch[VE_MAX];
+	int fence_wanted;
+	char no_fence[VE_ERROR]; /* why there is none, or nothing better */
 	uint64_t jobs_run, jobs_failed, deaths, thaws_on_time;
 	struct daemon_stat stats[5];
 };
@@ -214,8 +229,11 @@ static void watch_record(
 		return;
 	if (watch->source)
 		unwatch(watch);
-	*watch = (struct watch){
-	    .shell = shell, .pid = record->pid, .start_ticks = record->start_ticks, .pidfd = -1};
+	*watch = (struct watch){.shell = shell,
+	    .pid = record->pid,
+	    .start_ticks = record->start_ticks,
+	    .fence = record->fence,
+	    .pidfd = -1};
 	memcpy(watch->name, record->spec.name, sizeof(watch->name));
 	watch->pidfd = (int)syscall(SYS_pidfd_open, record->pid, 0);
 	if (watch->pidfd < 0 || process_start_ticks(record->pid, &ticks) < 0 ||
@@ -533,6 +551,15 @@ static void set_bundle(struct ve_request *request, const uint8_t oid[32])
 		snprintf(request->bundle + 2 * i, 3, "%02x", oid[i]);
 }
 
+static bool may_run(const struct shell *shell, struct rpc_call *call, bool needs_fence)
+{
+	if (!needs_fence || shell->engine.fence != FENCE_NONE)
+		return true;
+	rpc_fail(call, RPC_DENIED, "a VE with a lease needs a fence, and this node has none: %s",
+	    shell->no_fence);
+	return false;
+}
+
 static void on_start(void *userdata, struct rpc_call *call, const void *body, size_t size)
 {
 	struct msg_ved_start message;
@@ -546,7 +573,8 @@ static void on_start(void *userdata, struct rpc_call *call, const void *body, si
 	path_set(request.address, "%s", message.address);
 	path_set(request.gateway, "%s", message.gateway);
 	request.until_ns = message.until_ns;
-	submit(userdata, call, &request, message.name);
+	if (may_run(userdata, call, message.until_ns != 0 && !message.unfenced))
+		submit(userdata, call, &request, message.name);
 }
 
 static void on_restore(void *userdata, struct rpc_call *call, const void *body, size_t size)
@@ -563,7 +591,8 @@ static void on_restore(void *userdata, struct rpc_call *call, const void *body, 
 	path_set(request.address, "%s", message.address);
 	path_set(request.gateway, "%s", message.gateway);
 	request.until_ns = message.until_ns;
-	submit(userdata, call, &request, message.name);
+	if (may_run(userdata, call, message.until_ns != 0 && !message.unfenced))
+		submit(userdata, call, &request, message.name);
 }
 
 static void on_stop(void *userdata, struct rpc_call *call, const void *body, size_t size)
@@ -636,6 +665,8 @@ static void list_one(struct shell *shell, const struct ve_view *view, struct msg
 	path_set(out->address, "%s", view->address);
 	out->has_bundle = parse_bundle(view->bundle, out->bundle);
 	out->pid = watch && watch->source ? (uint64_t)watch->pid : 0;
+	out->has_fence = watch && watch->source;
+	out->fence = out->has_fence ? (enum msg_ved_fence)watch->fence : MSG_VED_FENCE_NONE;
 	if (view->state == VE_FROZEN)
 		out->frozen_ms = (uint64_t)mono_to_ms(mono_sub(mono_now(), view->frozen_since));
 }
@@ -655,6 +686,8 @@ static void on_list(void *userdata, struct rpc_call *call, const void *body, siz
 	for (unsigned i = 0;
 	     i < VE_MAX && ve_table_view(((struct shell *)userdata)->table, i, &view); i++)
 		list_one(userdata, &view, &reply->ves.item[reply->ves.count++]);
+	reply->has_fence = true;
+	reply->fence = (enum msg_ved_fence)((struct shell *)userdata)->engine.fence;
 	msg_ved_listed_pack(reply, &out);
 	free(reply);
 	rpc_reply(call, MSG_VED_LISTED, out.data, out.size);
@@ -687,12 +720,12 @@ static uint64_t epoch_of(const struct shell *shell, const char *name)
 static int set_fence(
     const struct engine_config *engine, const struct msg_ved_arm *message, uint64_t *dropped)
 {
-	char base[VE_PATH];
 	struct fence fence;
-	int rc = fence_base(base, engine);
+	struct net net;
+	int rc = net_find(&net, engine, message->name);
 
 	if (rc == 0)
-		rc = fence_open(&fence, base, message->name);
+		rc = fence_open(&fence, engine, message->name, net.host);
 	if (rc < 0)
 		return rc;
 	rc = fence_set(&fence, (int64_t)message->until_ns);
@@ -715,8 +748,10 @@ static void on_arm(void *userdata, struct rpc_call *call, const void *body, size
 		return;
 	epoch = ve_name_ok(message.name) ? epoch_of(shell, message.name) : 0;
 	rc = epoch == message.epoch ? set_fence(&shell->engine, &message, &reply.dropped) : 0;
-	if (epoch == 0 || rc == -ENOENT)
+	if (epoch == 0)
 		rpc_fail(call, RPC_NOT_FOUND, "%s is not here", message.name);
+	else if (rc == -ENOENT)
+		rpc_fail(call, RPC_NOT_FOUND, "%s has no fence", message.name);
 	else if (epoch != message.epoch)
 		rpc_fail(call, RPC_DENIED, "%s runs under epoch %llu", message.name,
 		    (unsigned long long)epoch);
@@ -771,6 +806,33 @@ static void set_stats(struct shell *shell)
 	    "thawed_by_timeout", &shell->thaws_on_time, "VEs that stood too long"};
 }
 
+/*
+ * What was asked for by name is taken or there is none: an administrator who says bpf does not want another one unawares.
+ * VEs that run keep what they have.
+ */
+static void choose_fence(struct shell *shell)
+{
+	static const enum fence_kind by_worth[] = {FENCE_BPF, FENCE_NFT};
+	struct engine_error error;
+	size_t used = 0;
+
+	shell->engine.fence = FENCE_NONE;
+	if (shell->fence_wanted == FENCE_NONE)
+		path_set(shell->no_fence, "[ved] fence = none");
+	for (size_t i = 0; i < 2 && shell->engine.fence == FENCE_NONE; i++) {
+		enum fence_kind kind = by_worth[i];
+
+		if (shell->fence_wanted != FENCE_AUTO && shell->fence_wanted != (int)kind)
+			continue;
+		if (fence_probe(kind, &shell->engine, &error) == 0)
+			shell->engine.fence = kind;
+		else
+			used += (size_t)snprintf(shell->no_fence + used,
+			    sizeof(shell->no_fence) - used, "%s%s: %.200s", used ? "; " : "",
+			    fence_kind_name(kind), error.text);
+	}
+}
+
 int shell_new(struct shell **out, struct daemon *daemon, const struct ved_settings *settings)
 {
 	struct ve_config config = {.max = VE_MAX, .max_freeze_ms = settings->max_freeze_ms};
@@ -780,6 +842,7 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct ved_settin
 
 	if (rc == 0) {
 		shell->daemon = daemon;
+		shell->fence_wanted = settings->fence;
 		rc = set_engine(&shell->engine, &daemon->node, settings);
 	}
 	if (rc == 0)
@@ -792,6 +855,7 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct ved_settin
 		return rc;
 	}
 	shell->engine.criu_version = rc;
+	choose_fence(shell);
 	set_stats(shell);
 	*out = shell;
 	return 0;
@@ -823,6 +887,22 @@ static bool bundle_in_use(const char *oid, void *userdata)
 	return false;
 }
 
+static void tell_fence(struct shell *shell)
+{
+	struct msg_ve_fence event = {.fence = (enum msg_ved_fence)shell->engine.fence};
+	const char *kind = fence_kind_name(shell->engine.fence);
+
+	path_set(event.reason, "%.500s", shell->no_fence);
+	daemon_tell(shell->daemon, MSG_VE_FENCE, msg_ve_fence_pack, &event);
+	if (shell->engine.fence == FENCE_NONE)
+		log_warning(
+		    "fence kind=none: VEs run here and are not failed over (%s)", shell->no_fence);
+	else if (shell->no_fence[0])
+		log_notice("fence kind=%s (%s)", kind, shell->no_fence);
+	else
+		log_info("fence kind=%s", kind);
+}
+
 int shell_open(struct shell *shell)
 {
 	struct daemon *daemon = shell->daemon;
@@ -841,11 +921,7 @@ int shell_open(struct shell *shell)
 		log_error("look for VEs in %s/ve: %s", shell->engine.run, strerror(-rc));
 		return rc;
 	}
-	rc = fence_mount(&shell->engine);
-	if (rc < 0)
-		log_warning(
-		    "no BPF file system at %s/bpf: %s; VEs that need a lease cannot run here",
-		    shell->engine.run, strerror(-rc));
+	tell_fence(shell);
 	overlay_prune(&shell->engine, bundle_in_use, shell);
 	daemon->stats = shell->stats;
 	return rpc_server_add(daemon->rpc, methods, shell);

@@ -14,6 +14,7 @@ struct ved_settings {
 	char crun[256];
 	char cgroup[256];
 	int64_t max_freeze_ms;
+	int fence;
 };
 
 extern const struct config_key ved_keys[];

@@ -21,6 +21,7 @@ static void configure(struct engine_config *config, const struct msg_ved_job *jo
 {
 	config->group = job->gid < 0 ? (gid_t)-1 : (gid_t)job->gid;
 	config->criu_version = (int)job->criu_version;
+	config->fence = job->has_fence ? (enum fence_kind)job->fence : FENCE_NONE;
 	path_set(config->run, "%s", job->run);
 	path_set(config->state, "%s", job->state);
 	path_set(config->cgroup, "%s", job->cgroup);
