@@ -1,6 +1,6 @@
 /*
- * The core in a small world: a store with versions, nodes with a ved each, crashes between any two actions.
- * test-migrated [--seed N]: replays one run of the search; --seeds N searches more of them.
+ * The core in a small world: a store with versions, nodes with a ved each.  Histories of faults are searched in
+ * tests/sim/recovery.c.
  */
 #include "migrated/migrated.h"
 
@@ -163,13 +163,6 @@ static void set_coordinator(size_t i)
 			step(&world.nodes[k],
 			    &(struct migrated_event){
 				.kind = MIGRATED_COORD, .mine = k == i, .until = MONO_NEVER});
-}
-
-static void tell_all_nodes(void)
-{
-	for (size_t k = 0; k < NODES; k++)
-		if (world.nodes[k].up)
-			tell_nodes(&world.nodes[k]);
 }
 
 static void kill_node(size_t i)
@@ -832,79 +825,8 @@ static void a_write_in_doubt_is_not_done_twice(void)
 	}
 }
 
-/* A random history: crashes of processes between any two actions, nodes that die and return, VEs that die. */
-static void search(uint64_t seed)
+int main(void)
 {
-	run_on_n1();
-	rng_init(&world.rng, seed);
-	world.lose_writes = true;
-	add_ckpt(1, "n2");
-	for (int i = 0; i < 300 && world.ve.fact.epoch < 480; i++) {
-		struct node *node = &world.nodes[rng_below(&world.rng, NODES)];
-		size_t other = rng_below(&world.rng, NODES);
-
-		for (uint64_t k = rng_below(&world.rng, 6); k > 0; k--)
-			do_one(node);
-		world.now = mono_add_ms(world.now, (int64_t)rng_below(&world.rng, 400));
-		if (node->up && mono_due(migrated_deadline(node->core), world.now))
-			step(node, &(struct migrated_event){.kind = MIGRATED_TIMEOUT});
-		if (rng_chance(&world.rng, 0.05) && node->up)
-			start_process(node);
-		if (rng_chance(&world.rng, 0.01) && node->copy.running)
-			node->copy.running = false;
-		if (rng_chance(&world.rng, 0.02))
-			node->ved_up = !node->ved_up;
-		if (rng_chance(&world.rng, 0.02))
-			add_ckpt(world.revision, world.nodes[other].name);
-		if (rng_chance(&world.rng, 0.03) && world.nodes[other].up)
-			set_coordinator(other);
-		if (rng_chance(&world.rng, 0.02) && other != world.coordinator)
-			world.nodes[other].up ? kill_node(other) : boot_node(other);
-		if (rng_chance(&world.rng, 0.03)) {
-			world.nodes[other].cut = !world.nodes[other].cut;
-			tell_all_nodes();
-		}
-	}
-	world.lose_writes = false;
-	for (size_t i = 0; i < NODES; i++) {
-		world.nodes[i].ved_up = true;
-		world.nodes[i].cut = false;
-		if (!world.nodes[i].up)
-			boot_node(i);
-	}
-	tell_all_nodes();
-	settle();
-	settle();
-	if (world.ve.fact.want == MSG_MIGRATED_WANT_FAILED)
-		return;
-	if (running() != 1 || runner()->copy.epoch != world.ve.fact.epoch)
-		printf("# seed %" PRIu64 ": test-migrated --seed %" PRIu64 " replays it\n", seed,
-		    seed);
-	check_int(running(), 1);
-	check_int(runner()->copy.epoch, world.ve.fact.epoch);
-	check_str(runner()->name, world.ve.fact.node);
-}
-
-static void no_history_of_crashes_runs_an_epoch_twice_or_loses_the_ve(void)
-{
-	for (uint64_t seed = 1; seed <= 400; seed++)
-		search(seed);
-}
-
-int main(int argc, char **argv)
-{
-	uint64_t number = argc == 3 ? strtoull(argv[2], NULL, 10) : 0;
-
-	if (argc == 3 && strcmp(argv[1], "--seed") == 0) {
-		search(number);
-		return 0;
-	}
-	if (argc == 3 && strcmp(argv[1], "--seeds") == 0) {
-		for (uint64_t seed = 1; seed <= number; seed++)
-			search(seed);
-		printf("# %" PRIu64 " histories\n", number);
-		return 0;
-	}
 	return test_main((struct test[]){
 	    TEST(a_new_ve_runs_where_it_was_asked_for),
 	    TEST(a_check_says_what_a_run_would_and_does_nothing),
@@ -927,7 +849,6 @@ int main(int argc, char **argv)
 	    TEST(the_last_node_alive_takes_it),
 	    TEST(a_killed_process_changes_nothing_for_its_services),
 	    TEST(a_write_in_doubt_is_not_done_twice),
-	    TEST(no_history_of_crashes_runs_an_epoch_twice_or_loses_the_ve),
 	    {0},
 	});
 }
