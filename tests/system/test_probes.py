@@ -24,8 +24,9 @@ import suite  # noqa: E402
 BUILD = sys.argv.pop(1) if len(sys.argv) > 1 else os.path.join(TREE, "build")
 BASE = "dst-probes"
 PATIENCE_S = 90  # the longest wait for what must come
-ANSWER_MS = 6000  # two failed restores take so long; a sound one has to answer within it on a slow machine too
-CONFIGURATION = f"[metad]\nvoters = n1 n2 n3\n[fdd]\ninterval_ms = 250\n[migrated]\nanswer_ms = {ANSWER_MS}\n"
+ANSWER_MS = 4000  # two failed restores take so long; a sound one has to answer within it on a slow machine too
+CONFIGURATION = f"[metad]\nvoters = n1 n2 n3\n[fdd]\ninterval_ms = 250\n[migrated]\nanswer_ms = {ANSWER_MS}\n" \
+    "restarts = 50\nbackoff_max_ms = 2000\n"  # a slow machine makes a try in vain, which is no reason to give the service up
 HTTP, PROCESS, HEARTBEAT, COMMAND = "web/http:8080/health", "web/process", "web/heartbeat", "web/command"
 
 

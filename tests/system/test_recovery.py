@@ -359,6 +359,36 @@ class Recovery(RecoveryCase):
         self.cluster.start(where)
         wait_until(f"{where} is back", lambda: self.is_ready(where))
 
+    def replicas(self):
+        listed = self.depctl(self.any_node(), "ve", "ls", check=False) or []
+        return {ve["name"]: ve for ve in listed if ve["name"].startswith("replica-")}
+
+    def run_replica(self, number):
+        """While it is asked the coordinator may change: then nobody can say whether it was done."""
+        name = f"replica-{number}"
+        wait_until(f"{name} to be placed", lambda: name in self.replicas() or self.depctl(
+            "n1", "ve", "run", name, self.bundle, "--interval", "0s", "--copies", "0", "--group", "replicas", "--apart", check=False))
+
+    def wait_apart(self):
+        wait_until("one replica on each node", lambda: {ve["node"] for ve in self.replicas().values()} == set(NODES))
+
+    def test_70_replicas_are_apart_also_when_a_node_is_lost(self):
+        taken = "of group replicas is there"
+        for number in (1, 2, 3):
+            self.run_replica(number)
+        self.wait_apart()
+
+        def is_refused():
+            done = self.cluster.run("n1", ["depctl", "ve", "run", "replica-4", self.bundle, "--group", "replicas", "--apart"],
+                                    capture_output=True, text=True)
+            return taken in done.stderr
+        wait_until("a fourth one is refused, node by node", is_refused)
+        self.cluster.kill("n3")
+        wait_until("one to wait, and to say for what", lambda: [
+            ve for ve in self.replicas().values() if ve["node"] == "" and taken in ve["reason"]])
+        self.cluster.start("n3")
+        self.wait_apart()
+
     def test_90_no_daemon_found_a_bug_of_its_own(self):
         lines = self.counting.lines()
         self.assertGreater(len(lines), 1000)
