@@ -56,6 +56,19 @@ int buf_printf(struct buf *buf, const char *format, ...)
 	return 0;
 }
 
+int buf_json(struct buf *buf, const char *text)
+{
+	int r = buf_append(buf, "\"", 1);
+
+	for (; r == 0 && *text; text++) {
+		if (*text == '"' || *text == '\\')
+			r = buf_append(buf, "\\", 1);
+		if (r == 0)
+			r = buf_append(buf, text, 1);
+	}
+	return r == 0 ? buf_append(buf, "\"", 1) : r;
+}
+
 void buf_clear(struct buf *buf)
 {
 	buf->size = 0;

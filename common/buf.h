@@ -17,6 +17,8 @@ struct buf {
 int buf_append(struct buf *buf, const void *data, size_t size);
 /* Appends formatted text without its terminating zero; 0 or -ENOMEM. */
 int buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Appends printable ASCII as a JSON string; 0 or -ENOMEM. */
+int buf_json(struct buf *buf, const char *text);
 /* Makes room for size more bytes behind the present end; returns their start or NULL. */
 uint8_t *buf_reserve(struct buf *buf, size_t size);
 /* Empties it and keeps the memory. */

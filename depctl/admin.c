@@ -364,6 +364,8 @@ int command_key_revoke(struct session *session, const struct arguments *argument
 
 	if (status == 0)
 		status = key_each(session, find_known, &known);
+	if (status == 0 && known.found && !arguments->option[1])
+		status = meta_check_loss(session, known.name);
 	if (status)
 		return status;
 	if (!known.found) {

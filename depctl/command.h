@@ -95,6 +95,12 @@ int command_key_rotate(struct session *session, const struct arguments *argument
 int command_key_new(struct session *session, const struct arguments *arguments);
 int command_key_show(struct session *session, const struct arguments *arguments);
 int command_meta_ls(struct session *session, const struct arguments *arguments);
+int command_meta_status(struct session *session, const struct arguments *arguments);
+int command_meta_add(struct session *session, const struct arguments *arguments);
+int command_meta_remove(struct session *session, const struct arguments *arguments);
+int command_meta_rejoin(struct session *session, const struct arguments *arguments);
+/* What would be wrong with this node's absence for good: 0, or the exit code after a line that says it. */
+int meta_check_loss(struct session *session, const char *name);
 int command_meta_export(struct session *session, const struct arguments *arguments);
 int command_meta_import(struct session *session, const struct arguments *arguments);
 int command_demo(struct session *session, const struct arguments *arguments);

@@ -13,6 +13,146 @@
 #define IMPORT_OPS 32
 #define IMPORT_BYTES (200 * 1024) /* of values in one transaction */
 
+/* --- voters --- */
+
+static int fetch_voters(struct session *session, struct msg_metad_voters_reply *voters)
+{
+	_cleanup_buf_ struct buf body = {0}, reply = {0};
+	struct mpr_error error;
+	int status;
+
+	msg_metad_voters_pack(&(struct msg_metad_voters){0}, &body);
+	status = session_fetch(session, "metad", MSG_METAD_VOTERS, &body, &reply);
+	if (status)
+		return status;
+	return msg_metad_voters_reply_unpack(voters, reply.data, reply.size, &error) < 0
+		   ? RPC_FAILED
+		   : 0;
+}
+
+static size_t count_reachable(const struct msg_metad_voters_reply *voters, const char *but)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < voters->voters.count; i++) {
+		const struct msg_metad_voter_state *voter = &voters->voters.item[i];
+
+		count += voter->reachable && voter->votes && strcmp(voter->name, but) != 0;
+	}
+	return count;
+}
+
+static const char *state_of(const struct msg_metad_voter_state *voter)
+{
+	if (!voter->reachable)
+		return "unreachable";
+	if (!voter->votes)
+		return "store lost";
+	return voter->leads ? "leads" : "votes";
+}
+
+int command_meta_status(struct session *session, const struct arguments *arguments)
+{
+	static const struct column columns[] = {
+	    {"VOTER", "voter", NULL}, {"STATE", "state", NULL}, {0}};
+	struct msg_metad_voters_reply voters;
+	json_t *rows = json_array();
+	size_t reached = 0;
+	int status = fetch_voters(session, &voters);
+
+	(void)arguments;
+	for (size_t i = 0; status == 0 && i < voters.voters.count; i++) {
+		const struct msg_metad_voter_state *voter = &voters.voters.item[i];
+
+		json_array_append_new(
+		    rows, json_pack("{s:s, s:s}", "voter", voter->name, "state", state_of(voter)));
+	}
+	if (status == 0) {
+		output_rows(session->form, rows, columns, "no voters");
+		reached = count_reachable(&voters, "");
+		if (2 * reached <= voters.voters.count) {
+			fprintf(stderr, "depctl: no majority: %zu of %zu voters can be reached\n",
+			    reached, voters.voters.count);
+			status = RPC_FAILED;
+		}
+	}
+	json_decref(rows);
+	return status;
+}
+
+int meta_check_loss(struct session *session, const char *name)
+{
+	struct msg_metad_voters_reply voters;
+	size_t reached, left;
+	bool votes = false;
+	int status = fetch_voters(session, &voters);
+
+	if (status)
+		return status;
+	for (size_t i = 0; i < voters.voters.count; i++)
+		votes |= strcmp(voters.voters.item[i].name, name) == 0;
+	reached = count_reachable(&voters, "");
+	left = count_reachable(&voters, name);
+	if (!votes || 2 * left > voters.voters.count || 2 * reached <= voters.voters.count)
+		return 0; /* nothing is lost, or nothing more */
+	fprintf(stderr,
+	    "depctl: %s is one of metad's %zu voters, and the %zu others that can be reached are no "
+	    "majority: no fact could be written any more\n"
+	    "try: depctl meta remove %s (or add another first); --force if its key is abused\n",
+	    name, voters.voters.count, left, name);
+	return RPC_FAILED;
+}
+
+static int change(struct session *session, const char *message, const char *node)
+{
+	_cleanup_buf_ struct buf body = {0}, reply = {0};
+	struct msg_metad_add_voter request = {0}; /* remove_voter has the same field */
+
+	if (!PARSE_TEXT("NODE", node, request.name))
+		return EXIT_USAGE;
+	msg_metad_add_voter_pack(&request, &body);
+	return session_fetch(session, "metad", message, &body, &reply);
+}
+
+int command_meta_add(struct session *session, const struct arguments *arguments)
+{
+	int status = change(session, MSG_METAD_ADD_VOTER, arguments->positional[0]);
+
+	if (status == 0)
+		printf("%s votes\n", arguments->positional[0]);
+	return status;
+}
+
+int command_meta_remove(struct session *session, const struct arguments *arguments)
+{
+	int status = change(session, MSG_METAD_REMOVE_VOTER, arguments->positional[0]);
+
+	if (status == 0)
+		printf("%s votes no longer\n", arguments->positional[0]);
+	return status;
+}
+
+/* One that an attempt before has removed is only added. */
+int command_meta_rejoin(struct session *session, const struct arguments *arguments)
+{
+	const char *node = arguments->positional[0];
+	struct msg_metad_voters_reply voters;
+	int status = fetch_voters(session, &voters);
+
+	for (size_t i = 0; status == 0 && i < voters.voters.count; i++) {
+		const struct msg_metad_voter_state *voter = &voters.voters.item[i];
+
+		if (strcmp(voter->name, node) != 0)
+			continue;
+		if (voter->votes) {
+			fprintf(stderr, "depctl: %s votes, its store is not lost\n", node);
+			return RPC_FAILED;
+		}
+		status = command_meta_remove(session, arguments);
+	}
+	return status ? status : command_meta_add(session, arguments);
+}
+
 int command_meta_export(struct session *session, const struct arguments *arguments)
 {
 	_cleanup_buf_ struct buf body = {0}, reply = {0};

@@ -126,6 +126,7 @@ static int take_failure(struct dqlite_conn *conn, struct dqlite_answer *what)
 static int take_message(struct dqlite_conn *conn)
 {
 	struct dqlite_answer what = {.message = ""};
+	struct wire_server servers[WIRE_SERVERS_MAX];
 	const uint8_t *body = conn->body;
 	size_t size = conn->message.size;
 	int r;
@@ -139,7 +140,12 @@ static int take_message(struct dqlite_conn *conn)
 	case WIRE_SERVER:
 		r = wire_get_server(body, size, &what.leader);
 		break;
+	case WIRE_SERVERS:
+		what.servers = servers;
+		r = wire_get_servers(body, size, servers, &what.server_count);
+		break;
 	case WIRE_DB:
+	case WIRE_EMPTY:
 		r = 0;
 		break;
 	case WIRE_RESULT:
@@ -289,4 +295,38 @@ int dqlite_conn_query(struct dqlite_conn *conn, const char *sql, const struct wi
 
 	assert(!conn->done);
 	return begin(conn, wire_put_query(&conn->out, sql, values, count), before, row, done, arg);
+}
+
+int dqlite_conn_cluster(struct dqlite_conn *conn, dqlite_done *done, void *arg)
+{
+	size_t before = conn->out.size;
+
+	assert(!conn->done);
+	return begin(conn, wire_put_cluster(&conn->out), before, NULL, done, arg);
+}
+
+int dqlite_conn_add(
+    struct dqlite_conn *conn, uint64_t id, const char *address, dqlite_done *done, void *arg)
+{
+	size_t before = conn->out.size;
+
+	assert(!conn->done);
+	return begin(conn, wire_put_add(&conn->out, id, address), before, NULL, done, arg);
+}
+
+int dqlite_conn_assign(
+    struct dqlite_conn *conn, uint64_t id, enum wire_role role, dqlite_done *done, void *arg)
+{
+	size_t before = conn->out.size;
+
+	assert(!conn->done);
+	return begin(conn, wire_put_assign(&conn->out, id, role), before, NULL, done, arg);
+}
+
+int dqlite_conn_remove(struct dqlite_conn *conn, uint64_t id, dqlite_done *done, void *arg)
+{
+	size_t before = conn->out.size;
+
+	assert(!conn->done);
+	return begin(conn, wire_put_remove(&conn->out, id), before, NULL, done, arg);
 }

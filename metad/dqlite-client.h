@@ -17,6 +17,8 @@ struct dqlite_answer {
 	const char *message; /* "" if rc is 0 */
 	uint64_t leader;     /* of leader: a node's id, or 0 */
 	uint64_t last_insert_id, changed;
+	const struct wire_server *servers; /* of cluster; borrowed */
+	size_t server_count;
 };
 
 typedef void dqlite_done(void *arg, const struct dqlite_answer *answer);
@@ -38,6 +40,13 @@ int dqlite_conn_exec(struct dqlite_conn *conn, const char *sql, const struct wir
     size_t count, dqlite_done *done, void *arg);
 int dqlite_conn_query(struct dqlite_conn *conn, const char *sql, const struct wire_value *values,
     size_t count, dqlite_row *row, dqlite_done *done, void *arg);
+/* Who belongs to the cluster, and changes of that, by its leader only. */
+int dqlite_conn_cluster(struct dqlite_conn *conn, dqlite_done *done, void *arg);
+int dqlite_conn_add(
+    struct dqlite_conn *conn, uint64_t id, const char *address, dqlite_done *done, void *arg);
+int dqlite_conn_assign(
+    struct dqlite_conn *conn, uint64_t id, enum wire_role role, dqlite_done *done, void *arg);
+int dqlite_conn_remove(struct dqlite_conn *conn, uint64_t id, dqlite_done *done, void *arg);
 
 /* SQLite's codes that matter here, and dqlite's own. */
 enum {

@@ -153,84 +153,44 @@ static int make_dir(struct engine *engine, const char *dir)
 	return r == 0 ? sync_path(engine->config->dir) : r;
 }
 
-/* --- the list of voters, kept beside the log --- */
-
-static int compare_voters(const void *a, const void *b)
-{
-	uint64_t left = ((const struct engine_voter *)a)->id;
-	uint64_t right = ((const struct engine_voter *)b)->id;
-
-	return (left > right) - (left < right);
-}
-
-static int list_voters(const struct engine_config *config, struct buf *text)
-{
-	struct engine_voter voters[VOTERS_MAX];
-	int r = 0;
-
-	memcpy(voters, config->voters, config->count * sizeof(voters[0]));
-	qsort(voters, config->count, sizeof(voters[0]), compare_voters);
-	for (size_t i = 0; r == 0 && i < config->count; i++)
-		r = buf_printf(text, "%016lx %s\n", voters[i].id, voters[i].name);
-	return r;
-}
-
-static int save(const char *path, const struct buf *text)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), r = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text->data, text->size) != (ssize_t)text->size || fsync(fd) < 0)
-		r = errno ? -errno : -EIO;
-	close(fd);
-	return r;
-}
-
-static int load(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-
-	if (fd < 0)
-		return -errno;
-	n = read(fd, text, size - 1);
-	close(fd);
-	if (n < 0)
-		return -EIO;
-	text[n] = 0;
-	return 0;
-}
-
-/*
- * The voters are what the log began with.  Another list in the configuration would split the
- * cluster in two halves that do not know of each other, so it is refused.
- */
-static int check_voters(struct engine *engine, bool fresh)
-{
-	_cleanup_buf_ struct buf wanted = {0};
-	char path[PATH_MAX], stored[VOTERS_MAX * 100] = "";
-	int r = list_voters(engine->config, &wanted);
-
-	snprintf(path, sizeof(path), "%s/voters", engine->config->dir);
-	if (r == 0 && fresh)
-		r = save(path, &wanted);
-	else if (r == 0)
-		r = load(path, stored, sizeof(stored));
-	if (r < 0)
-		return fail(engine, r, path, strerror(-r));
-	if (!fresh && (strlen(stored) != wanted.size || memcmp(stored, wanted.data, wanted.size)))
-		return fail(engine, -ENOTRECOVERABLE, path,
-		    "the voters in the configuration are not those this store was made for");
-	return 0;
-}
-
 static int prepare_dir(struct engine *engine, const char *dir)
 {
-	bool fresh = access(dir, F_OK) < 0;
-	int r = check_voters(engine, fresh);
+	if (access(dir, F_OK) == 0)
+		return 0;
+	if (engine->config->count > 0)
+		return make_dir(engine, dir);
+	return mkdir(dir, 0700) < 0 ? fail(engine, -errno, dir, strerror(errno)) : 0;
+}
 
-	return r == 0 && fresh ? make_dir(engine, dir) : r;
+static void log_dir(char path[PATH_MAX], const char *dir)
+{
+	snprintf(path, PATH_MAX, "%s/dqlite", dir);
+}
+
+bool engine_has_log(const char *dir)
+{
+	char path[PATH_MAX];
+
+	log_dir(path, dir);
+	return access(path, F_OK) == 0;
+}
+
+void engine_forget(const char *dir)
+{
+	char path[PATH_MAX];
+
+	log_dir(path, dir);
+	remove_flat_dir(path);
+}
+
+const struct engine_voter *engine_voter_find(
+    const struct engine_voter *voters, size_t count, uint64_t id)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (voters[i].id == id)
+			return &voters[i];
+	}
+	return NULL;
 }
 
 /* --- dqlite --- */
@@ -257,28 +217,18 @@ static int configure(struct engine *engine)
 	return 0;
 }
 
-static const char *own_name(const struct engine_config *config)
-{
-	for (size_t i = 0; i < config->count; i++) {
-		if (config->voters[i].id == config->self)
-			return config->voters[i].name;
-	}
-	return NULL;
-}
-
 static int start(struct engine *engine)
 {
-	const char *name = own_name(engine->config);
 	char dir[PATH_MAX];
 	int r;
 
-	assert(name);
-	snprintf(dir, sizeof(dir), "%s/dqlite", engine->config->dir);
+	log_dir(dir, engine->config->dir);
 	raft_guard_set_floor(engine->config->floor_bytes);
 	r = prepare_dir(engine, dir);
 	if (r < 0)
 		return r;
-	if (dqlite_node_create(engine->config->self, name, dir, &engine->node) != 0) {
+	if (dqlite_node_create(engine->config->self, engine->config->name, dir, &engine->node) !=
+	    0) {
 		engine->node = NULL;
 		return fail(engine, -EIO, dir, "dqlite cannot open it");
 	}
@@ -412,7 +362,7 @@ int engine_start(
 {
 	int r;
 
-	assert(config->count > 0 && config->count <= VOTERS_MAX);
+	assert(config->name && config->count <= VOTERS_MAX);
 	engine->config = config;
 	r = give(engine, ORDER_START);
 	if (r < 0)

@@ -10,9 +10,9 @@
  * other voters, is the function dial.  Rejected: iptables rules (others' to change), a uid check
  * (dqlite has none).
  *
- * The voters are fixed.  Every one of them starts its fresh directory with the same first log
- * entry, the list of all voters, so that there is one cluster from the start and no membership
- * change ever; automatic roles (a client's matter in dqlite) do not exist here.
+ * Every one of the first voters starts its fresh directory with the same first log entry, the list
+ * of them all, so that there is one cluster from the start.  Others are added and removed when an
+ * operator says so (voters.h); automatic roles (a client's matter in dqlite) do not exist here.
  */
 #ifndef METAD_ENGINE_H
 #define METAD_ENGINE_H
@@ -28,10 +28,17 @@ struct engine_voter {
 	const char *name;
 };
 
+/* NULL when it is not among them. */
+const struct engine_voter *engine_voter_find(
+    const struct engine_voter *voters, size_t count, uint64_t id);
+
 struct engine_config {
-	const char *dir; /* of the daemon's state; the engine uses dir/dqlite and dir/voters */
-	uint64_t self;   /* one of the voters */
-	const struct engine_voter *voters; /* the same on all, in any order */
+	const char *dir; /* of the daemon's state; the engine uses dir/dqlite */
+	uint64_t self;
+	const char *name;
+	/* Where there is no dir/dqlite: the first voters of a new store, the same on all of them, and this node is one; or
+	 * none, and this node has to be added by the others. */
+	const struct engine_voter *voters;
 	size_t count;
 	unsigned latency_ms;  /* one way; an election is due after 15 times this without a leader */
 	uint64_t floor_bytes; /* no writes while the disk has less free; 0: whatever it has */
@@ -46,8 +53,11 @@ struct engine;
 /* Makes the thread and its namespace: call as root, before privilege is given up.  *private tells
  * whether the namespace could be made; if not (no privilege), only dqlite's own check is left. */
 int engine_new(struct engine **out, bool *private);
-/* Starts dqlite, in a fresh directory with the first log entry.  0 or negative errno with the
- * reason in error; -ENOTRECOVERABLE when the directory was made for other voters. */
+/* Is there a log in dir/dqlite? */
+bool engine_has_log(const char *dir);
+/* Removes it; while the engine does not run. */
+void engine_forget(const char *dir);
+/* Starts dqlite.  0 or negative errno with the reason in error. */
 int engine_start(
     struct engine *engine, const struct engine_config *config, char *error, size_t error_size);
 /* A stream connected to this node's dqlite. */

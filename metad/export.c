@@ -35,19 +35,6 @@ struct export
 
 /* --- the text --- */
 
-static int put_string(struct buf *text, const char *string)
-{
-	int r = buf_append(text, "\"", 1);
-
-	for (; r == 0 && *string; string++) {
-		if (*string == '"' || *string == '\\')
-			r = buf_append(text, "\\", 1);
-		if (r == 0)
-			r = buf_append(text, string, 1);
-	}
-	return r == 0 ? buf_append(text, "\"", 1) : r;
-}
-
 static int put_base64(struct buf *text, const void *value, size_t size)
 {
 	size_t room = sodium_base64_encoded_len(size, sodium_base64_VARIANT_ORIGINAL);
@@ -65,7 +52,7 @@ static int put_entry(struct buf *text, const struct store_entry *entry)
 	int r = buf_printf(text, "{\"key\":");
 
 	if (r == 0)
-		r = put_string(text, entry->key);
+		r = buf_json(text, entry->key);
 	if (r == 0)
 		r = buf_printf(text, ",\"version\":%lu,\"value\":\"", entry->version);
 	if (r == 0)
@@ -266,7 +253,8 @@ static int due(sd_event_source *source, uint64_t usec, void *userdata)
 	struct export *export = userdata;
 
 	(void)usec;
-	(void)export_begin(export, NULL, NULL); /* one that was asked for will do */
+	if (export->config.wanted(export->config.arg))
+		(void)export_begin(export, NULL, NULL); /* one that was asked for will do */
 	sd_event_source_set_time_relative(source, (uint64_t) export->config.interval_ms * 1000);
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }

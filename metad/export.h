@@ -21,8 +21,10 @@ struct export_config {
 	struct store *store;
 	const char *dir; /* made when it is not there; files facts-TIME.jsonl, mode 0600 */
 	const char *cluster, *node;
-	int64_t interval_ms; /* 0: only when asked */
-	unsigned keep;       /* files; older ones are removed */
+	int64_t interval_ms;       /* 0: only when asked */
+	bool (*wanted)(void *arg); /* of an interval that is over: is it for this node to do? */
+	void *arg;
+	unsigned keep; /* files; older ones are removed */
 };
 
 struct export_result {

@@ -13,8 +13,8 @@ const struct config_key settings_keys[] = {
 	.size = sizeof(((struct settings *)0)->voters_text),
 	.fallback = "",
 	.help =
-	    "names of the nodes that vote, the same on all, never to be changed; an odd number; "
-	    "without it the first peer alone"},
+	    "names of the nodes that vote in a store that is yet to be made, the same on all; an odd "
+	    "number; without it the first peer alone; later: depctl meta add, remove"},
     {.section = "metad",
 	.name = "latency_ms",
 	.type = CONFIG_INT,
@@ -60,20 +60,11 @@ uint64_t settings_engine_id(const char *name)
 	return id ? id : 1;
 }
 
-static bool is_listed(const struct settings *settings, uint64_t id)
-{
-	for (size_t i = 0; i < settings->count; i++) {
-		if (settings->voters[i].id == id)
-			return true;
-	}
-	return false;
-}
-
 static int add_voter(struct settings *settings, const struct node_config *node, const char *name,
     struct config_error *error)
 {
 	uint64_t id = settings_engine_id(name);
-	char *kept = settings->names[settings->count % VOTERS_MAX];
+	char *kept = settings->first.name[settings->first.count % VOTERS_MAX];
 
 	if (!config_name_is_valid(name)) {
 		snprintf(error->text, sizeof(error->text),
@@ -85,14 +76,14 @@ static int add_voter(struct settings *settings, const struct node_config *node, 
 		    "[metad] voters: there is no [peer %.64s]", name);
 		return -EINVAL;
 	}
-	if (is_listed(settings, id) || settings->count == VOTERS_MAX) {
+	if (engine_voter_find(settings->first.voter, settings->first.count, id) ||
+	    settings->first.count == VOTERS_MAX) {
 		snprintf(error->text, sizeof(error->text), "[metad] voters: %s",
-		    settings->count == VOTERS_MAX ? "at most 7" : "a node is named twice");
+		    settings->first.count == VOTERS_MAX ? "at most 7" : "a node is named twice");
 		return -EINVAL;
 	}
-	snprintf(kept, sizeof(settings->names[0]), "%s", name);
-	settings->voters[settings->count++] = (struct engine_voter){id, kept};
-	settings->is_voter |= strcmp(name, node->name) == 0;
+	snprintf(kept, sizeof(settings->first.name[0]), "%s", name);
+	settings->first.voter[settings->first.count++] = (struct engine_voter){id, kept};
 	return 0;
 }
 
@@ -102,18 +93,17 @@ int settings_resolve(
 	char text[sizeof(settings->voters_text)], *save = NULL, *name;
 	int r = 0;
 
-	settings->count = 0;
-	settings->is_voter = false;
+	settings->first.count = 0;
 	snprintf(text, sizeof(text), "%s", settings->voters_text);
 	for (name = strtok_r(text, " \t,", &save); r == 0 && name;
 	     name = strtok_r(NULL, " \t,", &save))
 		r = add_voter(settings, node, name, error);
-	if (r == 0 && settings->count == 0 && node->has_admin) {
+	if (r == 0 && settings->first.count == 0 && node->has_admin) {
 		snprintf(error->text, sizeof(error->text),
 		    "[metad] voters: to be named where membership is signed ([node] admin)");
 		return -EINVAL;
 	}
-	if (r == 0 && settings->count == 0)
+	if (r == 0 && settings->first.count == 0)
 		r = add_voter(settings, node, node->peers.peer[0].name, error);
 	return r;
 }

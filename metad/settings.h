@@ -7,17 +7,20 @@
 #include "common/config.h"
 #include "metad/engine.h"
 
+struct voter_list {
+	uint64_t revision; /* of the store when it was read; 0: of the configuration */
+	size_t count;
+	struct engine_voter voter[VOTERS_MAX];
+	char name[VOTERS_MAX][NODE_NAME_MAX + 1];
+};
+
 struct settings {
 	char voters_text[512];
 	int64_t latency_ms;
 	int64_t min_free_mb;
 	int64_t export_minutes;
 	int64_t export_keep;
-	/* From voters_text. */
-	struct engine_voter voters[VOTERS_MAX];
-	char names[VOTERS_MAX][NODE_NAME_MAX + 1];
-	size_t count;
-	bool is_voter; /* this node */
+	struct voter_list first; /* from voters_text */
 };
 
 extern const struct config_key settings_keys[];

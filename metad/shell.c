@@ -19,6 +19,7 @@
 #include "metad/export.h"
 #include "metad/store-dqlite.h"
 #include "metad/tunnel.h"
+#include "metad/voters.h"
 #include "proto/common.h"
 #include "proto/metad.h"
 
@@ -48,6 +49,8 @@ struct shell {
 	struct engine_config engine_config;
 	struct engine *engine;
 	bool private;
+	bool engine_runs;
+	struct voters *voters;
 	struct tunnel *tunnel;
 	struct dialer *dialer;
 	struct store *store;
@@ -68,11 +71,10 @@ struct shell {
 
 static const char *voter_name(const struct shell *shell, uint64_t id)
 {
-	for (size_t i = 0; i < shell->settings->count; i++) {
-		if (shell->settings->voters[i].id == id)
-			return shell->settings->voters[i].name;
-	}
-	return "";
+	const struct voter_list *list = voters_list(shell->voters);
+	const struct engine_voter *voter = engine_voter_find(list->voter, list->count, id);
+
+	return voter ? voter->name : "";
 }
 
 /* --- answers --- */
@@ -507,6 +509,7 @@ static void leader_changed(void *arg, uint64_t id)
 
 	shell->leader = id;
 	shell->leader_since = mono_now();
+	voters_leader(shell->voters, id);
 	if (id == 0) {
 		await_leader(shell);
 		return;
@@ -523,11 +526,11 @@ static void leader_changed(void *arg, uint64_t id)
 static void on_status(void *userdata, struct rpc_call *call, const void *body, size_t size)
 {
 	struct shell *shell = userdata;
-	const struct settings *settings = shell->settings;
+	const struct voter_list *list = voters_list(shell->voters);
 	struct msg_metad_status_reply message = {
 	    .leader = shell->leader,
 	    .leader_for_ms = since_ms(shell->leader_since),
-	    .voter = settings->is_voter,
+	    .voter = voters_votes(shell->voters),
 	    .private = shell->private,
 	    .revision = store_dqlite_revision(shell->store),
 	    .pending = shell->pending,
@@ -537,11 +540,11 @@ static void on_status(void *userdata, struct rpc_call *call, const void *body, s
 	(void)size;
 	snprintf(message.leader_name, sizeof(message.leader_name), "%s",
 	    voter_name(shell, shell->leader));
-	for (size_t i = 0; i < settings->count; i++) {
+	for (size_t i = 0; i < list->count; i++) {
 		struct msg_metad_voter *voter = &message.voters.item[message.voters.count++];
 
-		voter->id = settings->voters[i].id;
-		snprintf(voter->name, sizeof(voter->name), "%s", settings->voters[i].name);
+		voter->id = list->voter[i].id;
+		snprintf(voter->name, sizeof(voter->name), "%s", list->name[i]);
 	}
 	REPLY(call, MSG_METAD_STATUS_REPLY, msg_metad_status_reply_pack, &message);
 }
@@ -573,6 +576,13 @@ static void on_export(void *userdata, struct rpc_call *call, const void *body, s
 		settle(ticket, export_begin(shell->export, exported, ticket));
 }
 
+static bool export_wanted(void *arg)
+{
+	struct shell *shell = arg;
+
+	return voters_votes(shell->voters);
+}
+
 static int start_export(struct shell *shell)
 {
 	const struct settings *settings = shell->settings;
@@ -582,7 +592,9 @@ static int start_export(struct shell *shell)
 	    .dir = shell->export_dir,
 	    .cluster = shell->daemon->node.cluster,
 	    .node = shell->daemon->node.name,
-	    .interval_ms = settings->is_voter ? settings->export_minutes * 60000 : 0,
+	    .interval_ms = settings->export_minutes * 60000,
+	    .wanted = export_wanted,
+	    .arg = shell,
 	    .keep = (unsigned)settings->export_keep,
 	};
 
@@ -611,8 +623,8 @@ static int disk_due(sd_event_source *source, uint64_t usec, void *userdata)
 	bool low;
 
 	(void)usec;
-	low =
-	    engine_check_disk(shell->dir, (uint64_t)shell->settings->min_free_mb << 19) == -ENOSPC;
+	low = shell->engine_runs && engine_check_disk(shell->dir,
+					(uint64_t)shell->settings->min_free_mb << 19) == -ENOSPC;
 	if (low && !shell->disk_low) {
 		log_warning("store in %s: the disk is nearly full: facts can be read, not written",
 		    shell->dir);
@@ -631,7 +643,7 @@ static int take_stream(void *arg, const struct peer *from, int *fd)
 	struct shell *shell = arg;
 
 	(void)from;
-	return shell->engine ? engine_connect(shell->engine, fd) : -EOPNOTSUPP;
+	return shell->engine_runs ? engine_connect(shell->engine, fd) : -EOPNOTSUPP;
 }
 
 static int dial_voter(void *arg, const char *voter, int *fd)
@@ -641,7 +653,7 @@ static int dial_voter(void *arg, const char *voter, int *fd)
 	const struct peer *peer = peers_by_name(&node->peers, voter);
 
 	if (strcmp(voter, node->name) == 0)
-		return engine_connect(shell->engine, fd);
+		return shell->engine_runs ? engine_connect(shell->engine, fd) : -ENOTCONN;
 	return peer ? tunnel_dial(shell->tunnel, peer, NULL, NULL, fd) : -ENOENT;
 }
 
@@ -664,23 +676,22 @@ static int start_tunnel(struct shell *shell)
 	return r;
 }
 
-static int start_engine(struct shell *shell)
+static int start_engine(void *arg, const struct voter_list *first)
 {
+	struct shell *shell = arg;
 	const struct settings *settings = shell->settings;
+	const char *name = shell->daemon->node.name;
 	char error[300];
 	int r = check_disk(shell);
 
 	if (r < 0)
 		return r;
-	r = dialer_new(
-	    &shell->dialer, shell->daemon->loop, shell->tunnel, &shell->daemon->node.peers);
-	if (r < 0)
-		return r;
 	shell->engine_config = (struct engine_config){
 	    .dir = shell->dir,
-	    .self = settings_engine_id(shell->daemon->node.name),
-	    .voters = settings->voters,
-	    .count = settings->count,
+	    .self = settings_engine_id(name),
+	    .name = name,
+	    .voters = first ? first->voter : NULL,
+	    .count = first ? first->count : 0,
 	    .latency_ms = (unsigned)settings->latency_ms,
 	    .floor_bytes = (uint64_t)settings->min_free_mb << 19,
 	    .dial = dialer_dial,
@@ -689,15 +700,57 @@ static int start_engine(struct shell *shell)
 	r = engine_start(shell->engine, &shell->engine_config, error, sizeof(error));
 	if (r < 0)
 		log_error("start the engine: %s", error);
+	shell->engine_runs = r >= 0;
 	return r;
+}
+
+static struct rpc_client *client_of(void *arg, const char *node)
+{
+	struct shell *shell = arg;
+	const struct peers *peers = &shell->daemon->node.peers;
+	const struct peer *peer = peers_by_name(peers, node);
+
+	return peer ? shell->others[peers_place(peers, peer)].client : NULL;
+}
+
+static uint64_t revision_now(void *arg)
+{
+	struct shell *shell = arg;
+
+	return store_dqlite_revision(shell->store);
+}
+
+static void voters_changed(void *arg, const struct voter_list *list)
+{
+	struct shell *shell = arg;
+
+	store_dqlite_set_voters(shell->store, list->voter, list->count);
+}
+
+static int make_voters(struct shell *shell)
+{
+	struct voters_config config = {
+	    .daemon = shell->daemon,
+	    .dir = shell->dir,
+	    .first = &shell->settings->first,
+	    .dial = dial_voter,
+	    .client = client_of,
+	    .revision = revision_now,
+	    .start = start_engine,
+	    .changed = voters_changed,
+	    .arg = shell,
+	};
+
+	return voters_new(&shell->voters, &config);
 }
 
 static int start_store(struct shell *shell)
 {
+	const struct voter_list *list = voters_list(shell->voters);
 	struct store_dqlite_config config = {
 	    .loop = shell->daemon->loop,
-	    .voters = shell->settings->voters,
-	    .count = shell->settings->count,
+	    .voters = list->voter,
+	    .count = list->count,
 	    .latency_ms = (unsigned)shell->settings->latency_ms,
 	    .dial = dial_voter,
 	    .leader = leader_changed,
@@ -722,7 +775,7 @@ static int start_timers(struct shell *shell)
 		r = sd_event_add_defer(loop, &shell->sweep, sweep, shell);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(shell->sweep, SD_EVENT_OFF);
-	if (r >= 0 && shell->engine)
+	if (r >= 0)
 		r = sd_event_add_time_relative(
 		    loop, NULL, MONO_CLOCK, DISK_CHECK_S * 1000000ULL, 1000000, disk_due, shell);
 	return r;
@@ -773,8 +826,10 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct settings *
 	snprintf(
 	    shell->dir, sizeof(shell->dir), "%s/%s", daemon->node.state_dir, daemon->spec->name);
 	r = start_tunnel(shell);
-	if (r >= 0 && engine)
-		r = start_engine(shell);
+	if (r >= 0)
+		r = dialer_new(&shell->dialer, daemon->loop, shell->tunnel, &daemon->node.peers);
+	if (r >= 0)
+		r = make_voters(shell);
 	if (r >= 0)
 		r = start_timers(shell);
 	if (r >= 0)
@@ -785,6 +840,8 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct settings *
 		r = connect_others(shell);
 	if (r >= 0)
 		r = rpc_server_add(daemon->rpc, methods, shell);
+	if (r >= 0)
+		r = voters_start(shell->voters);
 	if (r < 0) {
 		log_start_failed(r);
 		disconnect_others(shell);

@@ -10,7 +10,7 @@
 
 struct shell;
 
-/* Starts all; engine is NULL on a node that does not vote.  Logs what went wrong.  All arguments
+/* Starts all; the engine runs once it is known that this node votes.  Logs what went wrong.  All arguments
  * are borrowed.  There is no end but that of the process, see main.c. */
 int shell_new(struct shell **out, struct daemon *daemon, const struct settings *settings,
     struct engine *engine, bool private);

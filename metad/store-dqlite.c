@@ -60,7 +60,8 @@ struct request {
 
 struct voter {
 	struct store_dqlite *store;
-	struct engine_voter who;
+	struct engine_voter who; /* id 0: this place is free */
+	char name[64];
 	struct dqlite_conn *conn;
 	struct mono next_dial, next_ask;
 };
@@ -279,9 +280,11 @@ static void seek(struct store_dqlite *s, struct mono now)
 {
 	bool ask = !s->leader || in_doubt(s, now);
 
-	for (size_t i = 0; i < s->config.count; i++) {
+	for (size_t i = 0; i < VOTERS_MAX; i++) {
 		struct voter *voter = &s->voters[i];
 
+		if (!voter->who.id)
+			continue;
 		if (!voter->conn && mono_due(voter->next_dial, now))
 			dial(voter, now);
 		if (ask && voter->conn && voter != s->leader && !dqlite_conn_busy(voter->conn) &&
@@ -289,6 +292,42 @@ static void seek(struct store_dqlite *s, struct mono now)
 		    dqlite_conn_leader(voter->conn, told_leader, voter) < 0)
 			disconnect(voter, REDIAL_MS);
 	}
+}
+
+static struct voter *place_of(struct store_dqlite *s, uint64_t id)
+{
+	for (size_t i = 0; i < VOTERS_MAX; i++) {
+		if (s->voters[i].who.id == id)
+			return &s->voters[i];
+	}
+	return NULL;
+}
+
+/* A voter keeps its place, because its connection knows it. */
+void store_dqlite_set_voters(struct store *store, const struct engine_voter *voters, size_t count)
+{
+	struct store_dqlite *s = (struct store_dqlite *)store;
+
+	assert(count > 0 && count <= VOTERS_MAX);
+	for (size_t i = 0; i < VOTERS_MAX; i++) {
+		struct voter *voter = &s->voters[i];
+
+		if (voter->who.id && !engine_voter_find(voters, count, voter->who.id)) {
+			disconnect(voter, 0);
+			voter->who.id = 0;
+		}
+	}
+	for (size_t i = 0; i < count; i++) {
+		struct voter *voter = place_of(s, voters[i].id);
+
+		if (voter)
+			continue;
+		voter = place_of(s, 0);
+		*voter = (struct voter){.store = s};
+		snprintf(voter->name, sizeof(voter->name), "%s", voters[i].name);
+		voter->who = (struct engine_voter){voters[i].id, voter->name};
+	}
+	arm(s);
 }
 
 /* What an answer means for the session; false: the leader was given up. */
@@ -616,28 +655,13 @@ static void take_mismatch(void *arg, const struct wire_value *values, size_t col
 
 /* --- asking --- */
 
-static struct wire_value text(const char *string)
-{
-	return (struct wire_value){.type = WIRE_TEXT, .text = string};
-}
-
-static struct wire_value number(int64_t value)
-{
-	return (struct wire_value){.type = WIRE_INTEGER, .integer = value};
-}
-
-static struct wire_value blob(const void *data, size_t size)
-{
-	return (struct wire_value){.type = WIRE_BLOB, .blob = data, .size = size};
-}
-
 static int submit_txn(struct store_dqlite *s, struct request *request)
 {
 	struct wire_value values[4] = {
-	    blob(&request->nonce, sizeof(request->nonce)),
-	    text((const char *)request->plan.data),
-	    blob(request->body.data, request->body.size),
-	    number(INT64_MAX),
+	    wire_blob(&request->nonce, sizeof(request->nonce)),
+	    wire_text((const char *)request->plan.data),
+	    wire_blob(request->body.data, request->body.size),
+	    wire_number(INT64_MAX),
 	};
 
 	if (request->doubtful)
@@ -656,12 +680,12 @@ static int ask_txn(struct store_dqlite *s, struct request *request)
 	case STEP_SUBMIT:
 		return submit_txn(s, request);
 	case STEP_RECALL:
-		value = blob(&request->nonce, sizeof(request->nonce));
+		value = wire_blob(&request->nonce, sizeof(request->nonce));
 		return dqlite_conn_query(conn, recall_sql, &value, 1, take_recall, answered, s);
 	case STEP_FENCE:
 		return dqlite_conn_exec(conn, fence_sql, NULL, 0, answered, s);
 	case STEP_MISMATCH:
-		value = text((const char *)request->plan.data);
+		value = wire_text((const char *)request->plan.data);
 		return dqlite_conn_query(conn, mismatch_sql, &value, 1, take_mismatch, answered, s);
 	}
 	return -EINVAL;
@@ -674,11 +698,11 @@ static int ask_scan(struct store_dqlite *s, struct request *request)
 
 	/* Keys are printable, so 0x7f sorts behind all that begin with the prefix. */
 	snprintf(behind, sizeof(behind), "%s\x7f", request->key);
-	values[0] = text(request->after);
-	values[1] = text(request->key);
-	values[2] = text(behind);
-	values[3] = number((int64_t)request->limit + 1);
-	values[4] = number(STORE_PAGE_BYTES - STORE_VALUE_MAX);
+	values[0] = wire_text(request->after);
+	values[1] = wire_text(request->key);
+	values[2] = wire_text(behind);
+	values[3] = wire_number((int64_t)request->limit + 1);
+	values[4] = wire_number(STORE_PAGE_BYTES - STORE_VALUE_MAX);
 	return dqlite_conn_query(s->leader->conn, scan_sql, values, 5, take_entry, answered, s);
 }
 
@@ -694,7 +718,7 @@ static int ask(struct store_dqlite *s, struct request *request)
 		return ask_txn(s, request);
 	if (request->ask == ASK_SCAN)
 		return ask_scan(s, request);
-	key = text(request->key);
+	key = wire_text(request->key);
 	return dqlite_conn_query(s->leader->conn, get_sql, &key, 1, take_entry, answered, s);
 }
 
@@ -750,9 +774,11 @@ static struct mono next_for_voters(const struct store_dqlite *s, struct mono now
 	bool asking = !s->leader || in_doubt(s, now);
 	struct mono next = MONO_NEVER;
 
-	for (size_t i = 0; i < s->config.count; i++) {
+	for (size_t i = 0; i < VOTERS_MAX; i++) {
 		const struct voter *voter = &s->voters[i];
 
+		if (!voter->who.id)
+			continue;
 		if (!voter->conn)
 			next = mono_min(next, voter->next_dial);
 		else if (asking && voter != s->leader && !dqlite_conn_busy(voter->conn))
@@ -834,33 +860,16 @@ static int enqueue(struct store *store, struct request *request)
 	return 0;
 }
 
-static int dqlite_get(
-    struct store *store, const char *key, struct mono deadline, store_done *done, void *arg)
+static int enqueue_read(struct store *store, enum ask ask, const char *key, const char *after,
+    size_t limit, struct mono deadline, store_done *done, void *arg)
 {
 	struct request *request;
-	int r = request_new(&request, store, ASK_GET, deadline, done, arg);
-
-	if (r < 0)
-		return r;
-	request->limit = 1;
-	request->key = strdup(key);
-	if (!request->key) {
-		request_free(request);
-		return -ENOMEM;
-	}
-	return enqueue(store, request);
-}
-
-static int dqlite_scan(struct store *store, const char *prefix, const char *after, size_t limit,
-    struct mono deadline, store_done *done, void *arg)
-{
-	struct request *request;
-	int r = request_new(&request, store, ASK_SCAN, deadline, done, arg);
+	int r = request_new(&request, store, ask, deadline, done, arg);
 
 	if (r < 0)
 		return r;
 	request->limit = limit;
-	request->key = strdup(prefix);
+	request->key = strdup(key);
 	request->after = strdup(after);
 	if (!request->key || !request->after) {
 		request_free(request);
@@ -869,18 +878,16 @@ static int dqlite_scan(struct store *store, const char *prefix, const char *afte
 	return enqueue(store, request);
 }
 
-/* A key as a JSON string; it is printable ASCII. */
-static int plan_key(struct buf *plan, const char *key)
+static int dqlite_get(
+    struct store *store, const char *key, struct mono deadline, store_done *done, void *arg)
 {
-	int r = buf_append(plan, "\"", 1);
+	return enqueue_read(store, ASK_GET, key, "", 1, deadline, done, arg);
+}
 
-	for (; r == 0 && *key; key++) {
-		if (*key == '"' || *key == '\\')
-			r = buf_append(plan, "\\", 1);
-		if (r == 0)
-			r = buf_append(plan, key, 1);
-	}
-	return r == 0 ? buf_append(plan, "\"", 1) : r;
+static int dqlite_scan(struct store *store, const char *prefix, const char *after, size_t limit,
+    struct mono deadline, store_done *done, void *arg)
+{
+	return enqueue_read(store, ASK_SCAN, prefix, after, limit, deadline, done, arg);
 }
 
 static int plan_op(struct request *request, const struct store_op *op)
@@ -893,7 +900,7 @@ static int plan_op(struct request *request, const struct store_op *op)
 	int r = buf_append(plan, plan->size > 1 ? ",[" : "[", plan->size > 1 ? 2 : 1);
 
 	if (r == 0)
-		r = plan_key(plan, op->key);
+		r = buf_json(plan, op->key);
 	if (r == 0)
 		r = buf_printf(plan, ",%lld,\"%c\",%zu,%zu]",
 		    op->expected == STORE_ANY ? -1LL : (long long)expected, letters[op->kind],
@@ -949,7 +956,7 @@ static void dqlite_close(struct store *store)
 	struct store_dqlite *s = (struct store_dqlite *)store;
 	struct request *request;
 
-	for (size_t i = 0; i < s->config.count; i++)
+	for (size_t i = 0; i < VOTERS_MAX; i++)
 		dqlite_conn_free(s->voters[i].conn);
 	while ((request = s->first)) {
 		s->first = request->next;
@@ -974,14 +981,11 @@ int store_dqlite_open(struct store **out, const struct store_dqlite_config *conf
 
 	if (!s)
 		return -ENOMEM;
-	assert(config->count > 0 && config->count <= VOTERS_MAX);
 	s->store.class = &dqlite_class;
 	s->config = *config;
 	if (s->config.max_pending == 0)
 		s->config.max_pending = 256;
 	s->last = &s->first;
-	for (size_t i = 0; i < config->count; i++)
-		s->voters[i] = (struct voter){.store = s, .who = config->voters[i]};
 	r = getrandom(&s->next_nonce, sizeof(s->next_nonce), 0) < 0 ? -errno : 0;
 	rng_init(&s->rng, s->next_nonce.word[0]);
 	if (r == 0)
@@ -990,6 +994,7 @@ int store_dqlite_open(struct store **out, const struct store_dqlite_config *conf
 		free(s);
 		return r;
 	}
+	store_dqlite_set_voters(&s->store, config->voters, config->count);
 	*out = &s->store;
 	return 0;
 }

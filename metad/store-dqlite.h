@@ -25,7 +25,7 @@
 
 struct store_dqlite_config {
 	sd_event *loop;
-	const struct engine_voter *voters; /* copied; the names are borrowed */
+	const struct engine_voter *voters; /* copied */
 	size_t count;
 	unsigned latency_ms; /* as the engine's */
 	size_t max_pending;  /* requests under way; 0: 256 */
@@ -42,6 +42,8 @@ int store_dqlite_open(struct store **out, const struct store_dqlite_config *conf
 /* Another client has heard of these changes: hints for them, or a look if some were missed. */
 void store_dqlite_changed(
     struct store *store, uint64_t revision, const char *const *keys, size_t count);
+/* Others vote from now on; copied. */
+void store_dqlite_set_voters(struct store *store, const struct engine_voter *voters, size_t count);
 /* The highest revision seen. */
 uint64_t store_dqlite_revision(const struct store *store);
 

@@ -37,6 +37,7 @@ static int no_dial(void *arg, const char *name, int *fd)
 static const struct engine_config engine_config = {
     .dir = dir,
     .self = 0x1234,
+    .name = "n1",
     .voters = &voter,
     .count = 1,
     .latency_ms = 20,
@@ -120,22 +121,6 @@ static void a_restart_keeps_the_versions(void)
 	engine = engine_free(engine);
 	start();
 	check_int(version_of("shared"), before);
-}
-
-static void other_voters_are_refused(void)
-{
-	static const struct engine_voter others[] = {{0x1234, "n1"}, {0x5678, "n2"}};
-	struct engine_config config = engine_config;
-	char error[300];
-
-	engine = engine_free(engine);
-	config.voters = others;
-	config.count = 2;
-	check_int(engine_new(&engine, &private), 0);
-	check_int(engine_start(engine, &config, error, sizeof(error)), -ENOTRECOVERABLE);
-	check(strstr(error, "voters") != NULL);
-	engine = engine_free(engine);
-	start();
 }
 
 enum reach {
@@ -261,7 +246,6 @@ int main(void)
 	static const struct test own[] = {
 	    TEST(another_process_cannot_reach_dqlite),
 	    TEST(a_restart_keeps_the_versions),
-	    TEST(other_voters_are_refused),
 	    TEST(a_full_or_forbidden_disk_is_told),
 	    TEST(the_deadline_ends_what_no_voter_answers),
 	    TEST(a_message_to_no_leader_is_dropped),

@@ -10,6 +10,10 @@ enum request {
 	REQUEST_OPEN = 3,
 	REQUEST_EXEC_SQL = 8,
 	REQUEST_QUERY_SQL = 9,
+	REQUEST_ADD = 12,
+	REQUEST_ASSIGN = 13,
+	REQUEST_REMOVE = 14,
+	REQUEST_CLUSTER = 16,
 };
 
 #define VERSION 1
@@ -158,6 +162,44 @@ int wire_put_query(struct buf *buf, const char *sql, const struct wire_value *va
 	return put_sql(buf, REQUEST_QUERY_SQL, sql, values, count);
 }
 
+/* Numbers, and behind the first a text if there is one. */
+static int put_numbers(
+    struct buf *buf, enum request type, const uint64_t *numbers, size_t count, const char *behind)
+{
+	size_t start;
+	int r = put_head(buf, type, &start);
+
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = put_u64(buf, numbers[i]);
+	if (r == 0 && behind)
+		r = put_text(buf, behind);
+	if (r == 0)
+		finish(buf, start);
+	return r;
+}
+
+int wire_put_cluster(struct buf *buf)
+{
+	const uint64_t with_roles = 1;
+
+	return put_numbers(buf, REQUEST_CLUSTER, &with_roles, 1, NULL);
+}
+
+int wire_put_add(struct buf *buf, uint64_t id, const char *address)
+{
+	return put_numbers(buf, REQUEST_ADD, &id, 1, address);
+}
+
+int wire_put_assign(struct buf *buf, uint64_t id, enum wire_role role)
+{
+	return put_numbers(buf, REQUEST_ASSIGN, (uint64_t[]){id, role}, 2, NULL);
+}
+
+int wire_put_remove(struct buf *buf, uint64_t id)
+{
+	return put_numbers(buf, REQUEST_REMOVE, &id, 1, NULL);
+}
+
 int wire_get_head(struct wire_head *head, const uint8_t bytes[WIRE_HEAD])
 {
 	uint32_t words;
@@ -291,5 +333,26 @@ int wire_rows_next(struct wire_rows *rows, struct wire_value values[WIRE_COLUMNS
 		return WIRE_ROWS_PART;
 	for (size_t i = 0; r == 0 && i < rows->columns; i++)
 		r = get_value(rows, types >> (4 * i) & 0xf, &values[i]);
+	return r;
+}
+
+int wire_get_servers(
+    const uint8_t *body, size_t size, struct wire_server servers[WIRE_SERVERS_MAX], size_t *count)
+{
+	struct wire_rows in = body_of(body, size);
+	uint64_t wanted;
+	size_t length;
+	int r = get_u64(&in, &wanted);
+
+	if (r == 0 && wanted > WIRE_SERVERS_MAX)
+		return -EBADMSG;
+	*count = 0;
+	for (; r == 0 && *count < wanted; ++*count) {
+		r = get_u64(&in, &servers[*count].id);
+		if (r == 0)
+			r = get_text(&in, &servers[*count].address, &length);
+		if (r == 0)
+			r = get_u64(&in, &servers[*count].role);
+	}
 	return r;
 }

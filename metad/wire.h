@@ -40,12 +40,44 @@ struct wire_value {
 	size_t size; /* of text or blob */
 };
 
+static inline struct wire_value wire_text(const char *text)
+{
+	return (struct wire_value){.type = WIRE_TEXT, .text = text};
+}
+
+static inline struct wire_value wire_number(int64_t value)
+{
+	return (struct wire_value){.type = WIRE_INTEGER, .integer = value};
+}
+
+static inline struct wire_value wire_blob(const void *data, size_t size)
+{
+	return (struct wire_value){.type = WIRE_BLOB, .blob = data, .size = size};
+}
+
 enum wire_answer {
 	WIRE_FAILURE = 0,
 	WIRE_SERVER = 1,
 	WIRE_DB = 4,
 	WIRE_RESULT = 6,
 	WIRE_ROWS = 7,
+	WIRE_EMPTY = 8,
+	WIRE_SERVERS = 3,
+};
+
+/* What a server of the cluster does. */
+enum wire_role {
+	WIRE_VOTER = 0,
+	WIRE_STANDBY = 1,
+	WIRE_SPARE = 2,
+};
+
+#define WIRE_SERVERS_MAX 16
+
+struct wire_server {
+	uint64_t id;
+	const char *address; /* borrowed */
+	uint64_t role;
 };
 
 /* Each appends and returns 0 or -ENOMEM. */
@@ -55,6 +87,11 @@ int wire_put_open(struct buf *buf, const char *database);
 /* One or more statements; only the first gets the parameters (at most 255). */
 int wire_put_exec(struct buf *buf, const char *sql, const struct wire_value *values, size_t count);
 int wire_put_query(struct buf *buf, const char *sql, const struct wire_value *values, size_t count);
+
+int wire_put_cluster(struct buf *buf);
+int wire_put_add(struct buf *buf, uint64_t id, const char *address);
+int wire_put_assign(struct buf *buf, uint64_t id, enum wire_role role);
+int wire_put_remove(struct buf *buf, uint64_t id);
 
 struct wire_head {
 	uint8_t type;
@@ -69,6 +106,10 @@ int wire_get_failure(const uint8_t *body, size_t size, uint64_t *code, const cha
 /* Who leads, as far as the asked node knows: id 0 when it does not. */
 int wire_get_server(const uint8_t *body, size_t size, uint64_t *id);
 int wire_get_result(const uint8_t *body, size_t size, uint64_t *last_insert_id, uint64_t *changed);
+
+/* At most WIRE_SERVERS_MAX, or -EBADMSG. */
+int wire_get_servers(
+    const uint8_t *body, size_t size, struct wire_server servers[WIRE_SERVERS_MAX], size_t *count);
 
 struct wire_rows {
 	const uint8_t *at, *end;
