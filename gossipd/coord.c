@@ -97,12 +97,13 @@ static void get(struct coord *coord, struct mono now, struct gossipd_actions *ac
 	begin(coord, COORD_GET, now, actions);
 }
 
-static void put(
-    struct coord *coord, struct gossipd_fact fact, struct mono now, struct gossipd_actions *actions)
+static void put(struct coord *coord, struct gossipd_fact fact, bool succeeds, struct mono now,
+    struct gossipd_actions *actions)
 {
 	struct gossipd_action *action = begin(coord, COORD_PUT, now, actions);
 
 	coord->wanted = fact;
+	coord->succeeds = succeeds;
 	coord->next_at = mono_add(now, fraction(coord->lease, 4));
 	action->meta.expected = coord->version;
 	action->meta.fact = fact;
@@ -119,12 +120,14 @@ static void raise_own(struct coord *coord, struct mono now, struct gossipd_actio
 	fact.seq++;
 	if (coord->leaving)
 		fact.node = 0;
-	put(coord, fact, now, actions);
+	put(coord, fact, false, now, actions);
 }
 
 static void take_over(struct coord *coord, struct mono now, struct gossipd_actions *actions)
 {
-	put(coord, (struct gossipd_fact){coord->fact.epoch + 1, coord->self, 1}, now, actions);
+	struct gossipd_fact fact = {coord->fact.epoch + 1, coord->self, 1};
+
+	put(coord, fact, coord->version != 0 && coord->fact.node != 0, now, actions);
 }
 
 static void start_request(struct coord *coord, struct mono now, struct gossipd_actions *actions)
@@ -190,6 +193,8 @@ static void see(struct coord *coord, uint64_t version, struct gossipd_fact fact,
 	coord->seen = true;
 	coord->answer_at = now;
 	coord->read = true;
+	if (coord->fact.epoch != fact.epoch)
+		coord->since = MONO_ZERO;
 	coord->version = version;
 	coord->fact = version != 0 ? fact : (struct gossipd_fact){.epoch = coord->fact.epoch};
 	if (coord->fact.node != coord->self)
@@ -205,6 +210,8 @@ static void put_succeeded(
 	bool news =
 	    coord->fact.node != coord->wanted.node || coord->fact.epoch != coord->wanted.epoch;
 
+	if (coord->fact.epoch != coord->wanted.epoch)
+		coord->since = coord->succeeds ? coord->sent_at : MONO_ZERO;
 	coord->version = event->meta.version;
 	coord->fact = coord->wanted;
 	coord->seen_at = event->now;
@@ -227,6 +234,7 @@ static void get_succeeded(
 {
 	bool ours = coord->doubtful.node == coord->self &&
 		    same(coord->doubtful, event->meta.fact) && event->meta.version != 0;
+	bool begins = ours && coord->fact.epoch != event->meta.fact.epoch;
 
 	if (ours) {
 		hold_from(coord, coord->doubt_sent_at);
@@ -237,6 +245,8 @@ static void get_succeeded(
 			append(actions, GOSSIPD_REIGN);
 	}
 	see(coord, event->meta.version, event->meta.fact, event->now, actions);
+	if (begins)
+		coord->since = coord->doubtful_succeeds ? coord->doubt_sent_at : MONO_ZERO;
 	if (coord->version != 0 && coord->fact.node == coord->self && !coord->held)
 		coord->next_at = event->now;
 }
@@ -259,6 +269,7 @@ void coord_result(
 	} else {
 		if (request == COORD_PUT) {
 			coord->doubtful = coord->wanted;
+			coord->doubtful_succeeds = coord->succeeds;
 			coord->doubt_sent_at = coord->sent_at;
 		}
 		coord->read = false; /* read again before anything is built on it */

@@ -5,7 +5,9 @@
  * compares the version that was seen, so it can only succeed if the holder really was quiet for
  * that long; no verdict about the holder and no wall clock is trusted.  The holder counts its
  * lease from the moment it *sent* its last successful raise, and every act under it checks the
- * epoch anyway.
+ * epoch anyway.  So a reign that was taken over in this way begins when those before it are over;
+ * `since` says when, and is not known of one that was given up, or that an earlier process of
+ * this node began.
  *
  * Candidates wait by rank, so that one of them swaps and the others see it.  A result in doubt is
  * answered by reading again.  Rejected: the engine's own elections and leases, which none of our
@@ -36,14 +38,17 @@ struct coord {
 	enum coord_request request;
 	uint64_t ticket;
 	struct gossipd_fact wanted; /* by the put */
+	bool succeeds;              /* the put takes over from one whose lease has run out */
 	struct mono sent_at;
 	struct mono doubt_sent_at; /* of a put in doubt, and what it wanted */
 	struct gossipd_fact doubtful;
+	bool doubtful_succeeds;
 	struct mono next_at; /* next request */
 	bool hinted;
 	/* own lease */
 	bool held;
 	struct mono held_until;
+	struct mono since; /* MONO_ZERO: not known */
 	bool leaving;
 	unsigned rank; /* among the candidates */
 };

@@ -497,6 +497,11 @@ struct mono gossipd_reign_until(const struct gossipd *core)
 	return core->coord.held ? core->coord.held_until : MONO_ZERO;
 }
 
+struct mono gossipd_reign_since(const struct gossipd *core)
+{
+	return core->coord.held ? core->coord.since : MONO_ZERO;
+}
+
 const char *gossipd_invariant(const struct gossipd *core)
 {
 	if (core->digest != member_digest(core->members, core->count) && core->started)

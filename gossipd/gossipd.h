@@ -398,6 +398,8 @@ void gossipd_coordinator(
     const struct gossipd *core, struct mono now, uint64_t *node, uint64_t *epoch, bool *held);
 /* When our own lease runs out if it is not raised; MONO_ZERO: we do not coordinate. */
 struct mono gossipd_reign_until(const struct gossipd *core);
+/* Since when, if it took over from one that had run out by then; MONO_ZERO: not known. */
+struct mono gossipd_reign_since(const struct gossipd *core);
 const char *gossipd_state_name(enum gossipd_state state);
 /* The incarnation of a process that starts: it wins over every earlier one. */
 uint64_t gossipd_incarnation(uint64_t stored, uint64_t wall_s);

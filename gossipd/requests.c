@@ -128,8 +128,10 @@ static bool notice_coord(struct shell *shell, struct rpc_call *call)
 	uint64_t node;
 
 	gossipd_coordinator(shell->core, mono_now(), &node, &message.epoch, &message.held);
-	if (message.held)
+	if (message.held) {
 		message.until_ns = (uint64_t)gossipd_reign_until(shell->core).ns;
+		message.since_ns = (uint64_t)gossipd_reign_since(shell->core).ns;
+	}
 	snprintf(message.node, sizeof(message.node), "%s", shell_name_of(shell, node));
 	return msg_gossipd_coord_pack(&message, &body) == 0 &&
 	       rpc_notice(call, MSG_GOSSIPD_COORD, body.data, body.size);

@@ -107,6 +107,49 @@ static struct gossipd_fact others(uint64_t seq)
 	return (struct gossipd_fact){4, OTHER, seq};
 }
 
+/* Only of one that was taken over after it had run out is it known that all before it is over. */
+static void a_reign_says_since_when_where_the_last_one_had_run_out(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	swap(&bench.cell, others(1));
+	run(&bench, LEASE_MS + 100);
+	check(bench.coord.held);
+	check_range(mono_to_ms(bench.coord.since), 1000 + LEASE_MS, 1000 + LEASE_MS + 100);
+	run(&bench, 3 * LEASE_MS);
+	check_range(mono_to_ms(bench.coord.since), 1000 + LEASE_MS, 1000 + LEASE_MS + 100);
+}
+
+static void a_reign_does_not_say_so_after_one_that_was_given_up_or_after_a_restart(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	swap(&bench.cell, (struct gossipd_fact){4, 0, 9});
+	run(&bench, 100);
+	check(bench.coord.held);
+	check_int(bench.coord.since.ns, 0);
+
+	bench_init(&bench, 0);
+	swap(&bench.cell, (struct gossipd_fact){4, OWN, 9});
+	run(&bench, 100);
+	check(bench.coord.held);
+	check_int(bench.coord.since.ns, 0);
+}
+
+static void a_takeover_in_doubt_says_since_when_it_was_sent(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	swap(&bench.cell, others(1));
+	bench.swallow = true;
+	run(&bench, LEASE_MS + 500);
+	check(bench.coord.held);
+	check_range(mono_to_ms(bench.coord.since), 1000 + LEASE_MS, 1000 + LEASE_MS + 100);
+}
+
 static void an_empty_cell_is_taken_at_once_by_the_first_candidate(void)
 {
 	struct bench bench;
@@ -301,6 +344,9 @@ static void a_store_that_answers_nothing_is_asked_at_a_bounded_rate(void)
 int main(void)
 {
 	return test_main((struct test[]){
+	    TEST(a_reign_says_since_when_where_the_last_one_had_run_out),
+	    TEST(a_reign_does_not_say_so_after_one_that_was_given_up_or_after_a_restart),
+	    TEST(a_takeover_in_doubt_says_since_when_it_was_sent),
 	    TEST(an_empty_cell_is_taken_at_once_by_the_first_candidate),
 	    TEST(the_holder_raises_four_times_in_a_lease),
 	    TEST(one_that_is_raised_is_left_alone),

@@ -96,7 +96,9 @@ static void take_coord(struct cluster *cluster, const struct rpc_answer *answer)
 	cluster->epoch = coord.epoch;
 	cluster->held = coord.held;
 	event.mine = coord.held;
+	event.epoch = coord.epoch;
 	event.until = mono_ns((int64_t)coord.until_ns);
+	event.since = mono_ns((int64_t)coord.since_ns);
 	shell_step(cluster->shell, &event);
 }
 

@@ -68,9 +68,10 @@ struct pending {
 struct migrated {
 	struct migrated_config config;
 	char self[NODE_NAME_MAX + 1];
-	struct mono now, scan_at, read_at;
+	struct mono now, started_at, scan_at, read_at;
 	bool started, reading, read_again, listing, list_again;
 	bool have_facts, have_locals, mine, revoked;
+	uint64_t reign;          /* epoch of the coordinator */
 	struct mono reign_until; /* mine */
 	struct mono place_at;    /* a VE that is to be placed has run out of its lease then */
 	uint64_t revision;

@@ -4,14 +4,24 @@
 #include <stdio.h>
 #include <string.h>
 
-#define HURRY 5 /* so many times as often as usual */
+#define HURRY 5    /* so many times as often as usual */
+#define RENEWALS 3 /* at least so many in the length of a lease */
 
-struct mono lease_length(const struct lease_rule *rule)
+struct mono lease_length(const struct lease_rule *rule, struct mono left)
 {
-	double ns = ((double)rule->lease.ns * (1 - rule->drift) - (double)rule->slack.ns) /
-		    (1 + rule->drift);
+	struct mono longest = mono_min(rule->lease, left);
+	double ns =
+	    ((double)longest.ns * (1 - rule->drift) - (double)rule->slack.ns) / (1 + rule->drift);
 
 	return mono_ns(ns > 0 ? (int64_t)ns : 0);
+}
+
+struct mono lease_stretch(const struct lease_rule *rule, struct mono left)
+{
+	double ns =
+	    (double)left.ns * (1 + rule->drift) / (1 - rule->drift) + (double)rule->slack.ns;
+
+	return ns < (double)INT64_MAX ? mono_ns(ns > 0 ? (int64_t)ns : 0) : MONO_NEVER;
 }
 
 /* --- the node --- */
@@ -73,7 +83,23 @@ void lease_hurry(struct lease_holder *holder, struct mono now)
 		    holder->renew_at, mono_add(now, mono_ns(holder->rule.renewal.ns / HURRY)));
 }
 
-bool lease_granted(struct lease_holder *holder, uint64_t id, const char *name, uint64_t epoch)
+void lease_ask_again(struct lease_holder *holder)
+{
+	if (holder->count)
+		holder->renew_at = MONO_ZERO;
+}
+
+/* A short lease is renewed more often, within limits. */
+static void renew_in_time(struct lease_holder *holder, struct mono sent_at, struct mono length)
+{
+	int64_t usual = holder->rule.renewal.ns;
+	int64_t often = length.ns / RENEWALS > usual / HURRY ? length.ns / RENEWALS : usual / HURRY;
+
+	holder->renew_at = mono_min(holder->renew_at, mono_add(sent_at, mono_ns(often)));
+}
+
+bool lease_granted(
+    struct lease_holder *holder, uint64_t id, struct mono length, const char *name, uint64_t epoch)
 {
 	size_t place = id % LEASE_ASKED_MAX;
 	struct lease *lease = find(holder, name);
@@ -81,10 +107,11 @@ bool lease_granted(struct lease_holder *holder, uint64_t id, const char *name, u
 
 	if (!lease || lease->epoch != epoch || id == 0 || holder->asked[place].id != id)
 		return false;
-	until = mono_add(holder->asked[place].sent_at, lease_length(&holder->rule));
+	until = mono_add(holder->asked[place].sent_at, length);
 	if (!mono_before(lease->until, until))
 		return false;
 	lease->until = until;
+	renew_in_time(holder, holder->asked[place].sent_at, length);
 	return true;
 }
 
@@ -97,9 +124,9 @@ struct mono lease_until(const struct lease_holder *holder, const char *name, uin
 
 /* --- the coordinator --- */
 
-void lease_giver_init(struct lease_giver *giver, const struct lease_rule *rule, struct mono now)
+void lease_giver_init(struct lease_giver *giver, const struct lease_rule *rule, struct mono owed)
 {
-	*giver = (struct lease_giver){.rule = *rule, .since = now};
+	*giver = (struct lease_giver){.rule = *rule, .owed = owed};
 }
 
 static struct lease_heard *find_heard(const struct lease_giver *giver, const char *name)
@@ -128,13 +155,16 @@ struct mono lease_free_at(const struct lease_giver *giver, const char *name)
 {
 	const struct lease_heard *heard = find_heard(giver, name);
 
-	return mono_add(heard ? heard->at : giver->since, giver->rule.lease);
+	struct mono own = heard ? mono_add(heard->at, giver->rule.lease) : MONO_ZERO;
+
+	return mono_before(own, giver->owed) ? giver->owed : own;
 }
 
-void lease_forget(struct lease_giver *giver, const char *name)
+struct mono lease_silent_at(const struct lease_giver *giver, const char *name)
 {
-	struct lease_heard *heard = find_heard(giver, name);
+	struct mono at = lease_free_at(giver, name);
+	struct mono margin =
+	    mono_sub(giver->rule.lease, lease_length(&giver->rule, giver->rule.lease));
 
-	if (heard)
-		*heard = giver->heard[--giver->count];
+	return mono_cmp(at, giver->owed) == 0 ? at : mono_sub(at, margin);
 }

@@ -1,17 +1,21 @@
 /*
  * VE leases: until when a node may let a VE be heard, and from when on the coordinator may have it run elsewhere.
  *
- * The node asks the coordinator to renew; a grant lets the VE be heard for Ln from the moment at which the renewal was
- * *sent*.  The coordinator notes when a renewal was last *received* and takes the VE away once L has gone by since then, or
- * since its own reign began: an earlier coordinator may have granted until that moment.  Each counts on its own clock, no
- * clock value travels, and a renewal is received after it was sent, so that with clocks that run wrong by at most rho, and
- * d between the deadline and the last packet that gets out,
+ * The node asks the coordinator to renew; a grant is a length, Ln, and lets the VE be heard for so long from the moment at
+ * which the renewal was *sent*.  The coordinator notes when a renewal was last *received* and takes the VE away once L has
+ * gone by since then.  Each counts on its own clock, no clock value travels, and a renewal is received after it was sent, so
+ * that with clocks that run wrong by at most rho, and d between the deadline and the last packet that gets out,
  *
- *	Ln (1 + rho) + d <= L (1 - rho)
+ *	Ln (1 + rho) + d <= min(L, H) (1 - rho)
  *
  * keeps two copies from being heard at one time, whatever the network delays or doubles (C. Gray, D. Cheriton, "Leases",
- * SOSP 1989; DESIGN section 5).  Clocks must go on while a machine is suspended: CLOCK_BOOTTIME.
+ * SOSP 1989; DESIGN section 5).  H is what is left of the granter's own lease as coordinator: no VE's lease outlives the
+ * reign under which it was given.  So who takes over when that reign has run out owes nothing to it and waits for nothing,
+ * and lengths that differ between nodes endanger nobody.  Who cannot know when the last reign ended waits as long as
+ * one can last.  Clocks must go on while a machine is suspended: CLOCK_BOOTTIME.
  *
+ * Rejected: leases of L whatever the reign, and a successor that waits L once, as DESIGN has it: measured, a node that
+ * dies while it coordinates then costs L more, and all other VEs pause as often (docs/safety.md has the figures).
  * Rejected: a lease of the node instead of one for each VE (one VE that cannot be stopped would keep all others, or none);
  * the store's leases (its clock is another one, and its two backends mean different things by the word).
  */
@@ -35,8 +39,10 @@ struct lease_rule {
 	struct mono renewal; /* between two renewals */
 };
 
-/* Ln: the longest that keeps the rule; below two renewals such a rule is useless. */
-struct mono lease_length(const struct lease_rule *rule);
+/* Ln, when the granter reigns for `left` yet: the longest that keeps the rule; below two renewals it is useless. */
+struct mono lease_length(const struct lease_rule *rule, struct mono left);
+/* How long may what lasts `left` on one clock last on another? */
+struct mono lease_stretch(const struct lease_rule *rule, struct mono left);
 
 /* --- the node --- */
 
@@ -65,10 +71,13 @@ int lease_want(struct lease_holder *holder, const char *name, uint64_t epoch);
 void lease_drop(struct lease_holder *holder, const char *name);
 /* A renewal of all leases is to be sent now; the id comes back with its answer. */
 uint64_t lease_renew(struct lease_holder *holder, struct mono now);
-/* A renewal was not answered: the next one is due soon. */
+/* A renewal was not answered, or did not grant all: the next one is due soon. */
 void lease_hurry(struct lease_holder *holder, struct mono now);
-/* The answer to renewal id grants this VE.  True: the lease now lasts longer, see lease_until(). */
-bool lease_granted(struct lease_holder *holder, uint64_t id, const char *name, uint64_t epoch);
+/* There is another coordinator: it is asked at once. */
+void lease_ask_again(struct lease_holder *holder);
+/* The answer to renewal id grants this VE for length.  True: the lease now lasts longer, see lease_until(). */
+bool lease_granted(
+    struct lease_holder *holder, uint64_t id, struct mono length, const char *name, uint64_t epoch);
 /* MONO_ZERO: none. */
 struct mono lease_until(const struct lease_holder *holder, const char *name, uint64_t epoch);
 
@@ -81,18 +90,18 @@ struct lease_heard {
 
 struct lease_giver {
 	struct lease_rule rule;
-	struct mono since; /* of the reign */
+	struct mono owed; /* what was granted before this reign has ended by then */
 	size_t count;
 	struct lease_heard heard[LEASE_MAX];
 };
 
-/* A reign begins: nothing is known of what was granted before. */
-void lease_giver_init(struct lease_giver *giver, const struct lease_rule *rule, struct mono now);
+/* A reign begins: nothing is known of what was granted before, but that it ends by owed. */
+void lease_giver_init(struct lease_giver *giver, const struct lease_rule *rule, struct mono owed);
 /* A renewal was received that will be granted; whatever its node and epoch, they use one VE.  -ENOSPC: do not grant. */
 int lease_hear(struct lease_giver *giver, const char *name, struct mono now);
 /* From when on no copy of the VE can be heard any more, if no renewal is granted until then. */
 struct mono lease_free_at(const struct lease_giver *giver, const char *name);
-/* It is gone: its place is free. */
-void lease_forget(struct lease_giver *giver, const char *name);
+/* When, on this clock, its node's gate is closed at the latest. */
+struct mono lease_silent_at(const struct lease_giver *giver, const char *name);
 
 #endif

@@ -145,14 +145,32 @@ static void take_nodes(struct migrated *migrated, const struct migrated_event *e
 	memcpy(migrated->nodes, event->nodes, migrated->n_nodes * sizeof(migrated->nodes[0]));
 }
 
+/*
+ * When all leases are over that others gave before this reign, and that processes of this node gave under it.  Each ends with
+ * the reign that it was given under.  Whoever took over from one that had run out, when this process was there already,
+ * owes nothing.  Else the last one may have lasted as long as the one that runs now.
+ */
+static struct mono owed(const struct migrated *migrated, const struct migrated_event *event)
+{
+	if (mono_before(migrated->started_at, event->since))
+		return event->since;
+	return mono_add(migrated->now,
+	    lease_stretch(&migrated->config.lease, mono_sub(event->until, migrated->now)));
+}
+
 static void take_coord(
     struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
+	bool same = migrated->reign == event->epoch;
+
+	if (!same)
+		lease_ask_again(&migrated->holder);
+	migrated->reign = event->epoch;
 	migrated->reign_until = event->until;
-	if (migrated->mine == event->mine)
+	if (migrated->mine == event->mine && (same || !event->mine))
 		return;
 	migrated->mine = event->mine;
-	lease_giver_init(&migrated->giver, &migrated->config.lease, migrated->now);
+	lease_giver_init(&migrated->giver, &migrated->config.lease, owed(migrated, event));
 	/* A reign begins with a fresh look, and with no memory of an earlier one. */
 	place_forget(migrated);
 	migrated->have_facts = false;
@@ -174,11 +192,11 @@ static void take_granted(
 {
 	bool longer = false;
 
-	if (!event->ok)
+	if (!event->ok || event->count < migrated->holder.count)
 		lease_hurry(&migrated->holder, migrated->now);
 	for (size_t i = 0; event->ok && i < event->count; i++)
-		longer |= lease_granted(
-		    &migrated->holder, event->id, event->leases[i].name, event->leases[i].epoch);
+		longer |= lease_granted(&migrated->holder, event->id, event->length,
+		    event->leases[i].name, event->leases[i].epoch);
 	if (longer)
 		action_add(actions, MIGRATED_ARM, "");
 }
@@ -200,6 +218,7 @@ void migrated_step(
 	switch (event->kind) {
 	case MIGRATED_START:
 		migrated->started = true;
+		migrated->started_at = event->now;
 		keep_begun(migrated, event->begun, event->count);
 		look_at_everything(migrated, actions);
 		renew(migrated, actions);
@@ -228,6 +247,7 @@ void migrated_step(
 		break;
 	case MIGRATED_COORD:
 		take_coord(migrated, event, actions);
+		renew(migrated, actions);
 		return;
 	case MIGRATED_LOCALS:
 		take_locals(migrated, event, actions);

@@ -17,7 +17,8 @@
  *
  * A VE is heard only under a lease (lease.h): keeping asks the coordinator to renew it, starts nothing without one, and has
  * ved's gate set to its end; placement puts a VE elsewhere only when its lease has run out, or when its node has said that
- * the copy is gone.  Grants stop while a placement is being written, so that none is given for what is being taken away.
+ * the copy is gone.  Grants stop while a placement is being written, so that none is given for what is being taken away, and
+ * none lasts longer than the coordinator's own lease.
  *
  * A failed start is tried on another node first; the second failure of one checkpoint sets it aside and takes the one
  * before; a copy whose probes never succeed has failed to start.  A VE that dies or hangs is restarted in place, then
@@ -123,14 +124,15 @@ enum migrated_event_kind {
 	MIGRATED_TIMEOUT,
 	MIGRATED_FACTS, /* ves, count, revision: all facts of this site; elsewhere: of the other sites' VEs those of which
 			    migrated_asks_for(); ok = false: they could not be read */
-	MIGRATED_NODES,   /* nodes, count */
-	MIGRATED_TOLD,    /* name (of a node), memory, cpu: what it tells of itself */
-	MIGRATED_COORD,   /* mine: this node holds the coordinator's lease, until */
-	MIGRATED_RENEWAL, /* on the coordinator: name (of a node) asks, as id, for leases, count */
-	MIGRATED_GRANTED, /* answer to RENEW id: leases, count; ok = false: there was none */
-	MIGRATED_LOCALS,  /* locals, count: all that ved has; ok = false: ved does not answer */
-	MIGRATED_HINT,    /* facts or VEs may have changed */
-	MIGRATED_HEALTH,  /* health, count: of the VEs here that have probes */
+	MIGRATED_NODES, /* nodes, count */
+	MIGRATED_TOLD,  /* name (of a node), memory, cpu: what it tells of itself */
+	MIGRATED_COORD, /* epoch; mine: this node holds the coordinator's lease, until; since it took over from one whose
+			     lease had run out, MONO_ZERO: not known */
+	MIGRATED_RENEWAL, /* on the coordinator: name (of a node) asks, as id, for leases, count; length: L there */
+	MIGRATED_GRANTED, /* answer to RENEW id: leases, count, for length; ok = false: there was none */
+	MIGRATED_LOCALS, /* locals, count: all that ved has; ok = false: ved does not answer */
+	MIGRATED_HINT,   /* facts or VEs may have changed */
+	MIGRATED_HEALTH, /* health, count: of the VEs here that have probes */
 	MIGRATED_RAN, /* name, epoch, result, trouble, reason: answer to RUN; -EAGAIN: nothing was begun, -ENOKEY: nor can be until the
 			 service's key is sealed for this node, -ETIMEDOUT: in doubt */
 	MIGRATED_ENDED,   /* name, result: answer to END */
@@ -173,7 +175,7 @@ struct migrated_event {
 	const struct migrated_request *request;
 	const struct migrated_lease *leases;
 	uint64_t id;
-	struct mono until;
+	struct mono until, since, length;
 	uint64_t memory, cpu; /* free bytes; features, see cpu.h */
 };
 
@@ -186,7 +188,7 @@ enum migrated_action_kind {
 	MIGRATED_WRITE,   /* fact, version, cat_version: transaction; answer WRITTEN */
 	MIGRATED_REMOVE,  /* name, version, cat_version: facts away; answer WRITTEN */
 	MIGRATED_RENEW,   /* id: ask the coordinator for migrated_leases(); answer GRANTED */
-	MIGRATED_GRANT,   /* id: answer that renewal with leases, count */
+	MIGRATED_GRANT,   /* id: answer that renewal with leases, count, for length */
 	MIGRATED_ARM,     /* migrated_leases() may be heard until migrated_lease_until() */
 	MIGRATED_TELL,    /* name, epoch, trouble, runs, reason: report to the coordinator */
 	MIGRATED_ANSWER,  /* id, status (enum rpc_status), fact or reason */
@@ -209,6 +211,7 @@ struct migrated_action {
 	struct mono silent_at;               /* and its node's gate was closed by then */
 	const struct migrated_lease *leases; /* until the next step */
 	size_t count;
+	struct mono length;
 };
 
 struct migrated_actions {

@@ -290,14 +290,13 @@ static struct mono free_at(struct migrated *migrated, const struct msg_migrated_
 
 void place_note_lease(struct migrated *migrated, struct migrated_action *action)
 {
-	const struct lease_rule *rule = &migrated->config.lease;
 	struct mono at = free_at(migrated, &action->fact);
 
 	if (at.ns == 0 || !find_ve(migrated, action->name))
 		return;
 	action->waited = true;
 	action->free_at = at;
-	action->silent_at = mono_sub(at, mono_sub(rule->lease, lease_length(rule)));
+	action->silent_at = lease_silent_at(&migrated->giver, action->name);
 }
 
 bool place_is_free(struct migrated *migrated, const struct msg_migrated_ve_fact *fact)
@@ -327,13 +326,17 @@ static bool is_granted(
 void place_grant(
     struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
-	bool reigns = migrated->mine && migrated->have_facts &&
-		      mono_before(migrated->now, migrated->reign_until);
+	struct mono left = mono_sub(migrated->reign_until, migrated->now);
+	struct mono length = lease_length(&migrated->config.lease, left);
+	bool reigns = migrated->mine && migrated->have_facts && length.ns > 0;
 	struct migrated_action *action = action_add(actions, MIGRATED_GRANT, event->name);
 
 	action->id = event->id;
+	action->length = length;
 	action->leases = migrated->granted;
-	for (size_t i = 0; reigns && i < event->count && action->count < MIGRATED_VES_MAX; i++)
+	for (size_t i = 0;
+	     reigns && event->length.ns > 0 && i < event->count && action->count < MIGRATED_VES_MAX;
+	     i++)
 		if (is_granted(migrated, event->name, &event->leases[i]) &&
 		    lease_hear(&migrated->giver, event->leases[i].name, migrated->now) == 0)
 			migrated->granted[action->count++] = event->leases[i];

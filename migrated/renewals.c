@@ -14,6 +14,7 @@
 #define ANSWER_MS                                                                                  \
 	400 /* one that comes later is worth little, and the next renewal is out by then */
 #define ARM_MS 1000
+#define COMPLAIN_MS 60000
 
 struct renewals {
 	struct daemon *daemon;
@@ -22,6 +23,8 @@ struct renewals {
 	struct rpc_call
 	    *call; /* of the renewal that the core looks at now; NULL: this node's own */
 	bool looking;
+	uint32_t lease_ms;
+	struct mono complain_at; /* not before, of a node with another lease_ms */
 	struct migrated_lease leases[LEASE_MAX];
 	struct msg_migrated_renew renew; /* large: kept here */
 	struct msg_migrated_granted granted;
@@ -32,7 +35,8 @@ struct asked {
 	uint64_t id;
 };
 
-int renewals_new(struct renewals **out, struct daemon *daemon, struct shell *shell)
+int renewals_new(
+    struct renewals **out, struct daemon *daemon, struct shell *shell, uint32_t lease_ms)
 {
 	struct renewals *renewals = calloc(1, sizeof(*renewals));
 	int r;
@@ -41,6 +45,7 @@ int renewals_new(struct renewals **out, struct daemon *daemon, struct shell *she
 		return -ENOMEM;
 	renewals->daemon = daemon;
 	renewals->shell = shell;
+	renewals->lease_ms = lease_ms;
 	r = rpc_client_new_local(
 	    &renewals->ved, daemon->zmq, daemon->loop, daemon->node.run_dir, "ved");
 	if (r < 0)
@@ -59,11 +64,21 @@ struct renewals *renewals_free(struct renewals *renewals)
 
 /* --- the node that asks --- */
 
-static void tell_granted(struct renewals *renewals, uint64_t id,
-    const struct migrated_lease *leases, size_t count, bool ok)
+static void tell_granted(struct renewals *renewals, uint64_t id, size_t count, uint64_t length_ns)
 {
-	struct migrated_event event = {
-	    .kind = MIGRATED_GRANTED, .id = id, .leases = leases, .count = count, .ok = ok};
+	struct migrated_event event = {.kind = MIGRATED_GRANTED,
+	    .ok = true,
+	    .id = id,
+	    .leases = renewals->leases,
+	    .count = count,
+	    .length = mono_ns(length_ns < INT64_MAX ? (int64_t)length_ns : 0)};
+
+	shell_step(renewals->shell, &event);
+}
+
+static void tell_unanswered(struct renewals *renewals, uint64_t id)
+{
+	struct migrated_event event = {.kind = MIGRATED_GRANTED, .id = id};
 
 	shell_step(renewals->shell, &event);
 }
@@ -87,7 +102,10 @@ static void on_granted(void *userdata, const struct rpc_answer *answer)
 		memcpy(lease->name, granted->leases.item[i].name, sizeof(lease->name));
 		lease->epoch = granted->leases.item[i].epoch;
 	}
-	tell_granted(renewals, asked.id, renewals->leases, ok ? granted->leases.count : 0, ok);
+	if (ok)
+		tell_granted(renewals, asked.id, granted->leases.count, granted->length_ns);
+	else
+		tell_unanswered(renewals, asked.id);
 }
 
 static int ask_coordinator(struct renewals *renewals, struct rpc_client *client, uint64_t id)
@@ -114,7 +132,8 @@ static void look(
 	    .name = node,
 	    .id = id,
 	    .leases = renewals->leases,
-	    .count = count};
+	    .count = count,
+	    .length = mono_ms(renewals->renew.lease_ms)};
 
 	renewals->call = call;
 	renewals->looking = true;
@@ -130,9 +149,11 @@ void renewals_ask(struct renewals *renewals, uint64_t id)
 	size_t count = migrated_leases(shell_core(renewals->shell), renewals->leases, LEASE_MAX);
 
 	if (!client && shell_coordinates(renewals->shell)) {
+		renewals->renew.lease_ms = renewals->lease_ms;
 		look(renewals, NULL, renewals->daemon->node.name, id, count);
 		return;
 	}
+	renewals->renew.lease_ms = renewals->lease_ms;
 	renewals->renew.leases.count = count;
 	for (size_t i = 0; i < count; i++) {
 		struct msg_migrated_lease *lease = &renewals->renew.leases.item[i];
@@ -141,7 +162,7 @@ void renewals_ask(struct renewals *renewals, uint64_t id)
 		lease->epoch = renewals->leases[i].epoch;
 	}
 	if (!client || ask_coordinator(renewals, client, id) < 0)
-		tell_granted(renewals, id, NULL, 0, false);
+		tell_unanswered(renewals, id);
 }
 
 /* --- ved --- */
@@ -190,9 +211,11 @@ void renewals_grant(struct renewals *renewals, const struct migrated_action *act
 		return;
 	renewals->looking = false;
 	if (!renewals->call) {
-		tell_granted(renewals, action->id, action->leases, action->count, true);
+		memcpy(renewals->leases, action->leases, action->count * sizeof(*action->leases));
+		tell_granted(renewals, action->id, action->count, (uint64_t)action->length.ns);
 		return;
 	}
+	reply->length_ns = (uint64_t)action->length.ns;
 	reply->leases.count = action->count;
 	for (size_t i = 0; i < action->count; i++) {
 		memcpy(reply->leases.item[i].name, action->leases[i].name,
@@ -203,6 +226,28 @@ void renewals_grant(struct renewals *renewals, const struct migrated_action *act
 		rpc_fail(renewals->call, RPC_FAILED, "no memory");
 	else
 		rpc_reply(renewals->call, MSG_MIGRATED_GRANTED, body.data, body.size);
+}
+
+/*
+ * Each grant carries its length, so that nodes with other settings endanger nobody; but their VEs move later, or fall silent
+ * sooner, than their administrator thinks.
+ */
+static void compare_length(struct renewals *renewals, const char *node, uint32_t lease_ms)
+{
+	struct msg_lease_differs event = {.lease_ms = lease_ms, .granted_ms = renewals->lease_ms};
+	struct mono now = mono_now();
+
+	if (lease_ms == renewals->lease_ms || !shell_coordinates(renewals->shell) ||
+	    mono_before(now, renewals->complain_at))
+		return;
+	renewals->complain_at = mono_add_ms(now, COMPLAIN_MS);
+	if (lease_ms == 0)
+		log_error("%s renews without a length: nothing is granted to that version", node);
+	else
+		log_warning("%s has lease_ms = %u, here it is %u: leases last as long as here",
+		    node, lease_ms, renewals->lease_ms);
+	snprintf(event.node, sizeof(event.node), "%s", node);
+	daemon_tell(renewals->daemon, MSG_LEASE_DIFFERS, msg_lease_differs_pack, &event);
 }
 
 void renewals_asked(struct renewals *renewals, struct rpc_call *call, const void *body, size_t size)
@@ -217,5 +262,8 @@ void renewals_asked(struct renewals *renewals, struct rpc_call *call, const void
 		    sizeof(renewals->leases[i].name));
 		renewals->leases[i].epoch = message->leases.item[i].epoch;
 	}
-	look(renewals, call, node ? node : renewals->daemon->node.name, 0, message->leases.count);
+	if (!node)
+		node = renewals->daemon->node.name;
+	compare_length(renewals, node, message->lease_ms);
+	look(renewals, call, node, 0, message->leases.count);
 }

@@ -656,7 +656,7 @@ static int open_parts(struct shell *shell, const struct migrated_settings *setti
 	if (r == 0)
 		r = probes_new(&shell->probes, daemon, shell);
 	if (r == 0)
-		r = renewals_new(&shell->renewals, daemon, shell);
+		r = renewals_new(&shell->renewals, daemon, shell, (uint32_t)settings->lease_ms);
 	if (r == 0)
 		r = capacity_new(&shell->capacity, daemon, shell);
 	if (r >= 0)

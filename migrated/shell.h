@@ -48,7 +48,8 @@ const struct migrated *shell_core(const struct shell *shell);
 
 /* renewals.c */
 struct renewals;
-int renewals_new(struct renewals **out, struct daemon *daemon, struct shell *shell);
+int renewals_new(
+    struct renewals **out, struct daemon *daemon, struct shell *shell, uint32_t lease_ms);
 struct renewals *renewals_free(struct renewals *renewals);
 /* RENEW; answers with MIGRATED_GRANTED. */
 void renewals_ask(struct renewals *renewals, uint64_t id);

@@ -28,6 +28,7 @@ struct node {
 	bool granted; /* an answer to its renewal is on its way */
 	struct migrated_lease grants[4];
 	size_t n_grants;
+	struct mono length;
 	uint64_t grant_id;
 	struct migrated_action todo[256];
 	size_t n_todo, done; /* actions of todo carried out */
@@ -44,6 +45,8 @@ static struct {
 	struct migrated_ve ve;
 	struct node nodes[NODES];
 	size_t coordinator;
+	uint64_t reign; /* its epoch */
+	struct mono reign_since;
 	uint64_t bad_ckpt;
 	uint64_t mute_ckpt;       /* restored it answers nobody */
 	uint64_t hung_ms;         /* of the VE that is asked for */
@@ -66,6 +69,9 @@ static const struct migrated_config config = {.scan_ms = 1000,
     .backoff_max_ms = 6000,
     .answer_ms = 3000,
     .lease = {.lease = {2000000000}, .slack = {50000000}, .drift = 0.01, .renewal = {500000000}}};
+
+/* It is raised whenever it is told. */
+static const struct mono reign = {2000000000};
 
 /* One copy is heard at a time, and none that is older than one that was heard. */
 static void check_heard(void)
@@ -95,6 +101,7 @@ static void carry_grant(const struct migrated_action *action)
 		node->granted = true;
 		node->grant_id = action->id;
 		node->n_grants = action->count;
+		node->length = action->length;
 		check(action->count <= 4);
 		if (action->count)
 			memcpy(
@@ -135,6 +142,21 @@ static void tell_nodes(struct node *node)
 	    node, &(struct migrated_event){.kind = MIGRATED_NODES, .nodes = nodes, .count = NODES});
 }
 
+static void tell_coord(struct node *node)
+{
+	step(node, &(struct migrated_event){.kind = MIGRATED_COORD,
+		       .mine = node == &world.nodes[world.coordinator],
+		       .epoch = world.reign,
+		       .since = world.reign_since,
+		       .until = mono_add(world.now, reign)});
+}
+
+static void raise_reign(void)
+{
+	if (world.nodes[world.coordinator].up)
+		tell_coord(&world.nodes[world.coordinator]);
+}
+
 static void start_process(struct node *node)
 {
 	struct migrated_config own = config;
@@ -150,19 +172,19 @@ static void start_process(struct node *node)
 	step(node, &(struct migrated_event){
 		       .kind = MIGRATED_START, .begun = &begun, .count = node->journal != 0});
 	tell_nodes(node);
-	step(node, &(struct migrated_event){.kind = MIGRATED_COORD,
-		       .mine = node == &world.nodes[world.coordinator],
-		       .until = MONO_NEVER});
+	tell_coord(node);
 }
 
+/* The reign before has run out. */
 static void set_coordinator(size_t i)
 {
+	world.now = mono_add(world.now, reign);
 	world.coordinator = i;
+	world.reign++;
+	world.reign_since = world.now;
 	for (size_t k = 0; k < NODES; k++)
 		if (world.nodes[k].up)
-			step(&world.nodes[k],
-			    &(struct migrated_event){
-				.kind = MIGRATED_COORD, .mine = k == i, .until = MONO_NEVER});
+			tell_coord(&world.nodes[k]);
 }
 
 static void kill_node(size_t i)
@@ -269,7 +291,7 @@ static void do_run(struct node *node, const struct migrated_action *action)
 static void check_wait(const struct migrated_action *action)
 {
 	check(!mono_before(world.now, action->free_at));
-	check(mono_before(action->silent_at, action->free_at));
+	check(!mono_before(action->free_at, action->silent_at));
 	for (size_t i = 0; i < NODES; i++)
 		check(!mono_before(action->silent_at, world.nodes[i].copy.gate) ||
 		      !world.nodes[i].copy.running);
@@ -316,8 +338,10 @@ static void do_tell(const struct node *node, const struct migrated_action *actio
 static void do_renew(struct node *node, const struct migrated_action *action)
 {
 	struct node *coordinator = &world.nodes[world.coordinator];
-	struct migrated_event event = {
-	    .kind = MIGRATED_RENEWAL, .name = node->name, .id = action->id};
+	struct migrated_event event = {.kind = MIGRATED_RENEWAL,
+	    .name = node->name,
+	    .id = action->id,
+	    .length = config.lease.lease};
 	struct migrated_lease leases[4];
 
 	event.leases = leases;
@@ -335,7 +359,8 @@ static void take_grant(struct node *node)
 	    .ok = true,
 	    .id = node->grant_id,
 	    .leases = leases,
-	    .count = node->n_grants};
+	    .count = node->n_grants,
+	    .length = node->length};
 
 	memcpy(leases, node->grants, sizeof(leases));
 	node->granted = false;
@@ -425,18 +450,25 @@ static void tell_health(struct node *node)
 		       .count = copy->running && mono_before(world.ran_at, world.now)});
 }
 
+/* All that can be done without time going by. */
+static void carry_out(void)
+{
+	bool busy = true;
+
+	for (int guard = 0; busy && guard < 2000; guard++) {
+		busy = false;
+		for (size_t k = 0; k < NODES; k++)
+			busy |= do_one(&world.nodes[k]);
+	}
+	check(!busy);
+}
+
 static void settle_for(int halves)
 {
 	for (int i = 0; i < halves; i++) {
-		bool busy = true;
-
-		for (int guard = 0; busy && guard < 2000; guard++) {
-			busy = false;
-			for (size_t k = 0; k < NODES; k++)
-				busy |= do_one(&world.nodes[k]);
-		}
-		check(!busy);
+		carry_out();
 		world.now = mono_add_ms(world.now, 500);
+		raise_reign();
 		for (size_t k = 0; k < NODES; k++)
 			if (world.nodes[k].up) {
 				step(&world.nodes[k],
@@ -571,6 +603,54 @@ static void a_dead_node_s_ve_goes_on_from_its_last_checkpoint_where_the_image_is
 	check_int(runner()->copy.ckpt, 8);
 	check_int(runner()->copy.epoch, epoch + 1);
 	check_str(world.ve.fact.reason, "node n1 is dead");
+}
+
+/* What a reign granted ends with it. */
+static void whoever_takes_over_from_a_dead_coordinator_waits_for_nothing(void)
+{
+	run_on_n1();
+	add_ckpt(7, "n2");
+	kill_node(0);
+	set_coordinator(1);
+	carry_out();
+	check_str(world.ve.fact.node, "n2");
+	check(runs(&world.nodes[1]));
+}
+
+static void a_coordinator_s_process_that_restarts_waits_out_what_its_predecessor_granted(void)
+{
+	run_on_n1();
+	add_ckpt(7, "n2");
+	set_coordinator(1);
+	settle();
+	kill_node(0);
+	world.now = mono_add_ms(world.now, 1);
+	start_process(&world.nodes[1]);
+	carry_out();
+	check_str(world.ve.fact.node, "n1");
+	settle();
+	check_str(world.ve.fact.node, "n2");
+}
+
+/* By what the coordinator has, and not at all where the node would count by its own. */
+static void a_node_with_another_length_gets_the_coordinator_s(void)
+{
+	const struct mono lengths[] = {MONO_ZERO, {1000000000}, {60000000000}};
+
+	run_on_n1();
+	for (size_t i = 0; i < 3; i++) {
+		struct migrated_lease lease = {.name = "ve", .epoch = world.ve.fact.epoch};
+
+		step(&world.nodes[0], &(struct migrated_event){.kind = MIGRATED_RENEWAL,
+					  .name = "n1",
+					  .id = 1,
+					  .leases = &lease,
+					  .count = 1,
+					  .length = lengths[i]});
+		check_int(world.nodes[0].n_grants, i > 0);
+		check(
+		    world.nodes[0].length.ns <= lease_length(&config.lease, config.lease.lease).ns);
+	}
 }
 
 /* It hears no facts: those that it has say that all is as it should be. */
@@ -832,6 +912,9 @@ int main(void)
 	    TEST(a_check_says_what_a_run_would_and_does_nothing),
 	    TEST(a_ve_of_another_site_is_refused_with_where_it_is),
 	    TEST(a_dead_node_s_ve_goes_on_from_its_last_checkpoint_where_the_image_is),
+	    TEST(whoever_takes_over_from_a_dead_coordinator_waits_for_nothing),
+	    TEST(a_coordinator_s_process_that_restarts_waits_out_what_its_predecessor_granted),
+	    TEST(a_node_with_another_length_gets_the_coordinator_s),
 	    TEST(a_revoked_node_ends_what_it_runs_and_the_coordinator_places_it_elsewhere),
 	    TEST(the_old_copy_ends_when_its_node_is_back),
 	    TEST(a_ve_that_dies_restarts_in_place_then_elsewhere_then_is_given_up),

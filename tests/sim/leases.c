@@ -16,15 +16,16 @@
 enum {
 	COORD_LEASE_MS = 2000,
 	LEASE_MS = 2000,
-	SLACK_MS = 50,
-	RENEWAL_MS = 500,
 	LOOK_MS = 250,
 	DOUBT_MS = 200,
 	WEATHER_MS = 40000,
 	QUIET_MS = 10000,
+	DETECTION_MS = 1000, /* from a crash to the verdict */
+	FAILOVER_MS = 600,   /* of the store */
+	LOST_MS = 6000,      /* silent for longer: not a message that was lost */
 };
 
-enum kind { KIND_GET, KIND_PUT_COORD, KIND_PUT_VE, KIND_REPLY, KIND_RENEW, KIND_GRANT };
+enum kind { KIND_GET, KIND_PUT_COORD, KIND_PUT_VE, KIND_REPLY, KIND_HINT, KIND_RENEW, KIND_GRANT };
 
 /* All that stands in the store. */
 struct facts {
@@ -41,6 +42,7 @@ struct message {
 	struct gossipd_fact coord;
 	unsigned node;
 	bool ok;
+	int64_t length_ns;
 	struct facts facts;
 };
 
@@ -48,6 +50,8 @@ struct message {
 struct host {
 	struct world *world;
 	unsigned process;
+	struct lease_rule rule;
+	bool dead;    /* and its copy with it */
 	bool present; /* a copy of the VE */
 	uint64_t epoch;
 	struct mono gate; /* the copy is heard until then, on the host's clock */
@@ -61,6 +65,8 @@ struct node {
 	struct lease_giver giver;
 	struct facts facts;
 	bool have_facts, reigns, taking;
+	uint64_t reign; /* its epoch */
+	struct mono booted_at;
 	bool accuses; /* its detector says that the VE's node is dead */
 	uint64_t ticket, take_ticket, take_checked;
 	struct mono look_at, take_at;
@@ -68,21 +74,29 @@ struct node {
 
 struct world {
 	enum weakness weakness;
+	const struct leases_case *how;    /* NULL: no measuring */
+	struct mono silent_from, longest; /* true time */
+	unsigned victim; /* a process; its VE's node is held for dead DETECTION_MS later */
+	bool detected;
 	struct facts facts;
 	struct host hosts[NODES + 1];
 	uint64_t highest; /* epoch that was heard */
 };
 
-static const struct lease_rule *rule_of(const struct world *world)
+static struct lease_rule make_rule(enum weakness weakness, int64_t lease_ms)
 {
-	static const struct lease_rule rule = {.lease = {LEASE_MS * 1000000LL},
-	    .slack = {SLACK_MS * 1000000LL},
-	    .drift = 0.01,
-	    .renewal = {RENEWAL_MS * 1000000LL}};
-	static const struct lease_rule exact = {
-	    .lease = {LEASE_MS * 1000000LL}, .renewal = {RENEWAL_MS * 1000000LL}};
+	struct lease_rule rule = {.lease = mono_ms(lease_ms), .renewal = mono_ms(lease_ms / 4)};
 
-	return world->weakness == WEAK_NO_DRIFT ? &exact : &rule;
+	if (weakness != WEAK_NO_DRIFT) {
+		rule.slack = mono_ms(lease_ms / 40);
+		rule.drift = 0.01;
+	}
+	return rule;
+}
+
+static bool waits(const struct world *world)
+{
+	return world->how && world->how->waits;
 }
 
 /* --- the store: everything in order, each answer with all that stands there --- */
@@ -127,6 +141,10 @@ static void store_receive(
 		sim_send(
 		    sim, process, packet->from, SIM_DATAGRAM, KIND_REPLY, &reply, sizeof(reply));
 	/* Whom it concerns watches. */
+	reply.kind = KIND_HINT;
+	for (unsigned i = 1; reply.ok && message.kind == KIND_PUT_COORD && i <= NODES; i++)
+		if (i != packet->from && sim_act(sim, process))
+			sim_send(sim, process, i, SIM_DATAGRAM, KIND_HINT, &reply, sizeof(reply));
 	if (reply.ok && message.kind == KIND_PUT_VE && message.node != packet->from &&
 	    sim_act(sim, process)) {
 		reply.ticket = 0;
@@ -162,6 +180,19 @@ static void post(struct sim *sim, unsigned from, unsigned to, const struct messa
 		sim_send(sim, from, to, SIM_DATAGRAM, message->kind, message, sizeof(*message));
 }
 
+/* As migrated's core has it: when what was granted before this reign is over. */
+static struct mono owed(const struct node *node, struct mono now)
+{
+	const struct world *world = node->host->world;
+	struct mono left = mono_sub(node->coord.held_until, now);
+
+	if (waits(world))
+		return mono_add(now, node->host->rule.lease);
+	if (mono_before(node->booted_at, node->coord.since) || world->weakness == WEAK_CONTINUED)
+		return world->weakness == WEAK_CONTINUED ? MONO_ZERO : node->coord.since;
+	return mono_add(now, lease_stretch(&node->host->rule, left));
+}
+
 static void run_coord(
     struct sim *sim, unsigned process, struct node *node, const struct gossipd_event *result)
 {
@@ -182,31 +213,35 @@ static void run_coord(
 		message.coord = action->meta.fact;
 		post(sim, process, STORE, &message);
 	}
-	if (node->coord.held && !node->reigns) {
-		struct mono now = sim_now(sim, process);
-		bool hasty = node->host->world->weakness == WEAK_NO_REIGN_WAIT;
-
+	if (node->reign != node->coord.fact.epoch)
+		lease_ask_again(&node->holder);
+	if (node->coord.held && (!node->reigns || node->reign != node->coord.fact.epoch)) {
 		sim_trace(sim, process, "reigns");
-		lease_giver_init(&node->giver, rule_of(node->host->world),
-		    hasty ? mono_sub(now, mono_ms(LEASE_MS)) : now);
+		lease_giver_init(
+		    &node->giver, &node->host->rule, owed(node, sim_now(sim, process)));
 		node->have_facts = node->taking = false;
+		node->look_at = sim_now(sim, process);
 	}
 	node->reigns = node->coord.held;
+	node->reign = node->coord.fact.epoch;
 }
 
 static void *node_boot(struct sim *sim, unsigned process, void *context)
 {
 	struct node *node = calloc(1, sizeof(*node));
-	const struct gossipd_config config = {
-	    .self = process, .lease = mono_ms(COORD_LEASE_MS), .stagger = mono_ms(100)};
+	const struct world *world = ((struct host *)context)->world;
+	const struct gossipd_config config = {.self = process,
+	    .lease = mono_ms(world->how ? world->how->coord_lease_ms : COORD_LEASE_MS),
+	    .stagger = mono_ms(100)};
 
 	node->host = context;
+	node->booted_at = sim_now(sim, process);
 	node->look_at = sim_now(sim, process);
 	node->take_at = MONO_NEVER;
 	coord_init(&node->coord, &config, sim_now(sim, process), rng_u64(sim_rng(sim)) >> 1);
-	node->coord.rank = process;
+	node->coord.rank = process - 1;
 	node->ticket = rng_u64(sim_rng(sim)) >> 1;
-	lease_holder_init(&node->holder, rule_of(node->host->world));
+	lease_holder_init(&node->holder, &node->host->rule);
 	node->holder.last_id = rng_u64(sim_rng(sim)) >> 1;
 	if (node->host->present)
 		lease_want(&node->holder, "ve", node->host->epoch);
@@ -228,7 +263,9 @@ static void take(struct sim *sim, unsigned process, struct node *node)
 	message.coord_expected = node->take_checked = node->coord.version;
 	message.ve_expected = node->facts.ve_version;
 	message.epoch = node->facts.epoch + 1;
-	message.node = 1 + (unsigned)rng_below(sim_rng(sim), NODES);
+	do
+		message.node = 1 + (unsigned)rng_below(sim_rng(sim), NODES);
+	while (world->hosts[message.node].dead);
 	node->taking = true;
 	node->have_facts = node->accuses = false;
 	node->take_at = mono_add_ms(now, DOUBT_MS);
@@ -278,14 +315,24 @@ static void on_reply(
 	run_coord(sim, process, node, &result);
 }
 
+static void on_hint(struct sim *sim, unsigned process, struct node *node)
+{
+	coord_hint(&node->coord);
+	run_coord(sim, process, node, NULL);
+}
+
 static void on_renew(struct sim *sim, unsigned process, struct node *node, unsigned from,
     const struct message *renewal)
 {
 	enum weakness weakness = node->host->world->weakness;
 	struct mono now = sim_now(sim, process);
 	struct message grant = {.kind = KIND_GRANT, .id = renewal->id, .epoch = renewal->epoch};
-	bool reigns = node->reigns && mono_before(now, node->coord.held_until);
+	struct mono length = lease_length(&node->host->rule, mono_sub(node->coord.held_until, now));
+	bool reigns = node->reigns && length.ns > 0;
 
+	if (weakness == WEAK_OUTLASTS || weakness == WEAK_DEPOSED || waits(node->host->world))
+		length = lease_length(&node->host->rule, node->host->rule.lease);
+	grant.length_ns = length.ns;
 	if (!reigns && weakness != WEAK_DEPOSED)
 		return;
 	if (!node->have_facts || node->facts.node != from || node->facts.epoch != renewal->epoch)
@@ -300,13 +347,15 @@ static void on_grant(
     struct sim *sim, unsigned process, struct node *node, const struct message *grant)
 {
 	struct host *host = node->host;
-	struct mono now = sim_now(sim, process), until;
+	struct mono now = sim_now(sim, process), length = mono_ns(grant->length_ns), until;
 
-	if (!lease_granted(&node->holder, grant->id, "ve", grant->epoch))
+	if (host->world->weakness == WEAK_OWN_LENGTH)
+		length = lease_length(&host->rule, host->rule.lease);
+	if (!lease_granted(&node->holder, grant->id, length, "ve", grant->epoch))
 		return;
 	until = lease_until(&node->holder, "ve", grant->epoch);
 	if (host->world->weakness == WEAK_FROM_GRANT)
-		until = mono_add(now, lease_length(rule_of(host->world)));
+		until = mono_add(now, length);
 	if (mono_due(until, now))
 		return;
 	if (!host->present || host->epoch < grant->epoch)
@@ -325,6 +374,8 @@ static void node_receive(
 	memcpy(&message, packet->data, sizeof(message));
 	if (packet->kind == KIND_REPLY)
 		on_reply(sim, process, state, &message);
+	else if (packet->kind == KIND_HINT)
+		on_hint(sim, process, state);
 	else if (packet->kind == KIND_RENEW)
 		on_renew(sim, process, state, packet->from, &message);
 	else
@@ -335,9 +386,13 @@ static void look(struct sim *sim, unsigned process, struct node *node)
 {
 	struct message message = {.kind = KIND_GET, .ticket = ++node->ticket};
 
-	node->look_at = mono_add_ms(sim_now(sim, process), LOOK_MS);
+	node->look_at = mono_add_ms(
+	    sim_now(sim, process), LOOK_MS + (int64_t)rng_below(sim_rng(sim), LOOK_MS / 4));
 	post(sim, process, STORE, &message);
-	if (rng_chance(sim_rng(sim), 0.15))
+	if (node->host->world->how)
+		node->accuses =
+		    node->host->world->detected && node->facts.node == node->host->world->victim;
+	else if (rng_chance(sim_rng(sim), 0.15))
 		node->accuses = !node->accuses;
 }
 
@@ -392,11 +447,22 @@ static const struct sim_program node_program = {.boot = node_boot,
 
 static bool is_heard(struct sim *sim, const struct host *host)
 {
-	if (!host->present)
+	if (!host->present || host->dead)
 		return false;
 	return host->world->weakness == WEAK_GATE_IN_PROCESS
 		   ? !host->shut
 		   : mono_before(sim_now(sim, host->process), host->gate);
+}
+
+/* It is heard, and will be until its gate closes. */
+static void keep_time(struct sim *sim, struct world *world, const struct host *host)
+{
+	struct mono left = mono_sub(host->gate, sim_now(sim, host->process));
+	struct mono silent = mono_sub(sim_time(sim), world->silent_from);
+
+	if (mono_before(world->longest, silent))
+		world->longest = silent;
+	world->silent_from = mono_add(sim_time(sim), left);
 }
 
 static const char *holds(struct sim *sim, unsigned process, void *argument)
@@ -415,6 +481,7 @@ static const char *holds(struct sim *sim, unsigned process, void *argument)
 			    "n%u and n%u are heard at one time (epochs %u, %u)", heard, i,
 			    (unsigned)world->hosts[heard].epoch, (unsigned)host->epoch);
 		heard = i;
+		keep_time(sim, world, host);
 		if (host->epoch < world->highest)
 			return sim_complain(sim, "n%u is heard again (epoch %u after %u)", i,
 			    (unsigned)host->epoch, (unsigned)world->highest);
@@ -424,6 +491,14 @@ static const char *holds(struct sim *sim, unsigned process, void *argument)
 }
 
 /* --- weather --- */
+
+/* At the limits as often as not. */
+static double clock_rate(struct rng *rng)
+{
+	if (rng_chance(rng, 0.5))
+		return rng_chance(rng, 0.5) ? 0.99 : 1.01;
+	return 0.99 + 0.02 * rng_unit(rng);
+}
 
 static void set_links(struct sim *sim)
 {
@@ -447,6 +522,25 @@ static void boot(struct sim *sim, void *argument)
 		sim_boot(sim, host->process);
 }
 
+static void reboot(struct sim *sim, void *argument)
+{
+	const struct host *host = argument;
+
+	if (sim_running(sim, host->process))
+		sim_crash(sim, host->process);
+	boot(sim, argument);
+}
+
+/* Its administrator takes it out, for a while; the coordinator's lease, if it has it, is given up before its time. */
+static void leave(struct sim *sim, struct host *host, struct mono length)
+{
+	struct node *node = sim_state(sim, host->process);
+
+	if (node)
+		coord_leave(&node->coord);
+	sim_at(sim, mono_add(sim_time(sim), length), reboot, host);
+}
+
 /* From the other nodes, not from the store. */
 static void cut_off(struct sim *sim, unsigned node)
 {
@@ -464,7 +558,7 @@ static void strike(struct sim *sim, void *argument)
 	struct mono length = mono_ms((int64_t)rng_below(rng, rng_chance(rng, 0.3) ? 6000 : 1500));
 	struct mono next = mono_add_ms(sim_time(sim), 100 + (int64_t)rng_below(rng, 1500));
 
-	switch (rng_below(rng, 10)) {
+	switch (rng_below(rng, 11)) {
 	case 0:
 		sim_heal(sim);
 		sim_partition(sim, rng_u64(rng));
@@ -488,7 +582,10 @@ static void strike(struct sim *sim, void *argument)
 		sim_pause_host(sim, a, length);
 		break;
 	case 6:
-		sim_clock_rate(sim, a, 0.99 + 0.02 * rng_unit(rng));
+		sim_clock_rate(sim, a, clock_rate(rng));
+		break;
+	case 7:
+		leave(sim, &world->hosts[a], length);
 		break;
 	default:
 		if (sim_running(sim, a))
@@ -528,21 +625,35 @@ static const char *judge(struct sim *sim, const struct world *world)
 	return sim_complain(sim, "nobody is heard after %d s of quiet", QUIET_MS / 1000);
 }
 
-const char *leases_run(uint64_t seed, enum weakness weakness, struct sim **out)
+static struct sim *make(uint64_t seed, struct world *world)
 {
-	struct sim *sim = *out = sim_new(seed, NODES + 2);
-	struct world world = {
-	    .weakness = weakness, .facts = {.ve_version = 1, .epoch = 1, .node = 1}};
+	struct sim *sim = sim_new(seed, NODES + 2);
+	struct rng *rng = sim_rng(sim);
+	int64_t alike = rng_chance(rng, 0.5) ? LEASE_MS >> rng_below(rng, 2) : 0;
 
 	sim_keep(sim, 400);
-	sim_invariant(sim, holds, &world);
-	sim_spawn(sim, STORE, "store", &store_program, &world);
+	sim_invariant(sim, holds, world);
+	sim_spawn(sim, STORE, "store", &store_program, world);
 	for (unsigned i = 1; i <= NODES; i++) {
-		world.hosts[i] = (struct host){.world = &world, .process = i};
-		sim_clock_rate(sim, i, 0.99 + 0.02 * rng_unit(sim_rng(sim)));
-		sim_spawn(sim, i, "node", &node_program, &world.hosts[i]);
+		int64_t lease_ms = alike ? alike : LEASE_MS / 2 << rng_below(rng, 3);
+
+		world->hosts[i] = (struct host){.world = world,
+		    .process = i,
+		    .rule =
+			make_rule(world->weakness, world->how ? world->how->lease_ms : lease_ms)};
+		sim_clock_rate(sim, i, clock_rate(rng));
+		sim_spawn(sim, i, "node", &node_program, &world->hosts[i]);
 	}
-	sim_spawn(sim, WRITER, "store", &store_program, &world);
+	sim_spawn(sim, WRITER, "store", &store_program, world);
+	return sim;
+}
+
+const char *leases_run(uint64_t seed, enum weakness weakness, struct sim **out)
+{
+	struct world world = {
+	    .weakness = weakness, .facts = {.ve_version = 1, .epoch = 1, .node = 1}};
+	struct sim *sim = *out = make(seed, &world);
+
 	set_links(sim);
 	sim_at(sim, mono_ms(3000), strike, &world);
 	sim_run(sim, mono_ms(WEATHER_MS));
@@ -551,4 +662,61 @@ const char *leases_run(uint64_t seed, enum weakness weakness, struct sim **out)
 		sim_run(sim, mono_ms(WEATHER_MS + QUIET_MS));
 	}
 	return sim_broken(sim) ? sim_broken(sim) : judge(sim, &world);
+}
+
+/* --- measuring --- */
+
+static void detect(struct sim *sim, void *argument)
+{
+	struct world *world = argument;
+
+	world->detected = true;
+	for (unsigned i = 1; i <= NODES; i++) {
+		struct node *node = sim_state(sim, i);
+
+		if (node && i > world->victim)
+			node->coord.rank--;
+	}
+}
+
+static void crash(struct sim *sim, void *argument)
+{
+	struct world *world = argument;
+	struct host *host = &world->hosts[world->victim];
+
+	sim_crash(sim, host->process);
+	host->dead = true;
+	world->longest = MONO_ZERO;
+	if (world->facts.node == world->victim)
+		world->silent_from = sim_time(sim);
+	sim_at(sim, mono_add_ms(sim_time(sim), DETECTION_MS), detect, world);
+	if (world->how->faults) {
+		sim_pause(sim, STORE, mono_ms(FAILOVER_MS));
+		sim_pause(sim, WRITER, mono_ms(FAILOVER_MS));
+	}
+}
+
+/* The first node coordinates: it is the first candidate. */
+struct mono leases_outage(
+    uint64_t seed, const struct leases_case *how, const char **broken, struct sim **out)
+{
+	const struct sim_link link = {
+	    .loss = how->faults ? 0.1 : 0, .delay = mono_ms(1), .jitter = mono_ms(1)};
+	struct world world = {.how = how,
+	    .facts = {.ve_version = 1, .epoch = 1, .node = how->crash == CRASH_BOTH ? 1 : 2},
+	    .victim = how->crash == CRASH_NODE ? 2 : 1};
+	struct sim *sim = *out = make(seed, &world);
+	struct mono at = mono_ms(8000 + (int64_t)rng_below(sim_rng(sim), 2000));
+
+	sim_link_all(sim, &link);
+	for (unsigned i = 1; i <= NODES; i++) {
+		sim_link(sim, i, STORE)->loss = sim_link(sim, STORE, i)->loss = 0;
+		sim_link(sim, i, WRITER)->loss = sim_link(sim, WRITER, i)->loss = 0;
+	}
+	sim_at(sim, at, crash, &world);
+	sim_run(sim, mono_add_ms(at, QUIET_MS));
+	*broken = sim_broken(sim);
+	if (mono_before(mono_add_ms(world.silent_from, LOST_MS), sim_time(sim)))
+		return MONO_NEVER;
+	return world.longest;
 }

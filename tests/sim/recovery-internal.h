@@ -83,7 +83,7 @@ struct message {
 	enum kind kind;
 	bool ok, runs;
 	uint64_t ticket, epoch, version, cat_version, revision;
-	struct mono until;
+	struct mono until, length;
 	struct coord coord;
 	unsigned ve;
 	int result;
@@ -114,7 +114,7 @@ struct node {
 	struct host *host;
 	struct migrated *core;
 	struct coord coord;
-	struct mono seen_at, look_at, reign_until;
+	struct mono seen_at, look_at, reign_since, reign_until;
 	uint64_t ticket;
 	bool reigns;
 	struct asked raise, read, list, writes[VES], runs[VES], ends[VES];

@@ -67,6 +67,7 @@ static void renew(
 
 	message->ticket = action->id;
 	message->count = migrated_leases(node->core, message->leases, VES);
+	message->length = mono_ms(LEASE_MS);
 	if (node->coord.node)
 		recovery_post(sim, process, node->coord.node, message);
 }
@@ -77,6 +78,7 @@ static void grant(struct sim *sim, unsigned process, const struct migrated_actio
 
 	message->ticket = action->id;
 	message->count = action->count;
+	message->length = action->length;
 	memcpy(message->leases, action->leases, action->count * sizeof(message->leases[0]));
 	recovery_post(sim, process, recovery_node_of(action->name), message);
 }
@@ -191,8 +193,11 @@ void recovery_step(
 static void tell_coord(struct sim *sim, unsigned process, struct node *node)
 {
 	recovery_step(sim, process, node,
-	    &(struct migrated_event){
-		.kind = MIGRATED_COORD, .mine = node->reigns, .until = node->reign_until});
+	    &(struct migrated_event){.kind = MIGRATED_COORD,
+		.epoch = node->coord.epoch,
+		.mine = node->reigns,
+		.since = node->reign_since,
+		.until = node->reign_until});
 }
 
 /* A write in doubt is over when what it compares with has changed. */
@@ -218,8 +223,10 @@ static void on_coord(
 	}
 	if (raised) {
 		node->reign_until = mono_add_ms(asked_at, REIGN_MS * 95 / 100);
-		if (!node->reigns)
+		if (!node->reigns) {
 			sim_trace(sim, process, "reigns");
+			node->reign_since = asked_at;
+		}
 		node->reigns = mono_before(sim_now(sim, process), node->reign_until);
 		tell_coord(sim, process, node);
 	}
@@ -334,6 +341,7 @@ static void on_leases(struct sim *sim, unsigned process, struct node *node, unsi
 	    .id = message->ticket,
 	    .leases = message->leases,
 	    .count = message->count,
+	    .length = message->length,
 	    .name = name};
 
 	recovery_name_node(name, from);
