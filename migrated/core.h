@@ -70,6 +70,8 @@ struct migrated {
 	char self[NODE_NAME_MAX + 1];
 	struct mono now, started_at, scan_at, read_at;
 	bool started, reading, read_again, listing, list_again;
+	bool
+	    read_is_old; /* the read under way may have begun before something that is known to have been written */
 	bool have_facts, have_locals, mine, revoked;
 	uint64_t reign;          /* epoch of the coordinator */
 	struct mono reign_until; /* mine */
@@ -94,6 +96,8 @@ struct migrated_action *action_add(
     struct migrated_actions *actions, enum migrated_action_kind kind, const char *name);
 const struct migrated_ve *find_ve(const struct migrated *migrated, const char *name);
 const struct migrated_node *find_node(const struct migrated *migrated, const char *name);
+/* What is known of the facts, and what a read under way will tell, may be too old to act on: a new one is to be asked for. */
+void distrust_facts(struct migrated *migrated);
 void read_facts(struct migrated *migrated, struct migrated_actions *actions);
 void list_locals(struct migrated *migrated, struct migrated_actions *actions);
 void copy_text(char *to, size_t size, const char *from);

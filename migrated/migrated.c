@@ -73,6 +73,12 @@ void read_facts(struct migrated *migrated, struct migrated_actions *actions)
 	action_add(actions, MIGRATED_READ, "");
 }
 
+void distrust_facts(struct migrated *migrated)
+{
+	migrated->have_facts = false;
+	migrated->read_is_old = migrated->reading;
+}
+
 void list_locals(struct migrated *migrated, struct migrated_actions *actions)
 {
 	if (migrated->listing) {
@@ -108,13 +114,14 @@ static void take_facts(
 {
 	migrated->reading = false;
 	ask_read(migrated, event, actions);
-	if (event->ok && event->revision >= migrated->revision) {
+	if (event->ok && !migrated->read_is_old && event->revision >= migrated->revision) {
 		migrated->have_facts = true;
 		migrated->revision = event->revision;
 		migrated->read_at = migrated->now;
 		migrated->n_ves = event->count < MIGRATED_VES_MAX ? event->count : MIGRATED_VES_MAX;
 		memcpy(migrated->ves, event->ves, migrated->n_ves * sizeof(migrated->ves[0]));
 	}
+	migrated->read_is_old = false;
 	if (migrated->read_again) {
 		migrated->read_again = false;
 		read_facts(migrated, actions);
@@ -173,10 +180,9 @@ static void take_coord(
 	lease_giver_init(&migrated->giver, &migrated->config.lease, owed(migrated, event));
 	/* A reign begins with a fresh look, and with no memory of an earlier one. */
 	place_forget(migrated);
-	migrated->have_facts = false;
-	if (migrated->mine)
-		read_facts(migrated, actions);
-	else
+	distrust_facts(migrated);
+	read_facts(migrated, actions);
+	if (!migrated->mine)
 		ask_refuse_all(migrated, actions);
 }
 

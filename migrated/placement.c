@@ -440,7 +440,7 @@ void place_written(struct migrated *migrated, const struct migrated_event *event
 		return;
 	place->writing = false;
 	/* Until the facts have been read again this snapshot must not be acted on twice. */
-	migrated->have_facts = false;
+	distrust_facts(migrated);
 	if (event->ok)
 		place->settled_at = mono_add_ms(migrated->now, SETTLE_MS);
 	else

@@ -316,7 +316,7 @@ bool ask_written(
 		if (!pending->writing || strcmp(pending->request.name, event->name) != 0)
 			continue;
 		pending->writing = false;
-		migrated->have_facts = false;
+		distrust_facts(migrated);
 		if (event->ok) {
 			answer(&pending->request, RPC_OK, "", &pending->wanted, actions);
 			drop(migrated, i);
