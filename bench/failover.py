@@ -244,6 +244,7 @@ def main():
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     install()
+    os.nice(-15)
     clusters.sweep("dsb-failover")
     directory = tempfile.mkdtemp(prefix=f"dsb-failover-{os.getpid()}-")
     try:
