@@ -7,7 +7,8 @@ Three nodes, each in namespaces of its own on one bridge, and a client that incr
 acknowledged value. The node that has the service is killed (kill -9 of its first process), from outside and at a random moment; the
 outage is the time from there to the first answer of the new copy. Ours has three rounds of each kind: the node coordinates or not, and
 leads the store, too. `elections` are kills of the coordinator's node, with and without the store's leader, until another node says that it
-coordinates. --configuration: lines for our nodes, another lease, say. Needs root; about a quarter of an hour, --quick a third.
+coordinates. --configuration: lines for our nodes, another lease, say. Needs root, and goes before
+other work on the machine. About a quarter of an hour; --quick: a third.
 """
 import argparse
 import os
@@ -105,12 +106,14 @@ def steps(system, holder, result):
     return {step: at[step] and (at[step] - since) / 1e9 for step in STEPS}
 
 
-def least(system, result):
-    """What the client had seen acknowledged when the last checkpoint that was committed before the kill was begun."""
-    begun = max(event["time_ns"] - 1000000 * event["body"]["took_ms"] for stream in system.events.values()
-                for event in stream.all("ckpt.committed", ve=VE) if event["time_ns"] <= result["wall_ns"])
+def kept(system, result):
+    """Of the last checkpoint that was committed before the kill: what the client had seen acknowledged when its round began, how many
+    seconds before the kill that was, and how long the round took."""
+    begun, took_ms = max((event["time_ns"] - 1000000 * event["body"]["took_ms"], event["body"]["took_ms"])
+                         for stream in system.events.values() for event in stream.all("ckpt.committed", ve=VE)
+                         if event["time_ns"] <= result["wall_ns"])
     seen = [value for at, value in result["record"].lines() if at + result["clock_ns"] <= begun]
-    return seen[-1] if seen else 0
+    return {"least": seen[-1] if seen else 0, "age": (result["wall_ns"] - begun) / 1e9, "round": took_ms / 1e3}
 
 
 def round_of_ours(system, kind, dice):
@@ -122,8 +125,8 @@ def round_of_ours(system, kind, dice):
     result = kill_holder(system, holder, dice)
     wait_until("the node to say that it runs", lambda: system.first("ve.restored", result["wall_ns"], ve=VE), RECOVER_S)
     time.sleep(0.5)  # events of the others
-    result.update(steps=steps(system, holder, result), least=least(system, result))
-    say(f"{kind}: {result['outage']:.2f} s")
+    result.update(steps=steps(system, holder, result), **kept(system, result))
+    say(f"{kind}: {result['outage']:.2f} s, its state {result['age']:.2f} s old, its last round {result['round']:.2f} s long")
     system.revive(holder)
     return result
 
@@ -156,7 +159,9 @@ def show(results, elections):
         if all(r["after"] < FRESH for r in rounds):
             state = "begins anew"
         else:
-            state = f"{lost:.0f} of {statistics.median(r['before'] for r in rounds):.0f} acknowledged ones are lost"
+            state = f"goes on: {lost:.0f} lost" + \
+                (f", of {statistics.median(r['age'] for r in rounds):.1f} s (a round: {statistics.median(r['round'] for r in rounds):.1f} s)"
+                 if "age" in rounds[0] else "")
         print(f"{name:44}{len(rounds):>8}{statistics.median(times):>10.2f}{max(times):>8.2f}  {state}")
     for name, times in elections.items():
         if times:
