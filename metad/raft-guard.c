@@ -1,5 +1,5 @@
 /*
- * Three faults of libraft 0.15 kept out (Debian 12 has that version).
+ * Four faults of libraft 0.15 kept out (Debian 12 has that version).
  *
  * The first is a crash (canonical/raft issue 350).
  * A follower answers an AppendEntries when its disk has written the entries, to the leader of that moment.  When the
@@ -18,6 +18,11 @@
  * is then surely not in the log and fails alone, and a follower lets the message go, which to the leader is one lost on the
  * way.  Both go on with all that writes nothing, and with the rest once there is room.
  *
+ * The fourth is a broken disk, for the same reason: any other write that failed, and be it a single one, leaves a voter that
+ * neither leads nor follows, for ever and without a word; two such voters at different times, and nothing is decided any more.
+ * What is on the disk after a failed write only a new process can tell, which reads it.  So the process ends there, and its
+ * supervisor starts it again: the voter is down for as long as its disk is, and no longer.
+ *
  * This definition of raft_uv_init stands before libraft's own: the program's symbols are looked up first, by libdqlite
  * too.  Rejected: a patched libraft of our own, which then misses Debian's security updates.
  */
@@ -31,7 +36,10 @@
 #include <raft/uv.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 
+#include "common/log.h"
 #include "metad/engine.h"
 
 #define REDIAL_MS 100 /* a third of the shortest election timeout by default */
@@ -49,6 +57,7 @@ static struct {
 	    const struct raft_entry entries[], unsigned n, raft_io_append_cb cb);
 	int (*start)(
 	    struct raft_io *io, unsigned msecs, raft_io_tick_cb tick, raft_io_recv_cb recv);
+	raft_io_tick_cb tick;
 	raft_io_recv_cb recv;
 } libraft = {.once = PTHREAD_ONCE_INIT};
 
@@ -81,13 +90,59 @@ static int guarded_send(struct raft_io *io, struct raft_io_send *req,
 	return libraft.send(io, req, message, cb);
 }
 
+/* An append of raft's, under way as one of ours. */
+struct append {
+	struct raft_io_append req;
+	struct raft_io_append *theirs;
+	raft_io_append_cb cb;
+};
+
+__attribute__((noreturn)) static void end(const char *why)
+{
+	log_error(
+	    "the log cannot be written: %s; metad ends, to be started again and read it", why);
+	_exit(
+	    EXIT_FAILURE); /* nothing here is to be closed in order: it is a crash that was chosen */
+}
+
+static void on_appended(struct raft_io_append *req, int status)
+{
+	struct append *append = req->data;
+
+	if (status != 0 && status != RAFT_CANCELED && status != RAFT_SHUTDOWN)
+		end(raft_strerror(status));
+	append->cb(append->theirs, status);
+	raft_free(append);
+}
+
 /* A follower's entries were looked at when they came; it could not bear a refusal here. */
 static int guarded_append(struct raft_io *io, struct raft_io_append *req,
     const struct raft_entry entries[], unsigned n, raft_io_append_cb cb)
 {
+	struct append *append;
+	int r;
+
 	if (raft_state(io->data) == RAFT_LEADER && disk_is_full())
 		return RAFT_NOSPACE;
-	return libraft.append(io, req, entries, n, cb);
+	append = raft_malloc(sizeof(*append));
+	if (!append)
+		return RAFT_NOMEM;
+	*append = (struct append){.req.data = append, .theirs = req, .cb = cb};
+	r = libraft.append(io, &append->req, entries, n, on_appended);
+	if (r == RAFT_IOERR ||
+	    r == RAFT_NOSPACE) /* an earlier failure, of a file made in advance */
+		end(raft_strerror(r));
+	if (r != 0)
+		raft_free(append);
+	return r;
+}
+
+/* Whatever made it so: a failed write of term or vote, or of a snapshot. */
+static void guarded_tick(struct raft_io *io)
+{
+	libraft.tick(io);
+	if (raft_state(io->data) == RAFT_UNAVAILABLE)
+		end("raft has given up");
 }
 
 /* What the receiver of these messages would have taken over. */
@@ -124,8 +179,9 @@ static void guarded_recv(struct raft_io *io, struct raft_message *message)
 static int guarded_start(
     struct raft_io *io, unsigned msecs, raft_io_tick_cb tick, raft_io_recv_cb recv)
 {
+	libraft.tick = tick;
 	libraft.recv = recv;
-	return libraft.start(io, msecs, tick, guarded_recv);
+	return libraft.start(io, msecs, guarded_tick, guarded_recv);
 }
 
 int raft_uv_init(struct raft_io *io, struct uv_loop_s *loop, const char *dir,
