@@ -23,7 +23,7 @@ VE, ADDRESS, COUNTER_PORT = "counter", "10.77.0.100", 7000
 HONEST = ("ved",)  # has no faults inside: what it starts would inherit them
 PATIENCE_S = 120.0
 LOOK_BACK = 2000  # answers
-CONFIGURATION = "[metad]\nvoters = n1 n2 n3\n[fdd]\ninterval_ms = 250\n[migrated]\nrestarts = 100\n"
+CONFIGURATION = "[metad]\nvoters = n1 n2 n3\n[fdd]\ninterval_ms = 250\n[migrated]\nrestarts = 100\nbackoff_max_ms = 5000\n"
 
 
 class Testbed(clusters.Cluster):
