@@ -466,6 +466,30 @@ static void many_requests_are_answered_in_turn(void)
 	}
 }
 
+/* Whether the backend tells by itself what became of it or leaves it in doubt: once, and the nonce tells. */
+static void an_answer_lost_after_the_commit_is_found_again_by_its_nonce(void)
+{
+	struct store_op op = put("lost", 0, "x");
+	struct store *lossy;
+	uint64_t first;
+
+	if (!suite->open_lossy)
+		return;
+	lossy = suite->open_lossy(suite->arg);
+	check(lossy);
+	check_int(submit(lossy, &op, 1, 77, &kept), 0);
+	await(&kept);
+	check(kept.reply.rc == 0 || kept.reply.rc == STORE_UNKNOWN);
+	check(version("lost") > 0);
+	first = version("lost");
+	check_int(submit(client[1], &op, 1, 77, &kept), 0);
+	await(&kept);
+	check_int(kept.reply.rc, 0);
+	check_int(kept.reply.revision, first);
+	check_int(version("lost"), first);
+	store_close(lossy);
+}
+
 void suite_run(const struct suite *which, int *n)
 {
 	static const struct test claims[] = {
@@ -490,6 +514,7 @@ void suite_run(const struct suite *which, int *n)
 	    TEST(a_watch_is_told_of_its_prefix_only),
 	    TEST(closing_drops_what_is_under_way),
 	    TEST(many_requests_are_answered_in_turn),
+	    TEST(an_answer_lost_after_the_commit_is_found_again_by_its_nonce),
 	};
 
 	suite = which;

@@ -9,6 +9,9 @@
 struct suite {
 	/* A client of the one database under test. */
 	struct store *(*open)(void *arg);
+	/* Another one, that loses the answer to its first transaction after it was committed; NULL: the
+	 * backend loses answers in tests of its own. */
+	struct store *(*open_lossy)(void *arg);
 	/* Lets the backend work; called until all answers that are waited for have come. */
 	void (*pump)(void *arg);
 	void *arg;

@@ -50,19 +50,73 @@ static int dial_here(void *arg, const char *name, int *fd)
 	return engine_connect(arg, fd);
 }
 
-static struct store *open_client(void *arg)
+static struct store *open_with(int (*dial)(void *, const char *, int *), void *arg)
 {
 	struct store_dqlite_config config = {
 	    .loop = loop,
 	    .voters = &voter,
 	    .count = 1,
 	    .latency_ms = 20,
-	    .dial = dial_here,
+	    .dial = dial,
 	    .arg = arg,
 	};
 	struct store *store;
 
 	return store_dqlite_open(&store, &config) == 0 ? store : NULL;
+}
+
+static struct store *open_client(void *arg)
+{
+	return open_with(dial_here, arg);
+}
+
+/* A stream that passes on what both say, until a transaction was sent: what is said to that is lost, and the stream too. */
+static struct {
+	int end[2]; /* to the client, to the engine */
+	sd_event_source *source[2];
+	bool sent, lost;
+} lossy;
+
+static int pass_on(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+	char bytes[16384];
+	int to = lossy.end[fd == lossy.end[0]];
+	ssize_t n = read(fd, bytes, sizeof(bytes));
+
+	(void)source;
+	(void)events;
+	(void)userdata;
+	lossy.lost = lossy.sent && fd == lossy.end[1];
+	if (fd == lossy.end[0] && n > 0)
+		lossy.sent |= memmem(bytes, (size_t)n, "INSERT INTO txn", 15) != NULL;
+	if (n > 0 && !lossy.lost)
+		return write(to, bytes, (size_t)n) == n ? 0 : -EIO;
+	for (int i = 0; i < 2; i++) {
+		sd_event_source_disable_unref(lossy.source[i]);
+		close(lossy.end[i]);
+	}
+	return 0;
+}
+
+static int dial_lossy(void *arg, const char *name, int *fd)
+{
+	int pair[2];
+
+	if (lossy.lost)
+		return dial_here(arg, name, fd);
+	check_int(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	check_int(dial_here(arg, name, &lossy.end[1]), 0);
+	lossy.end[0] = pair[1];
+	for (int i = 0; i < 2; i++)
+		check(sd_event_add_io(
+			  loop, &lossy.source[i], lossy.end[i], EPOLLIN, pass_on, NULL) >= 0);
+	*fd = pair[0];
+	return 0;
+}
+
+static struct store *open_lossy(void *arg)
+{
+	return open_with(dial_lossy, arg);
 }
 
 static void pump(void *arg)
@@ -259,7 +313,8 @@ int main(void)
 	atexit(clean_up);
 	check(sd_event_new(&loop) >= 0);
 	start();
-	suite_run(&(struct suite){open_client, pump, engine}, &n);
+	suite_run(&(struct suite){open_client, open_lossy, pump, engine}, &n);
+	check(lossy.lost);
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
 		own[i].run();
 		printf("ok %d - %s\n", ++n, own[i].claim);

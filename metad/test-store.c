@@ -26,7 +26,7 @@ static void conformance(int *n)
 	struct store_memory *memory;
 
 	check_int(store_memory_new(&memory, NULL), 0);
-	suite_run(&(struct suite){open_client, pump, memory}, n);
+	suite_run(&(struct suite){open_client, NULL, pump, memory}, n);
 	store_memory_free(memory);
 }
 
