@@ -896,7 +896,7 @@ static void tell_fence(struct shell *shell)
 	daemon_tell(shell->daemon, MSG_VE_FENCE, msg_ve_fence_pack, &event);
 	if (shell->engine.fence == FENCE_NONE)
 		log_warning(
-		    "fence kind=none: VEs run here and are not failed over (%s)", shell->no_fence);
+		    "fence kind=none: VEs that need a lease are refused (%s)", shell->no_fence);
 	else if (shell->no_fence[0])
 		log_notice("fence kind=%s (%s)", kind, shell->no_fence);
 	else
