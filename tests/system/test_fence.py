@@ -102,6 +102,15 @@ class Fence(VedCase):
     def arm(self, node, until_ns, later=0):
         return self.veds[node].ask("ved.arm", name="fenced", epoch=self.epoch + later, until_ns=until_ns)
 
+    def arm_shortly(self, node):
+        """Until when: the deadline was set before it came, also when this machine stood still meanwhile."""
+        until = armed = 0
+        while armed >= until:
+            until = now_ns() + SHORT_NS
+            self.arm(node, until)
+            armed = now_ns()
+        return until
+
     def stop(self, node):
         self.veds[node].ask("ved.stop", name="fenced", epoch=self.epoch + 5, silent=True)
 
@@ -131,10 +140,9 @@ class Fence(VedCase):
         def check(node, prober):
             self.wait_dropped(node, 1)
             self.assertEqual(prober.asked, [])
-            until = now_ns() + SHORT_NS
             self.arm(node, now_ns() + LONG_NS)
             self.wait_answer(prober, 0)
-            self.arm(node, until)  # a lease may also be made shorter
+            until = self.arm_shortly(node)  # a lease may also be made shorter
             clusters.wait_for("the end of the lease", lambda: now_ns() > until, PATIENCE_S)
             self.wait_dropped(node, until)
             self.assertEqual(prober.answered_since(until), [])
@@ -146,8 +154,7 @@ class Fence(VedCase):
             for signal in ("STOP", "KILL"):
                 self.arm(node, now_ns() + LONG_NS)
                 self.wait_answer(prober, now_ns())
-                until = now_ns() + SHORT_NS
-                self.arm(node, until)
+                until = self.arm_shortly(node)
                 pid = ved.pid()
                 self.cluster.run(node, ["kill", "-" + signal, str(pid)], check=True)
                 clusters.wait_for("the time after the lease", lambda end=until: now_ns() > end + SHORT_NS // 4, PATIENCE_S)
