@@ -1,4 +1,6 @@
+#include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "migrated/shell.h"
 
@@ -7,6 +9,11 @@
 		"migrated", key, CONFIG_INT, offsetof(struct migrated_settings, field), 0, text,   \
 		    low, high, NULL, help                                                          \
 	}
+
+#define LEASE_MIN_MS 500
+
+/* enum lease_profile */
+static const char *const profiles[] = {"lan", "default", NULL};
 
 static const struct config_key keys[] = {
     KEY("scan_ms", scan_ms, "1000", 100, 60000, "between two looks at the facts without a hint"),
@@ -24,10 +31,23 @@ static const struct config_key keys[] = {
 	"between two looks at who has the services' keys without a cause"),
     KEY("left_ms", left_ms, "600000", 0, 86400000,
 	"a node that has left keeps the services' keys so long"),
-    KEY("lease_ms", lease_ms, "2000", 500, 60000,
-	"a VE is heard no longer than this without its coordinator, and moves not before"),
+    {"migrated", "profile", CONFIG_CHOICE, offsetof(struct migrated_settings, profile), 0,
+	"default", 0, 0, profiles, "how long leases last: 1 s or 2 s"},
+    KEY("lease_ms", lease_ms, "0", 0, 60000,
+	"a VE is heard no longer than this without its coordinator, and moves not before; 0: by profile"),
     {0},
 };
+
+static int check_lease(const struct node_config *node, const void *data, struct config_error *error)
+{
+	const struct migrated_settings *settings = data;
+
+	if (settings->lease_ms == 0 || settings->lease_ms >= LEASE_MIN_MS)
+		return 0;
+	snprintf(error->text, sizeof(error->text), "node %s: [migrated]: lease_ms: %d to 60000",
+	    node->name, LEASE_MIN_MS);
+	return -EINVAL;
+}
 
 int main(int argc, char **argv)
 {
@@ -38,6 +58,7 @@ int main(int argc, char **argv)
 		"where each VE runs: placement and recovery on the coordinator, keeping on every node",
 	    .keys = keys,
 	    .settings = &settings,
+	    .check = check_lease,
 	    .tcp_offset = PORT_MIGRATED_RPC,
 	    .shared_dir = "bundles", /* where gosd writes them for ved */
 	};

@@ -620,6 +620,13 @@ static int open_keys(struct shell *shell, const struct migrated_settings *settin
 	return keys_new(&shell->keys, shell->daemon, &parts);
 }
 
+static int64_t lease_ms(const struct migrated_settings *settings)
+{
+	static const int64_t by_profile[] = {[LEASE_LAN] = 1000, [LEASE_DEFAULT] = 2000};
+
+	return settings->lease_ms ? settings->lease_ms : by_profile[settings->profile];
+}
+
 static int open_parts(struct shell *shell, const struct migrated_settings *settings)
 {
 	struct daemon *daemon = shell->daemon;
@@ -631,10 +638,10 @@ static int open_parts(struct shell *shell, const struct migrated_settings *setti
 	    .backoff_ms = (uint32_t)settings->backoff_ms,
 	    .backoff_max_ms = (uint32_t)settings->backoff_max_ms,
 	    .answer_ms = (uint32_t)settings->answer_ms,
-	    .lease = {.lease = mono_ms(settings->lease_ms),
-		.slack = mono_ms(settings->lease_ms / 40),
+	    .lease = {.lease = mono_ms(lease_ms(settings)),
+		.slack = mono_ms(lease_ms(settings) / 40),
 		.drift = 0.01,
-		.renewal = mono_ms(settings->lease_ms / 4)}};
+		.renewal = mono_ms(lease_ms(settings) / 4)}};
 	char directory[512];
 	int r;
 
@@ -656,7 +663,7 @@ static int open_parts(struct shell *shell, const struct migrated_settings *setti
 	if (r == 0)
 		r = probes_new(&shell->probes, daemon, shell);
 	if (r == 0)
-		r = renewals_new(&shell->renewals, daemon, shell, (uint32_t)settings->lease_ms);
+		r = renewals_new(&shell->renewals, daemon, shell, (uint32_t)lease_ms(settings));
 	if (r == 0)
 		r = capacity_new(&shell->capacity, daemon, shell);
 	if (r >= 0)

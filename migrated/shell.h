@@ -16,9 +16,13 @@
 #include "common/daemon.h"
 #include "migrated/migrated.h"
 
+/* How long leases last, where lease_ms says nothing else. */
+enum lease_profile { LEASE_LAN, LEASE_DEFAULT };
+
 struct migrated_settings {
 	int64_t scan_ms, restarts_max, steady_ms, retry_ms, backoff_ms, backoff_max_ms, answer_ms;
 	int64_t keys_ms, left_ms, lease_ms;
+	int profile; /* enum lease_profile */
 };
 
 struct shell;
