@@ -44,15 +44,28 @@ void coord_init(struct coord *coord, const struct gossipd_config *config, struct
 	};
 }
 
+/* How long the writer of what was seen, or one before it, may still count on its lease. */
+static struct mono patience(const struct coord *coord)
+{
+	return mono_before(coord->lease, coord->fact.lease) ? coord->fact.lease : coord->lease;
+}
+
+/* An earlier process of this node, with a longer lease. */
+static bool has_shortened(const struct coord *coord)
+{
+	return !coord->held && mono_before(coord->lease, coord->fact.lease);
+}
+
 /* When a candidate of our rank may take over what it has seen since seen_at. */
 static struct mono takeover_at(const struct coord *coord)
 {
 	struct mono wait = mono_ns(coord->stagger.ns * coord->rank);
 
-	/* Absent or given up: nobody's lease is to be waited for. */
-	if (coord->version == 0 || coord->fact.node == 0)
+	/* Absent or given up: nobody's lease is to be waited for, unless what was granted under it can
+	 * last longer than we would wait for it. */
+	if (coord->version == 0 || (coord->fact.node == 0 && !has_shortened(coord)))
 		return mono_add(coord->seen_at, wait);
-	return mono_add(coord->seen_at, mono_add(coord->lease, wait));
+	return mono_add(coord->seen_at, mono_add(patience(coord), wait));
 }
 
 struct mono coord_deadline(const struct coord *coord)
@@ -74,7 +87,7 @@ struct mono coord_deadline(const struct coord *coord)
  * its silence. */
 static bool blind(const struct coord *coord, struct mono now)
 {
-	return mono_due(mono_add(coord->answer_at, coord->lease), now);
+	return mono_due(mono_add(coord->answer_at, patience(coord)), now);
 }
 
 /* ---- requests */
@@ -102,6 +115,7 @@ static void put(struct coord *coord, struct gossipd_fact fact, bool succeeds, st
 {
 	struct gossipd_action *action = begin(coord, COORD_PUT, now, actions);
 
+	fact.lease = coord->lease;
 	coord->wanted = fact;
 	coord->succeeds = succeeds;
 	coord->next_at = mono_add(now, fraction(coord->lease, 4));
@@ -125,7 +139,7 @@ static void raise_own(struct coord *coord, struct mono now, struct gossipd_actio
 
 static void take_over(struct coord *coord, struct mono now, struct gossipd_actions *actions)
 {
-	struct gossipd_fact fact = {coord->fact.epoch + 1, coord->self, 1};
+	struct gossipd_fact fact = {coord->fact.epoch + 1, coord->self, 1, coord->lease};
 
 	put(coord, fact, coord->version != 0 && coord->fact.node != 0, now, actions);
 }
@@ -133,13 +147,14 @@ static void take_over(struct coord *coord, struct mono now, struct gossipd_actio
 static void start_request(struct coord *coord, struct mono now, struct gossipd_actions *actions)
 {
 	bool own = coord->read && coord->version != 0 && coord->fact.node == coord->self;
+	bool ours = own && (!has_shortened(coord) || mono_due(takeover_at(coord), now));
 	bool free = coord->read && !own && !coord->leaving && mono_due(takeover_at(coord), now);
 	bool hinted = coord->hinted && !(own && coord->held); /* our own raises are no news */
 
 	coord->hinted = false;
 	if (hinted || (free && blind(coord, now)))
 		get(coord, now, actions);
-	else if (own && (mono_due(coord->next_at, now) || coord->leaving))
+	else if (ours && (mono_due(coord->next_at, now) || coord->leaving))
 		raise_own(coord, now, actions);
 	else if (free)
 		take_over(coord, now, actions);
@@ -247,7 +262,8 @@ static void get_succeeded(
 	see(coord, event->meta.version, event->meta.fact, event->now, actions);
 	if (begins)
 		coord->since = coord->doubtful_succeeds ? coord->doubt_sent_at : MONO_ZERO;
-	if (coord->version != 0 && coord->fact.node == coord->self && !coord->held)
+	if (coord->version != 0 && coord->fact.node == coord->self && !coord->held &&
+	    !has_shortened(coord))
 		coord->next_at = event->now;
 }
 

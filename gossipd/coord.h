@@ -10,7 +10,8 @@
  * this node began.
  *
  * Candidates wait by rank, so that one of them swaps and the others see it.  A result in doubt is
- * answered by reading again.  Rejected: the engine's own elections and leases, which none of our
+ * answered by reading again.  The fact tells its writer's Lc, and the longer of the two counts:
+ * nodes with different settings, and a node whose setting was changed, endanger nobody.  Rejected: the engine's own elections and leases, which none of our
  * two stores has in the same meaning.
  */
 #ifndef GOSSIPD_COORD_H

@@ -122,6 +122,7 @@ struct gossipd_fact {
 	uint64_t epoch;
 	uint64_t node; /* 0: given up */
 	uint64_t seq;
+	struct mono lease; /* Lc of its writer; 0: not told */
 };
 
 struct gossipd_config {

@@ -185,7 +185,8 @@ static void on_got(void *userdata, const struct rpc_answer *answer)
 		doubt_meta(ask, error.text);
 	} else {
 		end_meta(ask, GOSSIPD_META_OK, got.entry.version,
-		    (struct gossipd_fact){fact.epoch, shell_id_of(shell, fact.node), fact.seq});
+		    (struct gossipd_fact){fact.epoch, shell_id_of(shell, fact.node), fact.seq,
+			mono_ms(fact.lease_ms)});
 	}
 }
 
@@ -223,8 +224,10 @@ static int get_fact(struct shell *shell, struct buf *body)
 
 static int put_fact(struct shell *shell, const struct gossipd_action *action, struct buf *body)
 {
-	struct msg_gossipd_coord_fact fact = {
-	    .epoch = action->meta.fact.epoch, .seq = action->meta.fact.seq};
+	struct msg_gossipd_coord_fact fact = {.epoch = action->meta.fact.epoch,
+	    .seq = action->meta.fact.seq,
+	    .has_lease_ms = true,
+	    .lease_ms = (uint32_t)mono_to_ms(action->meta.fact.lease)};
 	struct msg_metad_txn request = {.ops.count = 1, .has_nonce = true};
 	struct msg_metad_op *op = &request.ops.item[0];
 	_cleanup_buf_ struct buf value = {0};

@@ -104,7 +104,7 @@ static void run(struct bench *bench, int64_t length_ms)
 
 static struct gossipd_fact others(uint64_t seq)
 {
-	return (struct gossipd_fact){4, OTHER, seq};
+	return (struct gossipd_fact){4, OTHER, seq, mono_ms(LEASE_MS)};
 }
 
 /* Only of one that was taken over after it had run out is it known that all before it is over. */
@@ -126,13 +126,13 @@ static void a_reign_does_not_say_so_after_one_that_was_given_up_or_after_a_resta
 	struct bench bench;
 
 	bench_init(&bench, 0);
-	swap(&bench.cell, (struct gossipd_fact){4, 0, 9});
+	swap(&bench.cell, (struct gossipd_fact){4, 0, 9, mono_ms(LEASE_MS)});
 	run(&bench, 100);
 	check(bench.coord.held);
 	check_int(bench.coord.since.ns, 0);
 
 	bench_init(&bench, 0);
-	swap(&bench.cell, (struct gossipd_fact){4, OWN, 9});
+	swap(&bench.cell, (struct gossipd_fact){4, OWN, 9, mono_ms(LEASE_MS)});
 	run(&bench, 100);
 	check(bench.coord.held);
 	check_int(bench.coord.since.ns, 0);
@@ -201,6 +201,36 @@ static void one_that_stays_for_a_lease_is_taken_over_under_the_next_epoch(void)
 	check(bench.coord.held);
 }
 
+static void one_with_a_longer_lease_is_waited_for_as_long(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	swap(&bench.cell, (struct gossipd_fact){4, OTHER, 9, mono_ms(2 * LEASE_MS)});
+	run(&bench, 2 * LEASE_MS - 10);
+	check_int(bench.cell.fact.node, OTHER);
+	run(&bench, 100);
+	check_int(bench.cell.fact.node, OWN);
+	check_int(mono_to_ms(bench.cell.fact.lease), LEASE_MS);
+}
+
+/* What was granted under it may last as long. */
+static void a_longer_lease_is_waited_for_also_when_it_was_given_up_or_our_own(void)
+{
+	struct bench bench;
+
+	for (uint64_t node = 0; node <= OWN; node++) {
+		bench_init(&bench, 0);
+		swap(&bench.cell, (struct gossipd_fact){4, node, 9, mono_ms(2 * LEASE_MS)});
+		run(&bench, 2 * LEASE_MS - 10);
+		check_int(bench.cell.fact.seq, 9);
+		check(!bench.coord.held);
+		check_range(bench.requests, 3, 12);
+		run(&bench, LEASE_MS / 4 + 100);
+		check(bench.coord.held);
+	}
+}
+
 static void later_candidates_wait_longer(void)
 {
 	struct bench bench;
@@ -218,7 +248,7 @@ static void one_that_was_given_up_is_taken_without_waiting(void)
 	struct bench bench;
 
 	bench_init(&bench, 0);
-	swap(&bench.cell, (struct gossipd_fact){4, 0, 9});
+	swap(&bench.cell, (struct gossipd_fact){4, 0, 9, mono_ms(LEASE_MS)});
 	run(&bench, 10);
 	check_int(bench.cell.fact.node, OWN);
 	check_int(bench.cell.fact.epoch, 5);
@@ -254,7 +284,7 @@ static void a_new_process_goes_on_with_the_lease_of_its_node(void)
 	struct bench bench;
 
 	bench_init(&bench, 0);
-	swap(&bench.cell, (struct gossipd_fact){4, OWN, 9});
+	swap(&bench.cell, (struct gossipd_fact){4, OWN, 9, mono_ms(LEASE_MS)});
 	run(&bench, 10);
 	check(bench.coord.held);
 	check_int(bench.cell.fact.epoch, 4);
@@ -351,6 +381,8 @@ int main(void)
 	    TEST(the_holder_raises_four_times_in_a_lease),
 	    TEST(one_that_is_raised_is_left_alone),
 	    TEST(one_that_stays_for_a_lease_is_taken_over_under_the_next_epoch),
+	    TEST(one_with_a_longer_lease_is_waited_for_as_long),
+	    TEST(a_longer_lease_is_waited_for_also_when_it_was_given_up_or_our_own),
 	    TEST(later_candidates_wait_longer),
 	    TEST(one_that_was_given_up_is_taken_without_waiting),
 	    TEST(a_holder_cut_off_from_the_store_stops_before_anyone_may_take_over),
