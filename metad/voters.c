@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/replace-file.h"
 #include "metad/dqlite-client.h"
 #include "proto/common.h"
 #include "proto/metad.h"
@@ -21,7 +22,8 @@
 #define LOST_AFTER_MS 3000 /* without a leader: others may know other voters */
 
 enum stage {
-	STAGE_ASKING, /* whether there is a store */
+	STAGE_ASKING,    /* whether there is a store */
+	STAGE_BEGINNING, /* has the others note it down */
 	STAGE_VOTES,
 	STAGE_CLIENT,
 	STAGE_LOST, /* among the voters, without a log */
@@ -32,10 +34,12 @@ static void change_lost(void *arg);
 
 struct voters {
 	struct voters_config config;
-	struct voter_list list;
+	struct voter_list list, first;
 	bool begun;  /* the list is the engine's own */
 	bool member; /* this node is in that list */
 	enum stage stage;
+	size_t n_began; /* first voters that began with an empty log */
+	char began[VOTERS_MAX][NODE_NAME_MAX + 1];
 	uint64_t self, leader;
 	struct mono leaderless; /* since when */
 	sd_event_source *timer;
@@ -49,11 +53,12 @@ struct survey {
 	void (*done)(struct survey *survey);
 	struct rpc_call *call; /* whose request this is for */
 	char name[NODE_NAME_MAX + 1];
+	bool begins;
 	size_t waiting, count;
 	struct answer {
 		struct survey *survey;
 		char name[NODE_NAME_MAX + 1];
-		bool heard, begun, votes;
+		bool heard, begun, votes, noted;
 	} answer[SURVEY_MAX];
 };
 
@@ -146,12 +151,59 @@ static bool load(struct voters *voters)
 	return true;
 }
 
+/* --- who has begun --- */
+
+static void began_path(const struct voters *voters, char path[PATH_MAX])
+{
+	snprintf(path, PATH_MAX, "%s/began", voters->config.dir);
+}
+
+static void load_began(struct voters *voters)
+{
+	char path[PATH_MAX];
+	FILE *file;
+
+	began_path(voters, path);
+	file = fopen(path, "re");
+	while (file && voters->n_began < VOTERS_MAX &&
+	       fscanf(file, "%63s", voters->began[voters->n_began]) == 1)
+		voters->n_began++;
+	if (file)
+		fclose(file);
+}
+
+static bool has_begun(const struct voters *voters, const char *name)
+{
+	for (size_t i = 0; i < voters->n_began; i++)
+		if (strcmp(voters->began[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* On disk before it is said. */
+static void note_began(struct voters *voters, const char *name)
+{
+	char path[PATH_MAX], text[VOTERS_MAX * (NODE_NAME_MAX + 1) + 1];
+	size_t used = 0, count = voters->n_began;
+
+	if (has_begun(voters, name) || count == VOTERS_MAX)
+		return;
+	snprintf(voters->began[count], sizeof(voters->began[0]), "%s", name);
+	for (size_t i = 0; i <= count; i++)
+		used +=
+		    (size_t)snprintf(text + used, sizeof(text) - used, "%s\n", voters->began[i]);
+	began_path(voters, path);
+	if (replace_file(path, text, used, 0600) == 0)
+		voters->n_began++;
+}
+
 /* --- this node's part --- */
 
 static void start(struct voters *voters, const struct voter_list *first)
 {
 	if (voters->config.start(voters->config.arg, first) < 0)
 		exit(EXIT_FAILURE); /* it was said why */
+	note_began(voters, voters->config.daemon->node.name);
 	voters->stage = STAGE_VOTES;
 }
 
@@ -278,6 +330,7 @@ static void survey_answered(void *userdata, const struct rpc_answer *answer)
 		to->heard = true;
 		to->begun = reply.begun;
 		to->votes = reply.votes;
+		to->noted = reply.you_began;
 		take_theirs(to->survey->voters, &reply);
 	}
 	survey_end(to->survey);
@@ -297,6 +350,8 @@ static void survey_ask(struct survey *survey, const char *name)
 	struct voters *voters = survey->voters;
 	struct answer *answer = &survey->answer[survey->count];
 	struct rpc_client *client = voters->config.client(voters->config.arg, name);
+	struct msg_metad_store request = {.begins = survey->begins};
+	_cleanup_buf_ struct buf body = {0};
 
 	if (survey->count == SURVEY_MAX)
 		return;
@@ -307,16 +362,23 @@ static void survey_ask(struct survey *survey, const char *name)
 		answer->heard = true;
 		answer->begun = voters->begun;
 		answer->votes = voters->stage == STAGE_VOTES;
-	} else if (client && rpc_request(client, MSG_METAD_STORE, "\x80", 1, SURVEY_MS,
-				 survey_answered, answer) > 0) {
+		answer->noted = has_begun(voters, name);
+	} else if (client && msg_metad_store_pack(&request, &body) == 0 &&
+		   rpc_request(client, MSG_METAD_STORE, body.data, body.size, SURVEY_MS,
+		       survey_answered, answer) > 0) {
 		survey->waiting++;
 	}
 }
 
+static void survey_list(struct survey *survey, const struct voter_list *list)
+{
+	for (size_t i = 0; i < list->count; i++)
+		survey_ask(survey, list->name[i]);
+}
+
 static void survey_voters(struct survey *survey)
 {
-	for (size_t i = 0; i < survey->voters->list.count; i++)
-		survey_ask(survey, survey->voters->list.name[i]);
+	survey_list(survey, &survey->voters->list);
 }
 
 /* Others too, as many as there is room for: one that is no voter can know of a store just as well. */
@@ -348,25 +410,91 @@ static size_t reachable(const struct survey *survey, const char *but)
 
 /* --- is there a store already? --- */
 
+static bool is_self(const struct voters *voters, const struct answer *answer)
+{
+	return strcmp(answer->name, voters->config.daemon->node.name) == 0;
+}
+
+/* How many of the other first voters make a majority with this one. */
+static size_t witnesses(const struct voters *voters)
+{
+	return voters->first.count / 2;
+}
+
+static void lose(struct voters *voters)
+{
+	voters->stage = STAGE_LOST;
+	log_error("this node votes, but its log in %s/dqlite was lost: an empty one must not "
+		  "vote in its name; try: depctl meta rejoin %s",
+	    voters->config.dir, voters->config.daemon->node.name);
+}
+
+/* The first answers of a survey are of the first voters, in their order. */
+static bool is_lost(const struct survey *survey)
+{
+	const struct voters *voters = survey->voters;
+
+	for (size_t i = 0; i < voters->first.count; i++)
+		if (survey->answer[i].noted)
+			return true;
+	return voters->begun && voters->first.count == 1;
+}
+
+static bool may_begin(const struct survey *survey)
+{
+	const struct voters *voters = survey->voters;
+	size_t fresh = 0, denied = 0;
+
+	for (size_t i = 0; i < voters->first.count; i++) {
+		const struct answer *answer = &survey->answer[i];
+
+		fresh += answer->heard && !answer->begun;
+		denied += answer->heard && answer->begun && !is_self(voters, answer);
+	}
+	return voters->begun ? denied + witnesses(voters) >= voters->first.count
+			     : 2 * fresh > voters->first.count;
+}
+
+/* Enough of the others will tell this node that it has begun, should it lose its log. */
+static void witnessed(struct survey *survey)
+{
+	struct voters *voters = survey->voters;
+	size_t noted = 0;
+
+	if (voters->stage != STAGE_BEGINNING)
+		return;
+	for (size_t i = 0; i < voters->first.count; i++)
+		noted += survey->answer[i].noted && !is_self(voters, &survey->answer[i]);
+	if (voters->begun && !voters->member)
+		voters->stage = STAGE_CLIENT;
+	else if (noted >= witnesses(voters))
+		start(voters, &voters->first);
+}
+
+static void have_witnessed(struct voters *voters)
+{
+	struct survey *survey = survey_new(voters, witnessed);
+
+	if (!survey)
+		return;
+	survey->begins = true;
+	survey_list(survey, &voters->first);
+	survey_end(survey);
+}
+
 static void asked(struct survey *survey)
 {
 	struct voters *voters = survey->voters;
-	size_t fresh = 0;
 
 	if (voters->stage != STAGE_ASKING)
 		return;
-	for (size_t i = 0; i < voters->list.count; i++)
-		fresh += survey->answer[i].heard && !survey->answer[i].begun;
-	if (voters->begun && voters->member) {
-		voters->stage = STAGE_LOST;
-		log_error(
-		    "this node votes, but its log in %s/dqlite was lost: an empty one must not "
-		    "vote in its name; try: depctl meta rejoin %s",
-		    voters->config.dir, voters->config.daemon->node.name);
-	} else if (voters->begun) {
+	if (voters->begun && !voters->member) {
 		voters->stage = STAGE_CLIENT;
-	} else if (2 * fresh > voters->list.count) {
-		start(voters, &voters->list);
+	} else if (is_lost(survey)) {
+		lose(voters);
+	} else if (may_begin(survey)) {
+		voters->stage = STAGE_BEGINNING;
+		have_witnessed(voters);
 	}
 }
 
@@ -376,7 +504,7 @@ static void ask_whether_begun(struct voters *voters)
 
 	if (!survey)
 		return;
-	survey_voters(survey);
+	survey_list(survey, &voters->first);
 	survey_others(survey);
 	survey_end(survey);
 }
@@ -402,10 +530,12 @@ static int tick(sd_event_source *source, uint64_t usec, void *userdata)
 	int64_t next_ms = TICK_MS;
 
 	(void)usec;
-	if (voters->stage == STAGE_ASKING) {
+	if (voters->stage == STAGE_ASKING)
 		ask_whether_begun(voters);
+	else if (voters->stage == STAGE_BEGINNING)
+		have_witnessed(voters);
+	if (voters->stage == STAGE_ASKING || voters->stage == STAGE_BEGINNING)
 		next_ms = ASK_AGAIN_MS;
-	}
 	if (voters->leader)
 		read_list(voters);
 	else if (mono_due(mono_add_ms(voters->leaderless, LOST_AFTER_MS), mono_now()))
@@ -641,16 +771,26 @@ static void on_become(void *userdata, struct rpc_call *call, const void *body, s
 	rpc_reply(call, MSG_COMMON_DONE, "\x80", 1);
 }
 
+static bool is_first(const struct voters *voters, const char *name)
+{
+	return is_voter(&voters->first, settings_engine_id(name));
+}
+
 static void on_store(void *userdata, struct rpc_call *call, const void *body, size_t size)
 {
-	const struct voters *voters = userdata;
+	struct voters *voters = userdata;
+	const char *peer = rpc_call_peer(call);
+	struct msg_metad_store request;
 	struct msg_metad_store_reply reply = {.begun = voters->begun,
 	    .votes = voters->stage == STAGE_VOTES,
 	    .revision = voters->list.revision};
 	_cleanup_buf_ struct buf out = {0};
 
-	(void)body;
-	(void)size;
+	if (rpc_unpack(call, &request, msg_metad_store_unpack, body, size) < 0)
+		return;
+	if (request.begins && peer && is_first(voters, peer))
+		note_began(voters, peer);
+	reply.you_began = peer && has_begun(voters, peer);
 	fill_voters(voters, reply.voters.item, &reply.voters.count);
 	msg_metad_store_reply_pack(&reply, &out);
 	rpc_reply(call, MSG_METAD_STORE_REPLY, out.data, out.size);
@@ -710,6 +850,8 @@ int voters_new(struct voters **out, const struct voters_config *config)
 	voters->config = *config;
 	voters->self = settings_engine_id(config->daemon->node.name);
 	voters->leaderless = mono_now();
+	list_copy(&voters->first, config->first);
+	load_began(voters);
 	voters->begun = load(voters);
 	if (!voters->begun)
 		list_copy(&voters->list, config->first);

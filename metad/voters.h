@@ -5,9 +5,13 @@
  * changes only when an operator says so (depctl meta add, remove).  Every metad reads it from the leader each second and keeps
  * it in DIR/voters, so that it finds the voters again; one that has lost all of them asks the other metads.
  *
- * An empty log must not vote in the name of one that was lost: its word for an entry may be all that made the majority.  So a
- * first voter without a log does not begin before a majority of the first voters, itself among them, have said that they know of
- * no store; as soon as one does know, this node has lost its log and waits to be removed and added anew (depctl meta rejoin).
+ * An empty log must not vote in the name of one that was lost: its word for an entry may be all that made the majority.  A node
+ * whose disk was lost cannot know that it voted, so the others do: before a first voter begins with an empty log, as many of the
+ * other first voters as make a majority with it have noted that down, in DIR/began.  With an empty log and
+ *	anybody who has noted that it began		it has lost its log, and waits to be removed and added anew (depctl meta rejoin)
+ *	a majority that knows of no store		it begins; the store is new
+ *	a store, and so many who have noted nothing	that none can be left who has: it begins too; it came later than the others
+ * Rejected: to call it lost whenever there is a store (a voter that stood still for a second while a new cluster began was out).
  *
  * A change is one of one voter, made by the engine's leader.  It is refused when the voters that can be reached now would be no
  * majority after it.

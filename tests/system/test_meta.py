@@ -51,7 +51,7 @@ class Cluster(metads.Cluster):
         """All stores are lost, and made anew."""
         for node in self.nodes:
             node.kill()
-            metads.sh("sh", "-c", f"rm -r {node.path('state')}/metad/[dv]*")
+            metads.sh("sh", "-c", f"rm -r {node.path('state')}/metad/[dvb]*")
         for node in self.nodes:
             node.start()
         self.wait_leader()
@@ -66,10 +66,15 @@ class Cluster(metads.Cluster):
 
 
 @contextlib.contextmanager
-def cluster(build, *names, voters=None):
+def cluster(build, *names, voters=None, late=()):
     made = Cluster(build, names, voters or " ".join(names))
+    for node in made.nodes:
+        if node.name in late:
+            node.start = lambda: None  # once: by up()
     try:
         made.up()
+        for node in made.nodes:
+            node.__dict__.pop("start", None)
         made.wait_leader()
         yield made
     except BaseException:
@@ -270,6 +275,23 @@ def a_voter_whose_disk_was_lost_does_not_vote_before_it_is_added_anew(build):
         assert Client(n3).get("before")[1] == b"x"
 
 
+def a_first_voter_that_comes_when_the_others_have_begun_votes_unless_it_has_voted_before(build):
+    with cluster(build, "n1", "n2", "n3", late=("n3",)) as made:
+        n1, n2, n3 = made.nodes
+        goes_on(n1, "before")
+        wait_for("both to know the voters", lambda: all(os.path.exists(node.path("state/metad/voters")) for node in (n1, n2)))
+        n3.start()
+        wait_for("n3 to vote", lambda: states(made, n1).get("n3") == "votes")
+        n2.kill()
+        goes_on(n3, "with-n1-and-n3")
+        n2.start()
+        wait_for("n2 to vote", lambda: states(made, n1).get("n2") in ("votes", "leads"))
+        n3.kill()
+        metads.sh("sh", "-c", f"rm -r {n3.path('state')}/metad")
+        n3.start()
+        wait_for("n3 to say that it has lost its log", lambda: "was lost" in n3.log())
+
+
 def main():
     if os.geteuid() != 0:
         print("1..0 # SKIP needs root for network namespaces")
@@ -281,6 +303,7 @@ def main():
         facts_that_were_exported_are_back_after_all_stores_were_lost,
         voters_are_added_and_removed_and_the_first_one_can_go,
         a_voter_whose_disk_was_lost_does_not_vote_before_it_is_added_anew,
+        a_first_voter_that_comes_when_the_others_have_begun_votes_unless_it_has_voted_before,
     ]
     print(f"1..{len(claims)}")
     for number, claim in enumerate(claims, 1):
