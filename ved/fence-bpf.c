@@ -224,6 +224,11 @@ int fence_bpf_set(const struct fence *fence, int64_t deadline_ns)
 	return put(fence, SLOT_DEADLINE, (uint64_t)deadline_ns);
 }
 
+int fence_bpf_get(const struct fence *fence, int64_t *deadline_ns)
+{
+	return get(fence, SLOT_DEADLINE, (uint64_t *)deadline_ns);
+}
+
 int fence_bpf_dropped(const struct fence *fence, uint64_t *packets)
 {
 	return get(fence, SLOT_DROPPED, packets);

@@ -83,6 +83,11 @@ int fence_set(const struct fence *fence, int64_t deadline_ns)
 					: fence_nft_set(fence, deadline_ns);
 }
 
+int fence_get(const struct fence *fence, int64_t *deadline_ns)
+{
+	return fence->kind == FENCE_BPF ? fence_bpf_get(fence, deadline_ns) : -ENOTSUP;
+}
+
 int fence_dropped(const struct fence *fence, uint64_t *packets)
 {
 	return fence->kind == FENCE_BPF ? fence_bpf_dropped(fence, packets)

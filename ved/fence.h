@@ -55,6 +55,8 @@ int fence_cgroup(const struct fence *fence, const char *cgroup, struct engine_er
 int fence_interface(const struct fence *fence, struct engine_error *error);
 /* When it closes, CLOCK_BOOTTIME; what is over already: it is closed. */
 int fence_set(const struct fence *fence, int64_t deadline_ns);
+/* -ENOTSUP: of this kind it cannot be read. */
+int fence_get(const struct fence *fence, int64_t *deadline_ns);
 /* Packets that it dropped. */
 int fence_dropped(const struct fence *fence, uint64_t *packets);
 /* Takes it away, of whatever kind; 0 when there is none.  What is bound to a control group or interface ends with that. */
@@ -69,6 +71,7 @@ int fence_bpf_open(struct fence *fence, const struct engine_config *config);
 int fence_bpf_cgroup(const struct fence *fence, const char *cgroup, struct engine_error *error);
 int fence_bpf_interface(const struct fence *fence, struct engine_error *error);
 int fence_bpf_set(const struct fence *fence, int64_t deadline_ns);
+int fence_bpf_get(const struct fence *fence, int64_t *deadline_ns);
 int fence_bpf_dropped(const struct fence *fence, uint64_t *packets);
 int fence_bpf_remove(const struct engine_config *config, const char *name);
 

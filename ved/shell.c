@@ -92,8 +92,8 @@ struct shell {
 	struct watch watch[VE_MAX];
 	int fence_wanted;
 	char no_fence[VE_ERROR]; /* why there is none, or nothing better */
-	uint64_t jobs_run, jobs_failed, deaths, thaws_on_time;
-	struct daemon_stat stats[5];
+	uint64_t jobs_run, jobs_failed, deaths, thaws_on_time, lapses;
+	struct daemon_stat stats[6];
 };
 
 static void step(struct shell *shell, struct ve_event *event);
@@ -247,6 +247,23 @@ static void watch_record(
 		log_bug("watch the end of %s", watch->name);
 }
 
+/* Until when a VE may be heard: the kernel has it, so that a new ved knows it too.  MONO_ZERO: it does not say. */
+static struct mono lease_of(const struct shell *shell, const char *name)
+{
+	struct fence fence;
+	int64_t until_ns;
+	struct net net;
+	int rc = net_find(&net, &shell->engine, name);
+
+	if (rc == 0)
+		rc = fence_open(&fence, &shell->engine, name, net.host);
+	if (rc < 0)
+		return rc == -ENOENT ? MONO_NEVER : MONO_ZERO;
+	rc = fence_get(&fence, &until_ns);
+	fence_close(&fence);
+	return rc < 0 ? MONO_ZERO : mono_ns(until_ns);
+}
+
 /* Looks what is there of a VE now. */
 static void look(struct shell *shell, const char *name, struct ve_sight *sight)
 {
@@ -256,6 +273,7 @@ static void look(struct shell *shell, const char *name, struct ve_sight *sight)
 
 	if (rc == 0) {
 		see(&record, sight);
+		sight->lease = lease_of(shell, name);
 		if (sight->found == FOUND_RUNNING || sight->found == FOUND_FROZEN)
 			watch_record(shell, &record, sight);
 		return;
@@ -419,8 +437,8 @@ static void tell_ran(struct shell *shell, const struct ve_action *action)
 
 static void tell(struct shell *shell, const struct ve_action *action)
 {
-	static const char *const words[] = {
-	    "started", "restored", "stopped", "died", "frozen", "thawed", "dumped"};
+	static const char *const words[] = {"started", "restored", "stopped", "died", "frozen",
+	    "thawed", "dumped", "lease has run out: frozen", "lease is renewed: thawed"};
 
 	log_info("%s ve=%s epoch=%llu", words[action->told], action->name,
 	    (unsigned long long)action->epoch);
@@ -444,6 +462,14 @@ static void tell(struct shell *shell, const struct ve_action *action)
 		shell->thaws_on_time += action->reason == VE_THAW_TIMEOUT;
 		tell_event(shell, action, MSG_VE_THAWED, thawed,
 		    .reason = (enum msg_ved_thaw_reason)action->reason,
+		    .frozen_ms = action->frozen_ms > 0 ? (uint64_t)action->frozen_ms : 0);
+		break;
+	case TOLD_LAPSED:
+		shell->lapses++;
+		tell_event(shell, action, MSG_VE_LAPSED, lapsed);
+		break;
+	case TOLD_RESUMED:
+		tell_event(shell, action, MSG_VE_RESUMED, resumed,
 		    .frozen_ms = action->frozen_ms > 0 ? (uint64_t)action->frozen_ms : 0);
 		break;
 	case TOLD_DUMPED:
@@ -735,6 +761,15 @@ static int set_fence(
 	return rc;
 }
 
+static void take_lease(struct shell *shell, const struct msg_ved_arm *message)
+{
+	struct ve_event event = {.type = VE_EVENT_LEASE,
+	    .name = message->name,
+	    .sight = {.lease = mono_ns((int64_t)message->until_ns)}};
+
+	step(shell, &event);
+}
+
 static void on_arm(void *userdata, struct rpc_call *call, const void *body, size_t size)
 {
 	struct msg_ved_armed reply = {0};
@@ -759,6 +794,8 @@ static void on_arm(void *userdata, struct rpc_call *call, const void *body, size
 		rpc_fail(call, RPC_FAILED, "set the fence of %s: %s", message.name, strerror(-rc));
 	else if (msg_ved_armed_pack(&reply, &out) == 0)
 		rpc_reply(call, MSG_VED_ARMED, out.data, out.size);
+	if (epoch != 0 && epoch == message.epoch && rc == 0)
+		take_lease(shell, &message);
 }
 
 static const struct rpc_method methods[] = {
@@ -804,6 +841,8 @@ static void set_stats(struct shell *shell)
 	    (struct daemon_stat){"deaths", &shell->deaths, "VEs that ended by themselves"};
 	shell->stats[3] = (struct daemon_stat){
 	    "thawed_by_timeout", &shell->thaws_on_time, "VEs that stood too long"};
+	shell->stats[4] =
+	    (struct daemon_stat){"lapses", &shell->lapses, "VEs frozen as their lease ran out"};
 }
 
 /*
@@ -868,6 +907,7 @@ static int find_again(const struct ve_record *record, void *userdata)
 
 	event.busy = lock_is_taken(&shell->engine, record->spec.name);
 	see(record, &event.sight);
+	event.sight.lease = lease_of(shell, record->spec.name);
 	if (event.sight.found == FOUND_RUNNING || event.sight.found == FOUND_FROZEN)
 		watch_record(shell, record, &event.sight);
 	log_info("found ve=%s epoch=%llu alive=%d", record->spec.name,

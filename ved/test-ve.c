@@ -7,7 +7,7 @@
 
 static struct ve_table *table;
 static struct ve_actions actions;
-static struct mono now;
+static struct mono now, lease; /* as the kernel has it */
 static char trace[4096];
 
 /* Actions as words: "run stop", "reply start running", "refuse 1: text", "tell 2/0". */
@@ -15,8 +15,8 @@ static void note_actions(void)
 {
 	static const char *const ops[] = {
 	    "start", "restore", "stop", "freeze", "thaw", "dump", "recover"};
-	static const char *const told[] = {
-	    "started", "restored", "stopped", "died", "frozen", "thawed", "dumped"};
+	static const char *const told[] = {"started", "restored", "stopped", "died", "frozen",
+	    "thawed", "dumped", "lapsed", "resumed"};
 	size_t used = 0;
 
 	trace[0] = 0;
@@ -72,7 +72,7 @@ static void done(int error, enum ve_found found)
 	    .name = "a",
 	    .error = error,
 	    .text = error ? "no" : "",
-	    .sight = {.found = found, .thaw_by = mono_add_ms(now, 1000)}});
+	    .sight = {.found = found, .thaw_by = mono_add_ms(now, 1000), .lease = lease}});
 }
 
 static void find_it(enum ve_found found, bool busy)
@@ -80,7 +80,8 @@ static void find_it(enum ve_found found, bool busy)
 	step(&(struct ve_event){.type = VE_EVENT_FOUND,
 	    .name = "a",
 	    .busy = busy,
-	    .sight = {.found = found, .epoch = 5, .thaw_by = mono_add_ms(now, 1000)}});
+	    .sight = {
+		.found = found, .epoch = 5, .thaw_by = mono_add_ms(now, 1000), .lease = lease}});
 }
 
 static void timeout(void)
@@ -97,6 +98,13 @@ static void fresh(void)
 	ve_table_free(table);
 	check_int(ve_table_new(&table, &config), 0);
 	now = mono_ms(1000);
+	lease = MONO_NEVER;
+}
+
+static void renew(int64_t ms)
+{
+	lease = mono_add_ms(now, ms);
+	step(&(struct ve_event){.type = VE_EVENT_LEASE, .name = "a", .sight = {.lease = lease}});
 }
 
 static void running(uint64_t epoch)
@@ -231,6 +239,124 @@ static void a_dump_for_a_freeze_that_is_over_is_refused(void)
 	check_str(trace, "run dump");
 }
 
+static void lapsed(void)
+{
+	running(1);
+	renew(500);
+	timeout();
+	check_str(trace, "run freeze");
+	done(0, FOUND_FROZEN);
+	check_str(trace, "tell lapsed 0");
+}
+
+static void a_ve_whose_lease_runs_out_stands_still_until_it_is_renewed(void)
+{
+	lapsed();
+	check(mono_is_never(ve_table_deadline(table)));
+	now = mono_add_ms(now, 60000);
+	renew(-1);
+	check_str(trace, "");
+	renew(500);
+	check_str(trace, "run thaw");
+	done(0, FOUND_RUNNING);
+	check_str(trace, "tell resumed 3");
+	check_int(mono_to_ms(mono_sub(ve_table_deadline(table), now)), 500);
+}
+
+static void a_lease_that_is_renewed_in_time_freezes_nothing(void)
+{
+	running(1);
+	for (int i = 0; i < 5; i++) {
+		renew(500);
+		check_str(trace, "");
+		now = mono_add_ms(now, 400);
+		step(&(struct ve_event){.type = VE_EVENT_TIMEOUT});
+		check_str(trace, "");
+	}
+}
+
+static void a_lease_that_is_renewed_while_it_is_being_frozen_thaws_it_at_once(void)
+{
+	running(1);
+	renew(500);
+	timeout();
+	renew(500);
+	check_str(trace, "");
+	done(0, FOUND_FROZEN);
+	check_str(trace, "tell lapsed 0; run thaw");
+}
+
+static void nobody_thaws_freezes_or_dumps_a_ve_without_a_lease(void)
+{
+	lapsed();
+	ask(VE_THAW, 1);
+	check_str(trace, "refuse: its lease has run out");
+	ask_hold(VE_FREEZE, 7);
+	check_str(trace, "refuse: its lease has run out");
+	ask_hold(VE_DUMP, 7);
+	check_str(trace, "refuse: its lease has run out");
+	ask(VE_START, 2);
+	check_str(trace, "run stop silently");
+}
+
+static void a_checkpoint_keeps_its_freeze_when_the_lease_runs_out(void)
+{
+	running(1);
+	ask_hold(VE_FREEZE, 7);
+	done(0, FOUND_FROZEN);
+	renew(-1);
+	check_str(trace, "");
+	ask_hold(VE_DUMP, 7);
+	check_str(trace, "run dump");
+	done(0, FOUND_FROZEN);
+	ask_hold(VE_THAW, 7);
+	check_str(trace, "run thaw");
+	done(0, FOUND_RUNNING);
+	timeout();
+	check_str(trace, "run freeze");
+}
+
+static void a_freeze_whose_time_is_over_after_the_lease_becomes_one_for_the_lease(void)
+{
+	running(1);
+	ask_hold(VE_FREEZE, 7);
+	done(0, FOUND_FROZEN);
+	renew(500);
+	timeout();
+	check_str(trace, "tell lapsed 0");
+	renew(500);
+	check_str(trace, "run thaw");
+}
+
+static void a_restart_knows_the_lease_from_the_kernel(void)
+{
+	fresh();
+	lease = mono_add_ms(now, 500);
+	find_it(FOUND_RUNNING, false);
+	check_str(trace, "");
+	timeout();
+	check_str(trace, "run freeze");
+
+	fresh();
+	lease = mono_add_ms(now, -1);
+	find_it(FOUND_FROZEN, false);
+	timeout();
+	check_str(trace, "tell lapsed 0");
+	renew(500);
+	check_str(trace, "run thaw");
+}
+
+static void a_ve_that_cannot_be_frozen_is_tried_again_but_not_at_once(void)
+{
+	running(1);
+	renew(500);
+	timeout();
+	done(-5, FOUND_RUNNING);
+	check_int(mono_to_ms(mono_sub(ve_table_deadline(table), now)), 500);
+	timeout();
+	check_str(trace, "run freeze");
+}
+
 static void a_freeze_is_never_longer_than_configured(void)
 {
 	running(1);
@@ -250,7 +376,7 @@ static void a_dump_is_not_torn_by_the_thaw_that_is_due(void)
 	now = mono_add_ms(now, 9000);
 	step(&(struct ve_event){.type = VE_EVENT_JOB_DONE,
 	    .name = "a",
-	    .sight = {.found = FOUND_FROZEN, .thaw_by = mono_ms(2000)}});
+	    .sight = {.found = FOUND_FROZEN, .thaw_by = mono_ms(2000), .lease = lease}});
 	check_str(trace, "tell dumped 0; reply dump frozen; run thaw");
 }
 
@@ -401,7 +527,7 @@ static void count_actions(struct tally *tally)
 
 static void any_event(struct rng *rng, struct tally *tally, uint64_t epoch)
 {
-	unsigned what = (unsigned)rng_below(rng, 8);
+	unsigned what = (unsigned)rng_below(rng, 9);
 
 	now = mono_add_ms(now, (int64_t)rng_below(rng, 400));
 	actions.count = 0;
@@ -411,6 +537,8 @@ static void any_event(struct rng *rng, struct tally *tally, uint64_t epoch)
 	} else if (what < 6 && tally->jobs > 0) {
 		done(rng_chance(rng, 0.2) ? -5 : 0, (enum ve_found)rng_below(rng, FOUND_ENDED + 1));
 		tally->jobs--;
+	} else if (what == 8) {
+		renew((int64_t)rng_below(rng, 20000) - 500);
 	} else if (what == 6) {
 		step(&(struct ve_event){.type = VE_EVENT_ENDED, .name = "a"});
 	} else {
@@ -452,6 +580,14 @@ int main(void)
 	    TEST(one_thing_at_a_time_but_the_end_may_queue),
 	    TEST(a_frozen_ve_is_thawed_when_its_time_is_over),
 	    TEST(a_freeze_is_never_longer_than_configured),
+	    TEST(a_ve_whose_lease_runs_out_stands_still_until_it_is_renewed),
+	    TEST(a_lease_that_is_renewed_in_time_freezes_nothing),
+	    TEST(a_lease_that_is_renewed_while_it_is_being_frozen_thaws_it_at_once),
+	    TEST(nobody_thaws_freezes_or_dumps_a_ve_without_a_lease),
+	    TEST(a_checkpoint_keeps_its_freeze_when_the_lease_runs_out),
+	    TEST(a_freeze_whose_time_is_over_after_the_lease_becomes_one_for_the_lease),
+	    TEST(a_restart_knows_the_lease_from_the_kernel),
+	    TEST(a_ve_that_cannot_be_frozen_is_tried_again_but_not_at_once),
 	    TEST(nobody_ends_or_takes_over_a_freeze_that_stands_for_another),
 	    TEST(a_dump_for_a_freeze_that_is_over_is_refused),
 	    TEST(a_dump_is_not_torn_by_the_thaw_that_is_due),

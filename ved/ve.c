@@ -9,7 +9,7 @@
 
 #define BIT(state) (1U << (state))
 
-enum { RETRY_THAW_MS = 500 };
+enum { RETRY_THAW_MS = 500, RETRY_LAPSE_MS = 500 };
 
 /* How long a worker may take before it is killed; stop adds its grace. */
 static const int64_t job_limit_ms[] = {
@@ -44,6 +44,8 @@ static const struct {
     [VE_DEAD] = {"dead", BIT(VE_STOPPING)},
 };
 
+enum { VE_FREEZE_ASKED = VE_THAW_ASKED, VE_FREEZE_LAPSED };
+
 struct ve {
 	char name[VE_NAME]; /* empty: the place is free */
 	uint64_t epoch;     /* the highest seen; kept while absent */
@@ -56,7 +58,7 @@ struct ve {
 	bool killed;  /* and was told to end */
 	struct ve_request job;
 	struct mono job_deadline;
-	int job_reason; /* ve_stop_reason or ve_thaw_reason */
+	int job_reason; /* ve_stop_reason, ve_thaw_reason, or of a freeze: */
 
 	bool waiting; /* pending is to be done when the job has ended */
 	struct ve_request pending;
@@ -65,6 +67,9 @@ struct ve {
 	uint64_t hold;   /* frozen, and dumped while frozen: for whom */
 	struct mono frozen_since;
 	struct mono thaw_by;
+	struct mono lapse_at;    /* its lease ends; MONO_NEVER: it needs none */
+	struct mono lapse_try;   /* it could not be frozen then: not before */
+	bool lapsed;             /* frozen for that, whoever froze it first */
 	unsigned clear_failures; /* of clearing away a dead one: each waits longer */
 	struct mono clear_at;
 };
@@ -182,8 +187,10 @@ static struct ve *have(struct ve_table *table, const char *name, struct mono now
 	struct ve *ve = find(table, name);
 
 	if (!ve && (ve = find_place(table))) {
-		*ve = (struct ve){
-		    .thaw_by = MONO_NEVER, .clear_at = MONO_NEVER, .job_deadline = MONO_NEVER};
+		*ve = (struct ve){.thaw_by = MONO_NEVER,
+		    .clear_at = MONO_NEVER,
+		    .job_deadline = MONO_NEVER,
+		    .lapse_at = MONO_NEVER};
 		snprintf(ve->name, sizeof(ve->name), "%s", name);
 	}
 	if (ve)
@@ -234,6 +241,7 @@ static void run(struct ve *ve, const struct ve_request *request, int reason, str
 	if (request->op == VE_START || request->op == VE_RESTORE) {
 		memcpy(ve->address, request->address, sizeof(ve->address));
 		memcpy(ve->bundle, request->bundle, sizeof(ve->bundle));
+		ve->lapse_at = request->until_ns ? mono_ns((int64_t)request->until_ns) : MONO_NEVER;
 	}
 	ve->was_frozen = ve->state == VE_FROZEN;
 	ve->job = *request;
@@ -253,6 +261,26 @@ static void run_own(struct ve *ve, enum ve_op op, int64_t limit_ms, int reason, 
 
 	memcpy(request.name, ve->name, sizeof(request.name));
 	run(ve, &request, reason, now, actions);
+}
+
+/* Its lease has run out. */
+static void lapse(struct ve *ve, struct mono now, struct ve_actions *actions)
+{
+	if (ve->state == VE_FROZEN) {
+		ve->lapsed = true;
+		tell(actions, ve, TOLD_LAPSED, 0);
+	} else {
+		run_own(ve, VE_FREEZE, 0, VE_FREEZE_LAPSED, now, actions);
+	}
+}
+
+/* Frozen for longer than it may be. */
+static void thaw_in_time(struct ve *ve, struct mono now, struct ve_actions *actions)
+{
+	if (mono_due(ve->lapse_at, now))
+		lapse(ve, now, actions);
+	else
+		run_own(ve, VE_THAW, 0, VE_THAW_TIMEOUT, now, actions);
 }
 
 static void clear_away(struct ve *ve, struct mono now, struct ve_actions *actions)
@@ -319,7 +347,9 @@ static void admit(const struct ve_table *table, struct ve *ve, const struct ve_r
 	case VE_RECOVER:
 		break;
 	}
-	if (is_present(ve) && is_held_from(ve, request))
+	if (is_present(ve) && ve->lapsed)
+		refuse(actions, request, VE_REFUSED_HELD, "its lease has run out");
+	else if (is_present(ve) && is_held_from(ve, request))
 		refuse(actions, request, VE_REFUSED_HELD,
 		    ve->state == VE_FROZEN ? "it stands for somebody else"
 					   : "it has run on since it was frozen");
@@ -397,8 +427,9 @@ static void on_request(
 static void tell_thawed(
     struct ve *ve, enum ve_thaw_reason reason, struct mono now, struct ve_actions *actions)
 {
-	tell(actions, ve, TOLD_THAWED, reason)->frozen_ms =
-	    mono_to_ms(mono_sub(now, ve->frozen_since));
+	enum ve_told told = reason == VE_THAW_RENEWED ? TOLD_RESUMED : TOLD_THAWED;
+
+	tell(actions, ve, told, reason)->frozen_ms = mono_to_ms(mono_sub(now, ve->frozen_since));
 }
 
 /* Takes over what the record says; the states between follow from it. */
@@ -423,9 +454,12 @@ static void settle(struct ve *ve, const struct ve_sight *sight, struct mono now)
 		move(ve, VE_DEAD);
 		break;
 	}
+	if (!is_present(ve) || sight->lease.ns)
+		ve->lapse_at = is_present(ve) ? sight->lease : MONO_NEVER;
 	if (ve->state != VE_FROZEN) {
 		ve->thaw_by = MONO_NEVER;
 		ve->hold = 0;
+		ve->lapsed = false;
 	}
 }
 
@@ -444,7 +478,10 @@ static void tell_done(struct ve *ve, struct mono now, struct ve_actions *actions
 		break;
 	case VE_FREEZE:
 		ve->hold = ve->job.hold;
-		if (!ve->was_frozen)
+		ve->lapsed = ve->job_reason == VE_FREEZE_LAPSED;
+		if (ve->lapsed)
+			tell(actions, ve, TOLD_LAPSED, 0);
+		else if (!ve->was_frozen)
 			tell(actions, ve, TOLD_FROZEN, 0);
 		break;
 	case VE_THAW:
@@ -490,8 +527,11 @@ static void go_on(
 		consider(table, ve, &pending, now, actions);
 	} else if (ve->state == VE_DEAD) {
 		clear_away(ve, now, actions);
+	} else if (ve->lapsed) {
+		if (mono_before(now, ve->lapse_at))
+			run_own(ve, VE_THAW, 0, VE_THAW_RENEWED, now, actions);
 	} else if (ve->state == VE_FROZEN && mono_due(ve->thaw_by, now)) {
-		run_own(ve, VE_THAW, 0, VE_THAW_TIMEOUT, now, actions);
+		thaw_in_time(ve, now, actions);
 	}
 }
 
@@ -519,6 +559,8 @@ static void job_failed(struct ve *ve, const char *text, struct mono now, struct 
 		ve->thaw_by = now; /* the worker died in the middle of it */
 	if (ve->state == VE_FROZEN && ve->job.op == VE_THAW)
 		ve->thaw_by = mono_add_ms(now, RETRY_THAW_MS);
+	if (ve->job.op == VE_FREEZE && ve->job_reason == VE_FREEZE_LAPSED)
+		ve->lapse_try = mono_add_ms(now, RETRY_LAPSE_MS);
 	/* A failed start is not a death: it is told to who asked for it. */
 	if (ve->state == VE_DEAD && ve->job.op != VE_STOP && ve->job.op != VE_START &&
 	    ve->job.op != VE_RESTORE)
@@ -585,6 +627,19 @@ static void on_ended(
 	clear_away(ve, event->now, actions);
 }
 
+/* Later than it was, or sooner; what is under way is done first. */
+static void on_lease(
+    struct ve_table *table, const struct ve_event *event, struct ve_actions *actions)
+{
+	struct ve *ve = find(table, event->name);
+
+	if (!ve || !(ve->working || is_present(ve)))
+		return;
+	ve->lapse_at = event->sight.lease;
+	if (!ve->working)
+		go_on(table, ve, event->now, actions);
+}
+
 /* When something is to be done about a VE without being asked. */
 static struct mono deadline_of(const struct ve *ve)
 {
@@ -592,7 +647,9 @@ static struct mono deadline_of(const struct ve *ve)
 		return MONO_NEVER;
 	if (ve->working)
 		return ve->killed ? MONO_NEVER : ve->job_deadline;
-	return mono_min(ve->thaw_by, ve->clear_at);
+	if (ve->state == VE_RUNNING)
+		return mono_before(ve->lapse_at, ve->lapse_try) ? ve->lapse_try : ve->lapse_at;
+	return ve->lapsed ? MONO_NEVER : mono_min(ve->thaw_by, ve->clear_at);
 }
 
 static void on_timeout(struct ve_table *table, struct mono now, struct ve_actions *actions)
@@ -605,8 +662,10 @@ static void on_timeout(struct ve_table *table, struct mono now, struct ve_action
 		if (ve->working) {
 			ve->killed = true;
 			act(actions, VE_ACTION_KILL_JOB, ve);
+		} else if (ve->state == VE_RUNNING) {
+			lapse(ve, now, actions);
 		} else if (ve->state == VE_FROZEN) {
-			run_own(ve, VE_THAW, 0, VE_THAW_TIMEOUT, now, actions);
+			thaw_in_time(ve, now, actions);
 		} else {
 			clear_away(ve, now, actions);
 		}
@@ -629,6 +688,9 @@ void ve_table_step(struct ve_table *table, const struct ve_event *event, struct 
 		break;
 	case VE_EVENT_ENDED:
 		on_ended(table, event, actions);
+		break;
+	case VE_EVENT_LEASE:
+		on_lease(table, event, actions);
 		break;
 	case VE_EVENT_TIMEOUT:
 		on_timeout(table, event->now, actions);
@@ -675,6 +737,7 @@ void ve_table_check(const struct ve_table *table)
 		assert(!ve->waiting || ve->working);
 		/* A frozen VE will be thawed, a dead one cleared away. */
 		assert(ve->state != VE_FROZEN || !mono_is_never(ve->thaw_by));
+		assert(!ve->lapsed || ve->state == VE_FROZEN || ve->working);
 		assert(ve->state != VE_DEAD || !mono_is_never(ve->clear_at));
 	}
 }

@@ -14,6 +14,11 @@
  *
  * A frozen VE has a deadline at which it is thawed, whoever froze it is alive or not.  A dump under way is not torn (criu
  * has its hands in the tasks); the deadline is kept as soon as it ends.
+ *
+ * A VE whose lease has run out is frozen: nobody hears it any more (fence.h), so what it computes would only be lost, or
+ * surprise those that it talks to when it is heard again.  It stands until its lease is renewed, as long as that takes, and
+ * nobody else freezes, thaws or dumps it.  Who froze it before keeps his freeze until he thaws it or its deadline comes.
+ * When the lease ends is not the core's to keep: it comes with each look, from where the kernel has it.
  */
 #ifndef VED_VE_H
 #define VED_VE_H
@@ -66,6 +71,8 @@ struct ve_sight {
 	enum ve_found found;
 	uint64_t epoch;
 	struct mono thaw_by; /* of FOUND_FROZEN */
+	struct mono
+	    lease; /* of it and of FOUND_RUNNING: until when; MONO_NEVER: none is needed, MONO_ZERO: as last told */
 	char address[VE_ADDRESS];
 	char bundle[VE_OID];
 };
@@ -75,6 +82,7 @@ enum ve_event_type {
 	VE_EVENT_REQUEST,
 	VE_EVENT_JOB_DONE,
 	VE_EVENT_ENDED,   /* the first process of a VE is gone */
+	VE_EVENT_LEASE,   /* its lease lasts until sight.lease now */
 	VE_EVENT_TIMEOUT, /* ve_table_deadline() has come */
 };
 
@@ -97,7 +105,7 @@ enum ve_refusal {
 	VE_REFUSED_FAILED,
 	VE_REFUSED_HELD
 };
-enum ve_thaw_reason { VE_THAW_ASKED, VE_THAW_TIMEOUT, VE_THAW_FAILED };
+enum ve_thaw_reason { VE_THAW_ASKED, VE_THAW_TIMEOUT, VE_THAW_FAILED, VE_THAW_RENEWED };
 enum ve_stop_reason { VE_STOP_ASKED, VE_STOP_SUPERSEDED, VE_STOP_MOVED };
 
 enum ve_action_type {
@@ -115,7 +123,9 @@ enum ve_told {
 	TOLD_DIED,
 	TOLD_FROZEN,
 	TOLD_THAWED,
-	TOLD_DUMPED
+	TOLD_DUMPED,
+	TOLD_LAPSED, /* frozen, as its lease has run out */
+	TOLD_RESUMED /* and thawed, as it is renewed */
 };
 
 struct ve_action {
@@ -129,7 +139,7 @@ struct ve_action {
 	enum ve_refusal refusal;
 	enum ve_told told;
 	int reason;               /* TELL: ve_thaw_reason or ve_stop_reason */
-	int64_t frozen_ms;        /* TELL thawed */
+	int64_t frozen_ms;        /* TELL thawed, resumed */
 	char address[VE_ADDRESS]; /* TELL started, restored */
 	char text[256]; /* REFUSE: short; a job's own text is longer and the shell has it */
 };

@@ -9,6 +9,7 @@ that it gets must come before the VE is placed elsewhere.
 import os
 import sys
 import threading
+import time
 import unittest
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -122,6 +123,51 @@ class Lease(RecoveryCase):
             coordinator, ["pidof", "migrated"], capture_output=True, text=True).stdout.split() not in ([], [pid]))
         self.assert_counts_on()
         self.assertEqual(self.fact()["epoch"], self.epoch)
+
+    def test_40_a_ve_that_nobody_may_take_over_stands_still_and_goes_on(self):
+        """No two nodes reach each other, so nothing can be decided. Afterwards its node may be taken for dead, rightly, where the
+        machine stands still just then; so it may take more than one try."""
+        for _ in range(5):
+            before = self.lapse()
+            self.assert_counts_on()
+            if self.fact()["epoch"] == before["epoch"]:
+                break
+        self.assertEqual(self.fact()["epoch"], before["epoch"])
+        self.assertEqual(self.processes(before["node"]), before["processes"])
+        values = [value for _, value in self.counting.since(before["began"])]
+        self.assertEqual(values, sorted(set(values)), "the count went back")
+
+    def processes(self, node):
+        return sorted(self.cluster.run(node, ["pidof", "redis-server"], capture_output=True, text=True).stdout.split())
+
+    def lapse(self):
+        """Cuts all nodes from each other until the VE is frozen; returns what was before."""
+        fact, began = self.fact(), time.monotonic_ns()
+        node, other = fact["node"], next(n for n in self.up() if n != fact["node"])
+        events = scenario.Events(self.cluster, node)
+        try:
+            before = {"epoch": fact["epoch"], "node": node, "processes": self.processes(node), "began": began}
+            for cut in (node, other):
+                self.cluster.cut(cut)
+            try:
+                wait_until("the VE is frozen", lambda: events.all("ve.lapsed", ve="counter"))
+                self.assertEqual(self.frozen(node), "1")
+            finally:
+                for cut in (node, other):
+                    self.cluster.heal(cut)
+            wait_until("the VE goes on, or has gone elsewhere", lambda: events.all("ve.resumed", ve="counter") or
+                       events.all("ve.stopped", ve="counter"))
+        finally:
+            events.close()
+        return before
+
+    def frozen(self, node):
+        """As the kernel has it."""
+        pid = self.processes(node)[0]
+        script = ("import sys; path = next(l for l in open(f'/proc/{sys.argv[1]}/cgroup') if l.startswith('0::'))[3:].strip(); "
+                  "top = next(l.split()[1] for l in open('/proc/mounts') if l.split()[2] == 'cgroup2'); "
+                  "print(dict(l.split() for l in open(top + path + '/cgroup.events'))['frozen'])")
+        return self.cluster.run(node, ["/usr/bin/python3", "-c", script, pid], capture_output=True, text=True).stdout.strip()
 
 
 if __name__ == "__main__":
