@@ -93,6 +93,16 @@ static int sign_and_put(
 	return session_fetch(session, "gossipd", MSG_GOSSIPD_PUT_RECORD, &body, &reply);
 }
 
+/* Before anything that takes time: is it there, and whole? */
+static int check_admin_key(const char *path)
+{
+	struct admin_keys keys;
+	int r = admin_keys_load(&keys, path);
+
+	sodium_memzero(&keys, sizeof(keys));
+	return r < 0 ? RPC_FAILED : 0;
+}
+
 static int needs_admin_key(const char *path)
 {
 	if (path)
@@ -364,14 +374,17 @@ int command_key_revoke(struct session *session, const struct arguments *argument
 
 	if (status == 0)
 		status = key_each(session, find_known, &known);
-	if (status == 0 && known.found && !arguments->option[1])
-		status = meta_check_loss(session, known.name);
 	if (status)
 		return status;
 	if (!known.found) {
 		fprintf(stderr, "depctl: no node %s is known\ntry: depctl key ls\n", known.name);
 		return RPC_NOT_FOUND;
 	}
+	status = check_admin_key(arguments->option[0]);
+	if (status == 0 && !arguments->option[1])
+		status = meta_check_loss(session, known.name);
+	if (status)
+		return status;
 	start_record(&record, session, &known);
 	record.state = MSG_COMMON_MEMBER_STATE_REVOKED;
 	status = sign_and_put(session, &record, arguments->option[0]);

@@ -6,12 +6,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "depctl/command.h"
 #include "proto/metad.h"
 
 #define IMPORT_OPS 32
 #define IMPORT_BYTES (200 * 1024) /* of values in one transaction */
+#define LOSS_TRIES 8              /* a voter that is silent once may only be slow, or starting */
+#define LOSS_AGAIN_MS 500
 
 /* --- voters --- */
 
@@ -80,26 +83,35 @@ int command_meta_status(struct session *session, const struct arguments *argumen
 	return status;
 }
 
+/* Would the voters be no majority any more without this one? */
+static bool is_loss(const struct msg_metad_voters_reply *voters, const char *name)
+{
+	size_t reached = count_reachable(voters, ""), left = count_reachable(voters, name);
+	bool votes = false;
+
+	for (size_t i = 0; i < voters->voters.count; i++)
+		votes |= strcmp(voters->voters.item[i].name, name) == 0;
+	/* Where there is no majority now, nothing more is lost. */
+	return votes && 2 * left <= voters->voters.count && 2 * reached > voters->voters.count;
+}
+
 int meta_check_loss(struct session *session, const char *name)
 {
+	struct timespec pause = {.tv_nsec = LOSS_AGAIN_MS * 1000000L};
 	struct msg_metad_voters_reply voters;
-	size_t reached, left;
-	bool votes = false;
 	int status = fetch_voters(session, &voters);
 
-	if (status)
+	for (int i = 1; i < LOSS_TRIES && status == 0 && is_loss(&voters, name); i++) {
+		nanosleep(&pause, NULL);
+		status = fetch_voters(session, &voters);
+	}
+	if (status || !is_loss(&voters, name))
 		return status;
-	for (size_t i = 0; i < voters.voters.count; i++)
-		votes |= strcmp(voters.voters.item[i].name, name) == 0;
-	reached = count_reachable(&voters, "");
-	left = count_reachable(&voters, name);
-	if (!votes || 2 * left > voters.voters.count || 2 * reached <= voters.voters.count)
-		return 0; /* nothing is lost, or nothing more */
 	fprintf(stderr,
 	    "depctl: %s is one of metad's %zu voters, and the %zu others that can be reached are no "
 	    "majority: no fact could be written any more\n"
 	    "try: depctl meta remove %s (or add another first); --force if its key is abused\n",
-	    name, voters.voters.count, left, name);
+	    name, voters.voters.count, count_reachable(&voters, name), name);
 	return RPC_FAILED;
 }
 

@@ -308,6 +308,22 @@ static void survey_end(struct survey *survey)
 	free(survey);
 }
 
+/*
+ * May it lead to a voter that leads?  A change of the voters is none of the store, so two lists of one revision may differ:
+ * then those of both are asked.  One too many is asked in vain.
+ */
+static bool is_of_use(const struct voters *voters, struct voter_list *list)
+{
+	const struct voter_list *own = &voters->list;
+
+	if (list->revision != own->revision)
+		return list->revision > own->revision;
+	for (size_t i = 0; i < own->count; i++)
+		if (!is_voter(list, own->voter[i].id))
+			list_add(list, own->voter[i].id, own->name[i]);
+	return list->count > own->count;
+}
+
 static void take_theirs(struct voters *voters, const struct msg_metad_store_reply *reply)
 {
 	struct voter_list list = {.revision = reply->revision};
@@ -315,7 +331,7 @@ static void take_theirs(struct voters *voters, const struct msg_metad_store_repl
 	for (size_t i = 0; i < reply->voters.count; i++)
 		list_add(&list, reply->voters.item[i].id, reply->voters.item[i].name);
 	if (reply->begun && list.count &&
-	    (!voters->begun || (voters->leader == 0 && list.revision > voters->list.revision)))
+	    (!voters->begun || (voters->leader == 0 && is_of_use(voters, &list))))
 		take_list(voters, &list);
 }
 
