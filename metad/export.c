@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 
 #include "common/buf.h"
 #include "common/log.h"
+#include "common/replace-file.h"
 
 #define TRIES 5 /* for one revision in all pages */
 #define READ_MS 10000
@@ -110,41 +110,21 @@ static void remove_old(const struct export *export)
 		free(names);
 }
 
-static int write_all(int fd, const struct buf *text)
-{
-	size_t done = 0;
-
-	while (done < text->size) {
-		ssize_t n = write(fd, text->data + done, text->size - done);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		done += n > 0 ? (size_t)n : 0;
-	}
-	return fsync(fd) < 0 ? -errno : 0;
-}
-
 /* Whole under its name or not at all. */
 static int save(struct export *export)
 {
 	char fresh[PATH_MAX + 8], now[32];
-	int fd, r;
+	int r;
 
 	if (mkdir(export->config.dir, 0700) < 0 && errno != EEXIST)
 		return -errno;
 	utc(now, sizeof(now), "%Y%m%dT%H%M%SZ");
 	snprintf(
 	    export->path, sizeof(export->path), "%s/" PREFIX "%s" SUFFIX, export->config.dir, now);
-	snprintf(fresh, sizeof(fresh), "%s.new", export->path);
-	fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -errno;
-	r = write_all(fd, &export->text);
-	close(fd);
-	if (r == 0 && rename(fresh, export->path) < 0)
-		r = -errno;
+	snprintf(fresh, sizeof(fresh), "%s.new", export->path); /* replace_file()'s */
+	r = replace_file(export->path, export->text.data, export->text.size, 0600);
 	if (r < 0)
-		unlink(fresh);
+		unlink(fresh); /* a full disk has no room for half a file */
 	else
 		remove_old(export);
 	return r;

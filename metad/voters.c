@@ -1,7 +1,6 @@
 #include "metad/voters.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -113,22 +112,15 @@ static void file_path(const struct voters *voters, char path[PATH_MAX])
 
 static void save(const struct voters *voters)
 {
-	char path[PATH_MAX], fresh[PATH_MAX + 8];
-	FILE *file;
-	bool bad;
+	char path[PATH_MAX], text[VOTERS_MAX * (16 + 1 + NODE_NAME_MAX + 1) + 1];
+	size_t used = 0;
 
+	for (size_t i = 0; i < voters->list.count; i++)
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%016lx %s\n",
+		    voters->list.voter[i].id, voters->list.name[i]);
 	file_path(voters, path);
-	snprintf(fresh, sizeof(fresh), "%s.new", path);
-	file = fopen(fresh, "we");
-	bad = !file;
-	for (size_t i = 0; file && i < voters->list.count; i++)
-		fprintf(file, "%016lx %s\n", voters->list.voter[i].id, voters->list.name[i]);
-	if (file) {
-		bad = fflush(file) != 0 || fsync(fileno(file)) < 0;
-		bad |= fclose(file) != 0;
-	}
-	if (bad || rename(fresh, path) < 0)
-		log_error("write %s: %s", path, strerror(errno));
+	replace_file(
+	    path, text, used, 0644); /* a failure is logged, and not the end: it is read anew */
 }
 
 static bool load(struct voters *voters)

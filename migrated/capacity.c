@@ -125,7 +125,7 @@ void capacity_told(
 
 	if (rpc_unpack(call, &message, msg_migrated_capacity_unpack, body, size) < 0)
 		return;
-	rpc_reply(call, MSG_COMMON_DONE, "\x80", 1);
 	if (node)
 		take(teller, node, message.memory, message.cpu);
+	rpc_reply(call, MSG_COMMON_DONE, "\x80", 1);
 }

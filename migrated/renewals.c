@@ -148,12 +148,11 @@ void renewals_ask(struct renewals *renewals, uint64_t id)
 	struct rpc_client *client = shell_coordinator(renewals->shell);
 	size_t count = migrated_leases(shell_core(renewals->shell), renewals->leases, LEASE_MAX);
 
+	renewals->renew.lease_ms = renewals->lease_ms;
 	if (!client && shell_coordinates(renewals->shell)) {
-		renewals->renew.lease_ms = renewals->lease_ms;
 		look(renewals, NULL, renewals->daemon->node.name, id, count);
 		return;
 	}
-	renewals->renew.lease_ms = renewals->lease_ms;
 	renewals->renew.leases.count = count;
 	for (size_t i = 0; i < count; i++) {
 		struct msg_migrated_lease *lease = &renewals->renew.leases.item[i];

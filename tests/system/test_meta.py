@@ -86,9 +86,9 @@ def cluster(build, *names, voters=None, late=()):
 
 
 def fill(node, left_mb):
-    free = os.statvfs(node.path("state")).f_bavail * 4096 >> 20
-    with open(node.path("state", "fill"), "wb") as file:
-        for _ in range(free - left_mb):
+    """To what is left then, whatever metad itself writes meanwhile."""
+    with open(node.path("state", "fill"), "wb", buffering=0) as file:
+        while os.statvfs(node.path("state")).f_bavail * 4096 >> 20 > left_mb:
             file.write(bytes(1 << 20))
 
 
