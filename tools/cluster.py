@@ -49,6 +49,7 @@ SETTLE_S = 60.0  # longest wait for the kernel to start or end something: long, 
 
 # sh: joins the control groups named before "--", then becomes the command after it.
 JOIN = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@"'
+BUG = r": BUG|Sanitizer|runtime error:"  # what no daemon may say: log_bug() of common/log.h, and the sanitizers
 NAMESPACES = ("--net", "--mount", "--pid", "--uts", "--ipc", "--cgroup")
 
 
@@ -465,14 +466,14 @@ class Cluster:
     def popen(self, name, command, **options):
         return subprocess.Popen(self.command(name, command), **options)
 
-    def log_lines(self, text):
-        """Lines with a text in what the daemons of all nodes said."""
+    def log_lines(self, pattern):
+        """Lines of what the daemons of all nodes said in which a regular expression is found."""
         found = []
         for name in self.nodes:
             for path in glob.glob(os.path.join(self.node_directory(name), "log", "**"), recursive=True):
                 if os.path.isfile(path):
                     with open(path, encoding="utf-8", errors="replace") as file:
-                        found += [line for line in file if text in line]
+                        found += [line for line in file if re.search(pattern, line)]
         return found
 
     def all_up(self, name):

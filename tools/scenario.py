@@ -143,15 +143,17 @@ class Pace(threading.Thread):
 # ---- acts ----
 
 
-def wait_ready(cluster):
-    def ready(node):
-        status = depctl(cluster, node, "status", check=False)
-        members = depctl(cluster, node, "node", "ls", check=False)
-        return status and status["all_up"] and members and all(m["state"] == "alive" for m in members) and \
-            any(m["coordinator"] for m in members)
+def is_ready(cluster, node):
+    """Whether all daemons of a node answer, and it knows all members as alive and a coordinator."""
+    status = depctl(cluster, node, "status", check=False)
+    members = depctl(cluster, node, "node", "ls", check=False)
+    return status and status["all_up"] and members and all(m["state"] == "alive" for m in members) and \
+        any(m["coordinator"] for m in members)
 
+
+def wait_ready(cluster):
     for node in NODES:
-        wait_until(f"{node} ready", lambda n=node: ready(n), READY_S)
+        wait_until(f"{node} ready", lambda n=node: is_ready(cluster, n), READY_S)
 
 
 def make_bundle(directory):

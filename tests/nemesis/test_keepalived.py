@@ -7,15 +7,12 @@ Two nodes, a counter and keepalived on each, one address. The node that has the 
 until the other one has it, and goes on. It finds that it has the address still, and answers: the checks must say so.
 """
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
 sys.dont_write_bytecode = True
-import testbed  # noqa: E402
 from testbed import ADDRESS, COUNTER_PORT, PATIENCE_S, TREE, Client, wait_until  # noqa: E402
 from checks import History, check, single_runner  # noqa: E402
 
@@ -48,11 +45,7 @@ vrrp_instance counter {{
 class Keepalived(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        clusters.sweep(BASE)
-        cls.directory = tempfile.mkdtemp(prefix=BASE + "-")
-        cls.addClassCleanup(shutil.rmtree, cls.directory, True)
-        cls.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(cls.directory, "cluster"))
-        cls.addClassCleanup(cls.cluster.down)
+        cls.directory, cls.cluster = suite.new_cluster(BASE, cls.addClassCleanup)
         cls.cluster.up(BUILD, nodes=len(NODES), services=())
         cls.history = History()
         for node, priority in NODES.items():

@@ -20,7 +20,7 @@ sys.dont_write_bytecode = True
 import testbed  # noqa: E402
 from testbed import ADDRESS, COUNTER_PORT, NODES, TREE, VE, Testbed, Watch  # noqa: E402
 from checks import Heal, check, single_runner  # noqa: E402
-from cluster import ClusterError, log_tail, sweep  # noqa: E402
+from cluster import BUG, ClusterError, log_tail, sweep  # noqa: E402
 from nemesis import Nemesis, plan  # noqa: E402
 from scenario import Failed, depctl, keep_logs, wait_ready, wait_until  # noqa: E402
 
@@ -77,7 +77,7 @@ class Run:
         found = check(self.watch.told())
         if found:
             raise Failed(f"{len(found)} violations\n" + "\n".join(found[:FOUND_MAX]))
-        bugs = self.cluster.log_lines(": BUG")
+        bugs = self.cluster.log_lines(BUG)
         if bugs:
             raise Failed(f"a daemon found a bug of its own: {bugs[:3]}")
 

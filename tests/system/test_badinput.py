@@ -11,11 +11,9 @@ import json
 import os
 import random
 import re
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
@@ -46,7 +44,6 @@ STREAM_PORTS = {"gosd": 15, "metad": 16}
 IPC_STREAMS = [f"{daemon}.rpc" for daemon in clusters.SERVICES] + ["busd.in", "busd.pub"]
 # The longest frame of each socket that does not take 1 MiB; four times that and the connection is cut.
 FRAME_MAX = {"fdd.rpc": 65536, "gossipd.rpc": 65536, "ckptd.rpc": 65536, "busd.rpc": 4096, "webd.rpc": 4096, "busd.in": 36864, "busd.pub": 36864}
-REPORT = re.compile(r"BUG|Sanitizer|runtime error:")
 
 # Leaks are not looked for: the leak checker needs ptrace, which a daemon that has given up root does not allow, and metad
 # ends by _exit() with its threads running. The quarantine is small so that memory in use says something.
@@ -133,14 +130,9 @@ class Daemon:
 class BadInput(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        clusters.sweep("dst-bad")
-        cls.directory = tempfile.mkdtemp(prefix="dst-bad-", dir="/tmp")
-        os.chmod(cls.directory, 0o755)
-        cls.addClassCleanup(shutil.rmtree, cls.directory, ignore_errors=True)
+        cls.directory, cls.cluster = suite.new_cluster("dst-bad", cls.addClassCleanup)
         bundle = sanitized_bundle(os.path.join(cls.directory, "bundle")) if SANITIZE else BUILD
-        cls.cluster = clusters.Cluster(f"dst-bad-{os.getpid()}", os.path.join(cls.directory, "cluster"))
         cls.cluster.up(bundle, nodes=3, config_extra=f"[node]\nadmin = {cls.new_admin()}\n[metad]\nvoters = n1\n")
-        cls.addClassCleanup(cls.cluster.down)
         cls.address = cls.cluster.address("n1")
         cls.daemons = {name: Daemon(cls.cluster, name) for name in clusters.SERVICES}
         for daemon in cls.daemons.values():
@@ -182,7 +174,7 @@ class BadInput(unittest.TestCase):
         for name, daemon in self.daemons.items():
             with self.subTest(daemon=name):
                 self.assertEqual(daemon.ask("common.hello")["boot"], self.before[name]["boot"], daemon.log()[-3000:])
-                self.assertIsNone(REPORT.search(daemon.log()), daemon.log()[-3000:])
+                self.assertIsNone(re.search(clusters.BUG, daemon.log()), daemon.log()[-3000:])
 
     def gain(self, daemon, counter):
         return self.daemons[daemon].stats()[counter] - self.counts[daemon][counter]

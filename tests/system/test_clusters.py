@@ -8,10 +8,8 @@ sites, and cuts a site off.
 """
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
@@ -90,27 +88,13 @@ class Caller:
 class Clusters(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.directory = tempfile.mkdtemp(prefix=BASE + "-")
-        cls.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(cls.directory, "cluster"))
+        cls.directory, cls.cluster = suite.new_cluster(BASE, cls.addClassCleanup)
         cls.callers = {}
-        try:
-            cls.cluster.up(BUILD, nodes=len(SITE_OF), config_extra=CONFIG, services=SERVICES)
-            cls.count()
-            for node in SITE_OF:
-                cls.call(node)
-        except BaseException:
-            cls.tearDownClass()
-            raise
-
-    @classmethod
-    def tearDownClass(cls):
-        for caller in cls.callers.values():
-            caller.close()
-        bugs = cls.cluster.log_lines("gossipd: BUG") + cls.cluster.log_lines("fdd: BUG")
-        cls.cluster.down()
-        shutil.rmtree(cls.directory, ignore_errors=True)
-        if bugs:
-            raise AssertionError("".join(bugs))
+        cls.addClassCleanup(lambda: [caller.close() for caller in cls.callers.values()])
+        cls.cluster.up(BUILD, nodes=len(SITE_OF), config_extra=CONFIG, services=SERVICES)
+        cls.count()
+        for node in SITE_OF:
+            cls.call(node)
 
     @classmethod
     def call(cls, node):
@@ -295,5 +279,4 @@ class Clusters(unittest.TestCase):
 if __name__ == "__main__":
     if len(sys.argv) > 1 and os.path.isdir(sys.argv[1]):
         BUILD = os.path.abspath(sys.argv.pop(1))
-    clusters.sweep(BASE)
     suite.main(sys.argv[1:], failfast=True)

@@ -9,10 +9,8 @@ a fence that is open, however late the answer came and whatever stood still mean
 import os
 import shutil
 import sys
-import tempfile
 import threading
 import time
-import unittest
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
@@ -68,11 +66,7 @@ class Prober:
 class Fence(VedCase):
     @classmethod
     def setUpClass(cls):
-        clusters.sweep(BASE)
-        cls.directory = tempfile.mkdtemp(prefix=BASE + "-")
-        cls.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(cls.directory, "cluster"))
-        cls.addClassCleanup(shutil.rmtree, cls.directory, True)
-        cls.addClassCleanup(cls.cluster.down)
+        cls.directory, cls.cluster = suite.new_cluster(BASE, cls.addClassCleanup)
         cls.cluster.up(BUILD, nodes=3, services=("busd", "ved"))
         cls.veds = {node: Ved(cls.cluster, node) for node in KINDS}
         cls.n1, cls.n2 = cls.veds["n1"], cls.veds["n2"]

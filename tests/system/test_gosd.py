@@ -6,9 +6,7 @@ Requests go straight to gosd.rpc of a node, as a Python program of an operator w
 import hashlib
 import os
 import random
-import shutil
 import sys
-import tempfile
 import threading
 import time
 import unittest
@@ -124,21 +122,13 @@ class GosdCase(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        clusters.sweep("dst-gosd")
-        cls.directory = tempfile.mkdtemp(prefix="dst-gosd-", dir="/tmp")
-        os.chmod(cls.directory, 0o755)
+        cls.directory, cls.cluster = suite.new_cluster("dst-gosd", cls.addClassCleanup)
         cls.files = os.path.join(cls.directory, "files")
         os.mkdir(cls.files)
         os.chmod(cls.files, 0o1777)
-        cls.cluster = clusters.Cluster(f"dst-gosd-{os.getpid()}", os.path.join(cls.directory, "cluster"))
         cls.cluster.up(BUILD, nodes=3, services=("busd", "gosd"))
         cls.n1, cls.n2, cls.n3 = (Gosd(cls.cluster, name) for name in ("n1", "n2", "n3"))
         cls.random = random.Random(f"{SEED} {cls.__name__}")
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.cluster.down()
-        shutil.rmtree(cls.directory, ignore_errors=True)
 
     def setUp(self):
         for node in ("n1", "n2", "n3"):

@@ -7,16 +7,13 @@ import ctypes
 import ctypes.util
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
-import cluster as clusters  # noqa: E402
 import suite  # noqa: E402
 
 BASE = "dst-keys"
@@ -36,17 +33,10 @@ def sodium():
 
 class Keys(unittest.TestCase):
     def setUp(self):
-        self.directory = tempfile.mkdtemp(prefix=BASE + "-")
-        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
-        self.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(self.directory, "cluster"))
+        self.directory, self.cluster = suite.new_cluster(BASE, self.addCleanup)
         self.admin, self.public = self.new_admin("admin.key")
         self.config = f"[node]\nadmin = {self.public}\n[fdd]\ninterval_ms = 250\n[metad]\nvoters = n1 n2 n3\n"
         self.names = ["n1", "n2", "n3"]
-
-    def tearDown(self):
-        bugs = self.cluster.log_lines(": BUG")
-        self.cluster.down()
-        self.assertEqual(bugs, [])
 
     def new_admin(self, name):
         """A key file that the nodes can see (their directories are the machine's), and its public half."""
@@ -271,7 +261,6 @@ class Keys(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    clusters.sweep(BASE)
     if len(sys.argv) > 1:
         BUILD = os.path.realpath(sys.argv.pop(1))
     suite.main(sys.argv[1:])

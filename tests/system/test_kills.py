@@ -15,14 +15,13 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
 sys.dont_write_bytecode = True
 
-from cluster import SERVICES, Cluster, ClusterError, log_tail, sweep  # noqa: E402
+from cluster import BUG, SERVICES, Cluster, ClusterError, log_tail, sweep  # noqa: E402
 from scenario import (CONFIGURATION, NODES, READY_S, VE, Events, Failed, Pace, Record, depctl, first, keep_logs,  # noqa: E402
                       make_bundle, start_client, start_service, wait_ready, wait_until)
 
@@ -256,7 +255,7 @@ class Kills:
     def finish(self):
         for node in NODES:
             depctl(self.cluster, node, "--timeout", "30s", "obj", "verify")
-        bugs = self.cluster.log_lines(": BUG")
+        bugs = self.cluster.log_lines(BUG)
         if bugs:
             raise Failed(f"a daemon found a bug of its own: {bugs[:3]}")
         aborted = {e["body"]["id"] for stream in self.events for e in stream.all("ckpt.aborted")}

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
@@ -18,7 +17,6 @@ import msgpack
 HERE = os.path.dirname(os.path.realpath(__file__))
 TREE = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(TREE, "tools"))
-import cluster as clusters  # noqa: E402
 import intruder  # noqa: E402
 import scenario  # noqa: E402
 import suite  # noqa: E402
@@ -38,10 +36,7 @@ def wait_until(what, condition, seconds=PATIENCE_S):
 class Late(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.directory = tempfile.mkdtemp(prefix=BASE + "-")
-        cls.addClassCleanup(shutil.rmtree, cls.directory, True)
-        cls.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(cls.directory, "cluster"))
-        cls.addClassCleanup(cls.cluster.down)
+        cls.directory, cls.cluster = suite.new_cluster(BASE, cls.addClassCleanup)
         cls.admin = os.path.join(cls.directory, "admin.key")
         made = subprocess.run([os.path.join(BUILD, "depctl", "depctl"), "key", "admin-new", cls.admin], capture_output=True, text=True, check=True)
         cls.config = f"[node]\nadmin = {made.stdout.strip()}\n{scenario.CONFIGURATION}{SWEEP}"
@@ -204,12 +199,8 @@ class Late(unittest.TestCase):
         wait_until("answers", lambda: self.record.lines()[-1][0] > now)
         self.assertEqual(self.cluster.run(fact["node"], ["pidof", "redis-server"], capture_output=True).returncode, 0)
 
-    def test_90_no_daemon_found_a_bug_of_its_own(self):
-        self.assertEqual(self.cluster.log_lines(": BUG"), [])
-
 
 if __name__ == "__main__":
-    clusters.sweep(BASE)
     if len(sys.argv) > 1:
         BUILD = os.path.realpath(sys.argv.pop(1))
     suite.main(sys.argv[1:], failfast=True)

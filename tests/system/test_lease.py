@@ -10,12 +10,10 @@ import os
 import sys
 import threading
 import time
-import unittest
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
 sys.dont_write_bytecode = True
-import cluster as clusters  # noqa: E402
 import scenario  # noqa: E402
 import suite  # noqa: E402
 from test_recovery import ADDRESS, DAEMONS, RecoveryCase, wait_until  # noqa: E402

@@ -4,10 +4,8 @@
 usage: test_membership.py BUILD_DIR
 """
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
@@ -16,7 +14,6 @@ import zmq
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
-import cluster as clusters  # noqa: E402
 from scenario import Events  # noqa: E402
 import suite  # noqa: E402
 
@@ -78,17 +75,12 @@ class Watcher:
 
 class Membership(unittest.TestCase):
     def setUp(self):
-        self.directory = tempfile.mkdtemp(prefix=BASE + "-")
-        self.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(self.directory, "cluster"))
+        self.directory, self.cluster = suite.new_cluster(BASE, self.addCleanup)
         self.watchers = {}
 
     def tearDown(self):
         for watcher in self.watchers.values():
             watcher.caller.close()
-        bugs = self.cluster.log_lines("gossipd: BUG")
-        self.cluster.down()
-        shutil.rmtree(self.directory, ignore_errors=True)
-        self.assertEqual(bugs, [])
 
     def up(self, nodes, config=""):
         self.cluster.up(BUILD, nodes=nodes, config_extra=CONFIG + config, services=SERVICES)
@@ -339,7 +331,6 @@ class Membership(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    clusters.sweep(BASE)
     if len(sys.argv) > 1:
         BUILD = os.path.realpath(sys.argv.pop(1))
     suite.main(sys.argv[1:])

@@ -8,17 +8,15 @@ hung until it is continued; those of another one have it mended.
 """
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
 import unittest
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
 sys.dont_write_bytecode = True
 import cluster as clusters  # noqa: E402
+import scenario  # noqa: E402
 import suite  # noqa: E402
 
 BUILD = sys.argv.pop(1) if len(sys.argv) > 1 else os.path.join(TREE, "build")
@@ -37,14 +35,9 @@ def wait_until(what, condition):
 class ProbesCase(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        clusters.sweep(BASE)
-        cls.directory = tempfile.mkdtemp(prefix=BASE + "-")
-        cls.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(cls.directory, "cluster"))
-        cls.addClassCleanup(shutil.rmtree, cls.directory, True)
-        cls.addClassCleanup(cls.cluster.down)
+        cls.directory, cls.cluster = suite.new_cluster(BASE, cls.addClassCleanup)
         cls.cluster.up(BUILD, nodes=3, config_extra=CONFIGURATION)
-        for node in ("n1", "n2", "n3"):
-            wait_until(f"{node} is ready", lambda n=node: cls.is_ready(n))
+        scenario.wait_ready(cls.cluster)
         cls.bundle = os.path.join(cls.directory, "bundle")
         subprocess.run([os.path.join(TREE, "tools", "bundle"), "--out", cls.bundle, "--program",
                         os.path.join(BUILD, "tests", "system", "web"), "--also", "/bin/sh", "--also", "/bin/cat", "--", "8080"],
@@ -57,21 +50,13 @@ class ProbesCase(unittest.TestCase):
 
     @classmethod
     def depctl(cls, *words, node="n1", check=True):
-        done = cls.cluster.run(node, ["depctl", "-o", "json", "--timeout", "30s", *words], capture_output=True, text=True)
-        if done.returncode != 0 and check:
-            raise AssertionError(f"depctl {' '.join(words)} on {node}: {done.stderr.strip()}")
-        return json.loads(done.stdout) if done.returncode == 0 else None
+        return scenario.depctl(cls.cluster, node, *words, check=check)
 
     @classmethod
     def run_ve(cls, name, *words):
         """While it is asked the coordinator may change: then nobody can say whether it was done."""
         wait_until(f"{name} to be placed", lambda: cls.depctl("ve", "run", name, *words, check=False) or
                    cls.depctl("ve", "show", name, check=False))
-
-    @classmethod
-    def is_ready(cls, node):
-        members = cls.depctl("node", "ls", node=node, check=False)
-        return members and all(m["state"] == "alive" for m in members) and any(m["coordinator"] for m in members)
 
     @classmethod
     def services(cls, node="n1"):

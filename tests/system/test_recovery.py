@@ -6,14 +6,10 @@ usage: test_recovery.py BUILD_DIR [TEST ...]
 One service, one client that counts over TCP and writes down every acknowledged value; the tests follow the service's life, so
 their order matters and each leaves it running.
 """
-import json
 import os
 import random
-import shutil
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 import unittest
 
@@ -21,6 +17,7 @@ TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__
 sys.path.insert(0, os.path.join(TREE, "tools"))
 sys.dont_write_bytecode = True
 import cluster as clusters  # noqa: E402
+import scenario  # noqa: E402
 import suite  # noqa: E402
 from scenario import Pace, Record  # noqa: E402
 
@@ -68,18 +65,11 @@ class RecoveryCase(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        clusters.sweep(BASE)
         cls.pace = Pace()
-        cls.directory = tempfile.mkdtemp(prefix=BASE + "-")
-        cls.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(cls.directory, "cluster"))
-        cls.addClassCleanup(shutil.rmtree, cls.directory, True)
-        cls.addClassCleanup(cls.cluster.down)
+        cls.directory, cls.cluster = suite.new_cluster(BASE, cls.addClassCleanup)
         cls.cluster.up(BUILD, nodes=3, config_extra=CONFIGURATION)
-        for node in NODES:
-            wait_until(f"{node} is ready", lambda n=node: cls.is_ready(n))
-        cls.bundle = os.path.join(cls.directory, "bundle")
-        subprocess.run([os.path.join(TREE, "tools", "bundle"), "--out", cls.bundle, "--program", "/usr/bin/redis-server", "--user",
-                        "redis", "--dir", "/data:redis", "--", "--dir", "/data", "--save", "", "--protected-mode", "no"], check=True)
+        scenario.wait_ready(cls.cluster)
+        cls.bundle = scenario.make_bundle(cls.directory)
         cls.run_ve("counter", ADDRESS, "n1")
         cls.counting = Counting(cls.cluster, os.path.join(cls.directory, "record"))
         cls.addClassCleanup(lambda: cls.counting.close())
@@ -88,19 +78,7 @@ class RecoveryCase(unittest.TestCase):
 
     @classmethod
     def depctl(cls, node, *words, check=True):
-        done = cls.cluster.run(node, ["depctl", "-o", "json", "--timeout", "30s", *words], capture_output=True, text=True)
-        if done.returncode != 0:
-            if check:
-                raise AssertionError(f"depctl {' '.join(words)} on {node}: {done.stderr.strip()}")
-            return None
-        return json.loads(done.stdout)
-
-    @classmethod
-    def is_ready(cls, node):
-        status = cls.depctl(node, "status", check=False)
-        members = cls.depctl(node, "node", "ls", check=False)
-        return status and status["all_up"] and members and all(m["state"] == "alive" for m in members) and \
-            any(m["coordinator"] for m in members)
+        return scenario.depctl(cls.cluster, node, *words, check=check)
 
     @classmethod
     def run_ve(cls, name, address, node, interval=f"{INTERVAL_S:g}s"):
@@ -338,7 +316,7 @@ class Recovery(RecoveryCase):
         fact = self.lose(where)
         self.next_checkpoint()
         self.cluster.start(where)
-        wait_until(f"{where} is back", lambda: self.is_ready(where))
+        wait_until(f"{where} is back", lambda: scenario.is_ready(self.cluster, where))
         time.sleep(2)
         self.assertEqual(self.fact()["node"], fact["node"], "it moved because a node came back")
         self.assertEqual(self.cluster.run(where, ["pidof", "redis-server"], capture_output=True, text=True).stdout, "",
@@ -353,11 +331,11 @@ class Recovery(RecoveryCase):
             self.cluster.kill(other)
             wait_until("another coordinator", lambda o=other: self.coordinator() != o)
             self.cluster.start(other)
-            wait_until(f"{other} is back", lambda o=other: self.is_ready(o))
+            wait_until(f"{other} is back", lambda o=other: scenario.is_ready(self.cluster, o))
         self.lose(where)
         self.next_checkpoint()
         self.cluster.start(where)
-        wait_until(f"{where} is back", lambda: self.is_ready(where))
+        wait_until(f"{where} is back", lambda: scenario.is_ready(self.cluster, where))
 
     def replicas(self):
         listed = self.depctl(self.any_node(), "ve", "ls", check=False) or []

@@ -6,9 +6,7 @@ usage: test_sites.py BUILD_DIR
 The nodes run no ved: a VE is placed here, and nothing starts it.
 """
 import os
-import shutil
 import sys
-import tempfile
 import unittest
 
 import msgpack
@@ -31,24 +29,14 @@ WAIT_S = 60
 class Sites(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.directory = tempfile.mkdtemp(prefix=BASE + "-")
+        cls.directory, cls.cluster = suite.new_cluster(BASE, cls.addClassCleanup)
         cls.bundle = os.path.join(cls.directory, "bundle")
         os.mkdir(cls.bundle)
         for name in ("config.json", "rootfs.tar"):
             with open(os.path.join(cls.bundle, name), "w", encoding="ascii"):
                 pass
-        cls.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(cls.directory, "cluster"))
-        try:
-            cls.cluster.up(BUILD, nodes=6, config_extra=CONFIG, services=SERVICES)
-            cls.wait("a VE is placed", lambda: cls.place("shared", "n3"))
-        except BaseException:
-            cls.tearDownClass()
-            raise
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.cluster.down()
-        shutil.rmtree(cls.directory, ignore_errors=True)
+        cls.cluster.up(BUILD, nodes=6, config_extra=CONFIG, services=SERVICES)
+        cls.wait("a VE is placed", lambda: cls.place("shared", "n3"))
 
     @staticmethod
     def wait(what, condition):
@@ -112,5 +100,4 @@ class Sites(unittest.TestCase):
 if __name__ == "__main__":
     if len(sys.argv) > 1 and os.path.isdir(sys.argv[1]):
         BUILD = os.path.abspath(sys.argv.pop(1))
-    clusters.sweep(BASE)
     suite.main(sys.argv[1:], failfast=True)

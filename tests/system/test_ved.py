@@ -11,7 +11,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
@@ -142,11 +141,7 @@ class Events:
 class VedCase(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        clusters.sweep(BASE)
-        cls.directory = tempfile.mkdtemp(prefix=BASE + "-")
-        cls.cluster = clusters.Cluster(f"{BASE}-{os.getpid()}", os.path.join(cls.directory, "cluster"))
-        cls.addClassCleanup(shutil.rmtree, cls.directory, True)
-        cls.addClassCleanup(cls.cluster.down)
+        cls.directory, cls.cluster = suite.new_cluster(BASE, cls.addClassCleanup)
         cls.cluster.up(BUILD, nodes=2, services=("busd", "ved"))
         cls.n1, cls.n2 = Ved(cls.cluster, "n1"), Ved(cls.cluster, "n2")
         for ved in (cls.n1, cls.n2):
