@@ -1,12 +1,16 @@
 /*
  * The conformance suite on the store on dqlite: one voter in a directory of its own.
  */
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <ftw.h>
+#include <limits.h>
 #include <raft.h>
 #include <raft/uv.h>
 #include <signal.h>
+#include <sqlite3.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -270,6 +274,62 @@ static void the_deadline_ends_what_no_voter_answers(void)
 	store_close(store);
 }
 
+static void write_random(struct store *store, size_t size)
+{
+	static uint8_t value[STORE_VALUE_MAX];
+	struct store_op op = {"random", STORE_ANY, STORE_PUT, value, size};
+	struct store_txn txn = {&op, 1, {{0, 0}}, mono_add_ms(mono_now(), 60000)};
+	int rc = INT_MAX;
+
+	check(getrandom(value, size, 0) == (ssize_t)size);
+	check_int(store_txn(store, &txn, keep_rc, &rc), 0);
+	while (rc == INT_MAX)
+		pump(NULL);
+	check_int(rc, 0);
+}
+
+struct snapshot {
+	unsigned long index;
+	off_t size; /* of the database and its write-ahead log */
+};
+
+static struct snapshot newest_snapshot(void)
+{
+	struct snapshot newest = {0};
+	char path[PATH_MAX];
+	struct dirent *entry;
+	unsigned long index;
+	struct stat st;
+	DIR *found;
+
+	snprintf(path, sizeof(path), "%s/dqlite", dir);
+	found = opendir(path);
+	check(found);
+	while ((entry = readdir(found))) {
+		if (sscanf(entry->d_name, "snapshot-%*u-%lu", &index) == 1 &&
+		    !strchr(entry->d_name, '.') && index > newest.index &&
+		    fstatat(dirfd(found), entry->d_name, &st, 0) == 0)
+			newest = (struct snapshot){index, st.st_size};
+	}
+	closedir(found);
+	return newest;
+}
+
+/* Uncut, it would hold the 12 MiB and more that were written by then, and all that follows. */
+static void the_write_ahead_log_is_cut_though_its_length_is_seldom_asked(void)
+{
+	struct store *store = open_client(engine);
+	struct snapshot first = newest_snapshot(), last = first;
+
+	for (int i = 0; i < 1000 && (last.index < first.index + 200 || last.size > 10 << 20); i++) {
+		write_random(store, STORE_VALUE_MAX);
+		last = newest_snapshot();
+	}
+	check(last.index >= first.index + 200);
+	check(last.size <= 10 << 20);
+	store_close(store);
+}
+
 /* The io is made as dqlite makes it: what is called is whatever the linker gave libdqlite too. */
 static void a_message_to_no_leader_is_dropped(void)
 {
@@ -289,10 +349,12 @@ static void a_message_to_no_leader_is_dropped(void)
 }
 
 /* libdqlite finds it by the same look-up in the program first, libraft second. */
-static void the_guard_stands_before_libraft(void)
+static void the_guards_stand_before_the_libraries(void)
 {
 	check((uintptr_t)dlsym(RTLD_DEFAULT, "raft_uv_init") == (uintptr_t)raft_uv_init);
 	check((uintptr_t)dlsym(RTLD_NEXT, "raft_uv_init") != (uintptr_t)raft_uv_init);
+	check((uintptr_t)dlsym(RTLD_DEFAULT, "raft_init") == (uintptr_t)raft_init);
+	check((uintptr_t)dlsym(RTLD_DEFAULT, "sqlite3_open_v2") == (uintptr_t)sqlite3_open_v2);
 }
 
 int main(void)
@@ -302,8 +364,9 @@ int main(void)
 	    TEST(a_restart_keeps_the_versions),
 	    TEST(a_full_or_forbidden_disk_is_told),
 	    TEST(the_deadline_ends_what_no_voter_answers),
+	    TEST(the_write_ahead_log_is_cut_though_its_length_is_seldom_asked),
 	    TEST(a_message_to_no_leader_is_dropped),
-	    TEST(the_guard_stands_before_libraft),
+	    TEST(the_guards_stand_before_the_libraries),
 	};
 	int n = 0;
 
