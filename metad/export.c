@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include "common/buf.h"
 #include "common/log.h"
 #include "common/replace-file.h"
+#include "metad/base64.h"
 
 #define TRIES 5 /* for one revision in all pages */
 #define READ_MS 10000
@@ -35,18 +35,6 @@ struct export
 
 /* --- the text --- */
 
-static int put_base64(struct buf *text, const void *value, size_t size)
-{
-	size_t room = sodium_base64_encoded_len(size, sodium_base64_VARIANT_ORIGINAL);
-	char *to = (char *)buf_reserve(text, room);
-
-	if (!to)
-		return -ENOMEM;
-	sodium_bin2base64(to, room, value, size, sodium_base64_VARIANT_ORIGINAL);
-	text->size += room - 1; /* without its zero */
-	return 0;
-}
-
 static int put_entry(struct buf *text, const struct store_entry *entry)
 {
 	int r = buf_printf(text, "{\"key\":");
@@ -56,7 +44,7 @@ static int put_entry(struct buf *text, const struct store_entry *entry)
 	if (r == 0)
 		r = buf_printf(text, ",\"version\":%lu,\"value\":\"", entry->version);
 	if (r == 0)
-		r = put_base64(text, entry->value, entry->size);
+		r = base64_put(text, entry->value, entry->size);
 	return r == 0 ? buf_printf(text, "\"}\n") : r;
 }
 

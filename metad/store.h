@@ -1,10 +1,10 @@
 /*
  * The narrow store: the few facts that need agreement, and compare-and-swap as the only way to
  * write them.  No lease, lock or election of the engine shows here, so that any engine with a
- * serial order of transactions fits behind it (store-memory.c for simulators, store-dqlite.c for
- * the daemon).
+ * serial order of transactions fits behind it (store-memory.c for simulators, store-dqlite.c and
+ * store-etcd.c for the daemon).
  *
- * Versions.  Each applied transaction raises the store's revision by one; a key's version is the
+ * Versions.  Each applied transaction raises the store's revision; a key's version is the
  * revision of the transaction that last put it.  So versions of a key only rise, also over its
  * deletion, and none is ever used twice.  Version 0 is "absent".
  *
