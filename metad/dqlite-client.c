@@ -148,6 +148,9 @@ static int take_message(struct dqlite_conn *conn)
 	case WIRE_EMPTY:
 		r = 0;
 		break;
+	case WIRE_STATEMENT:
+		r = wire_get_statement(body, size, &what.statement);
+		break;
 	case WIRE_RESULT:
 		r = wire_get_result(body, size, &what.last_insert_id, &what.changed);
 		break;
@@ -249,7 +252,7 @@ int dqlite_conn_new(
 	return 0;
 }
 
-/* What was packed goes out from the loop, so that no callback runs inside a request. */
+/* No callback runs inside a request: what cannot be sent now, or fails, is the loop's. */
 static int begin(struct dqlite_conn *conn, int packed, size_t before, dqlite_row *row,
     dqlite_done *done, void *arg)
 {
@@ -260,7 +263,8 @@ static int begin(struct dqlite_conn *conn, int packed, size_t before, dqlite_row
 	conn->row = row;
 	conn->done = done;
 	conn->arg = arg;
-	return sd_event_source_set_io_events(conn->source, EPOLLIN | EPOLLOUT);
+	return flush(conn) < 0 ? sd_event_source_set_io_events(conn->source, EPOLLIN | EPOLLOUT)
+			       : 0;
 }
 
 int dqlite_conn_leader(struct dqlite_conn *conn, dqlite_done *done, void *arg)
@@ -286,6 +290,24 @@ int dqlite_conn_exec(struct dqlite_conn *conn, const char *sql, const struct wir
 
 	assert(!conn->done);
 	return begin(conn, wire_put_exec(&conn->out, sql, values, count), before, NULL, done, arg);
+}
+
+int dqlite_conn_prepare(struct dqlite_conn *conn, const char *sql, dqlite_done *done, void *arg)
+{
+	size_t before = conn->out.size;
+
+	assert(!conn->done);
+	return begin(conn, wire_put_prepare(&conn->out, sql), before, NULL, done, arg);
+}
+
+int dqlite_conn_run(struct dqlite_conn *conn, uint32_t statement, const struct wire_value *values,
+    size_t count, dqlite_done *done, void *arg)
+{
+	size_t before = conn->out.size;
+
+	assert(!conn->done);
+	return begin(
+	    conn, wire_put_run(&conn->out, statement, values, count), before, NULL, done, arg);
 }
 
 int dqlite_conn_query(struct dqlite_conn *conn, const char *sql, const struct wire_value *values,

@@ -17,6 +17,7 @@ struct dqlite_answer {
 	const char *message; /* "" if rc is 0 */
 	uint64_t leader;     /* of leader: a node's id, or 0 */
 	uint64_t last_insert_id, changed;
+	uint32_t statement;                /* of prepare */
 	const struct wire_server *servers; /* of cluster; borrowed */
 	size_t server_count;
 };
@@ -37,6 +38,10 @@ bool dqlite_conn_busy(const struct dqlite_conn *conn);
 int dqlite_conn_leader(struct dqlite_conn *conn, dqlite_done *done, void *arg);
 int dqlite_conn_open(struct dqlite_conn *conn, const char *database, dqlite_done *done, void *arg);
 int dqlite_conn_exec(struct dqlite_conn *conn, const char *sql, const struct wire_value *values,
+    size_t count, dqlite_done *done, void *arg);
+/* A statement that the server keeps while the connection lasts: parsed once, its triggers too. */
+int dqlite_conn_prepare(struct dqlite_conn *conn, const char *sql, dqlite_done *done, void *arg);
+int dqlite_conn_run(struct dqlite_conn *conn, uint32_t statement, const struct wire_value *values,
     size_t count, dqlite_done *done, void *arg);
 int dqlite_conn_query(struct dqlite_conn *conn, const char *sql, const struct wire_value *values,
     size_t count, dqlite_row *row, dqlite_done *done, void *arg);

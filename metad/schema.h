@@ -35,7 +35,8 @@ static const char schema_sql[] =
     " DELETE FROM txn WHERE revision <= NEW.revision - " SCHEMA_KEEP ";"
     "END;";
 
-/* nonce, plan, body, and the revision that must not have been reached. */
+/* nonce, plan, body, and the revision that must not have been reached.  Prepared once a session: to compile it, its trigger with
+ * it, takes longer than to run it. */
 static const char txn_sql[] = "INSERT INTO txn (nonce, plan, body) SELECT ?, ?, ?"
 			      " WHERE coalesce((SELECT max(revision) FROM txn), 0) < ?";
 

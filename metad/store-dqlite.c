@@ -70,6 +70,7 @@ struct voter {
 enum session {
 	SESSION_OPEN,
 	SESSION_SCHEMA,
+	SESSION_PREPARE,
 	SESSION_READY,
 };
 
@@ -85,6 +86,7 @@ struct store_dqlite {
 	struct voter *leader;
 	enum session session;
 	struct mono session_retry;
+	uint32_t txn_statement; /* of the session */
 	sd_event_source *timer;
 	struct request *first, **last;
 	size_t pending;
@@ -138,8 +140,8 @@ static void answer_code(struct request *request, int rc)
 	answer(request, &(struct store_reply){.rc = rc});
 }
 
-/* Takes the request at *link out of the line and frees it. */
-static void drop(struct store_dqlite *s, struct request **link)
+/* Takes the request at *link out of the line. */
+static struct request *take(struct store_dqlite *s, struct request **link)
 {
 	struct request *request = *link;
 
@@ -147,18 +149,13 @@ static void drop(struct store_dqlite *s, struct request **link)
 	if (s->last == &request->next)
 		s->last = link;
 	s->pending--;
-	request_free(request);
+	return request;
 }
 
 static void finish(struct store_dqlite *s, const struct store_reply *reply)
 {
-	struct request *request = s->first;
+	struct request *request = take(s, &s->first); /* first: the callback may ask for more */
 
-	/* Out of the line first: the callback may ask for more. */
-	s->first = request->next;
-	if (!s->first)
-		s->last = &s->first;
-	s->pending--;
 	answer(request, reply);
 	request_free(request);
 }
@@ -204,7 +201,7 @@ static void interrupted(struct store_dqlite *s)
 		return;
 	s->asking = false;
 	if (!request->done) {
-		drop(s, &s->first);
+		request_free(take(s, &s->first));
 		return;
 	}
 	if (request->ask == ASK_TXN && request->step == STEP_SUBMIT)
@@ -359,6 +356,7 @@ static void opened(void *arg, const struct dqlite_answer *what)
 	struct store_dqlite *s = arg;
 
 	if (still_leads(s, what)) {
+		s->txn_statement = what->statement;
 		if (what->rc == 0)
 			s->session++;
 		else
@@ -374,7 +372,9 @@ static int open_session(struct store_dqlite *s)
 
 	if (s->session == SESSION_OPEN)
 		return dqlite_conn_open(conn, DATABASE, opened, s);
-	return dqlite_conn_exec(conn, schema_sql, NULL, 0, opened, s);
+	if (s->session == SESSION_SCHEMA)
+		return dqlite_conn_exec(conn, schema_sql, NULL, 0, opened, s);
+	return dqlite_conn_prepare(conn, txn_sql, opened, s);
 }
 
 /* --- hints --- */
@@ -475,12 +475,13 @@ uint64_t store_dqlite_revision(const struct store *store)
 
 /* --- answers to requests --- */
 
+/* Who asked comes first: each of the others wakes a process, which takes the processor from the answer. */
 static void applied(struct store_dqlite *s, uint64_t revision)
 {
-	struct request *request = s->first;
-	const struct store_reply reply = {.revision = revision};
+	struct request *request = take(s, &s->first);
 
 	see(s, revision);
+	answer(request, &(struct store_reply){.revision = revision});
 	for (size_t i = 0; i < request->key_count; i++)
 		store_tell(&s->store, request->keys[i], revision);
 	if (revision == s->told + 1)
@@ -488,7 +489,7 @@ static void applied(struct store_dqlite *s, uint64_t revision)
 	if (s->config.applied)
 		s->config.applied(s->config.arg, revision, (const char *const *)request->keys,
 		    request->key_count);
-	finish(s, &reply);
+	request_free(request);
 }
 
 static void txn_refused(struct store_dqlite *s, const char *message)
@@ -575,7 +576,7 @@ static void answered(void *arg, const struct dqlite_answer *what)
 	if (still_leads(s, what)) {
 		s->asking = false;
 		if (!request->done)
-			drop(s, &s->first);
+			request_free(take(s, &s->first));
 		else if (what->rc == DQLITE_BUSY)
 			again(s, 1 + (unsigned)rng_below(&s->rng, 4));
 		else if (what->rc == DQLITE_CONSTRAINT)
@@ -586,11 +587,10 @@ static void answered(void *arg, const struct dqlite_answer *what)
 			txn_answered(s, what);
 		else
 			read_answered(s);
+	} else if (refused && request->done) {
+		again(s, 0);
 	} else if (refused) {
-		if (request->done)
-			again(s, 0);
-		else
-			drop(s, &s->first);
+		request_free(take(s, &s->first));
 	}
 	pump(s);
 }
@@ -668,7 +668,7 @@ static int submit_txn(struct store_dqlite *s, struct request *request)
 		values[3].integer = (int64_t)request->floor + STORE_NONCES;
 	else
 		request->floor = s->seen;
-	return dqlite_conn_exec(s->leader->conn, txn_sql, values, 4, answered, s);
+	return dqlite_conn_run(s->leader->conn, s->txn_statement, values, 4, answered, s);
 }
 
 static int ask_txn(struct store_dqlite *s, struct request *request)
@@ -749,7 +749,7 @@ static void expire(struct store_dqlite *s, struct mono now)
 		if (sent)
 			link = &request->next; /* its answer is still to come */
 		else
-			drop(s, link);
+			request_free(take(s, link));
 	}
 }
 

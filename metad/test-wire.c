@@ -87,6 +87,26 @@ static void a_query_is_words_of_little_endian(void)
 	check(memcmp(buf.data, expected, sizeof(expected)) == 0);
 }
 
+/* What is prepared is called by its number, which stands behind that of the database. */
+static void a_statement_is_run_by_the_number_that_it_got(void)
+{
+	static const uint8_t answered[16] = {0, 0, 0, 0, 3, 2, 1, 0, 1};
+	static const uint8_t expected[] = "\3\0\0\0\5\0\0\0" /* three words of EXEC */
+					  "\0\0\0\0\3\2\1\0" /* database 0, statement */
+					  "\1\1\0\0\0\0\0\0" /* one parameter: integer */
+					  "\5\0\0\0\0\0\0\0";
+	const struct wire_value value = wire_number(5);
+	_cleanup_buf_ struct buf buf = {0};
+	uint32_t statement;
+
+	check_int(wire_get_statement(answered, sizeof(answered), &statement), 0);
+	check_int(statement, 0x010203);
+	check_int(wire_put_run(&buf, statement, &value, 1), 0);
+	check_int(buf.size, sizeof(expected) - 1);
+	check(memcmp(buf.data, expected, buf.size) == 0);
+	check_int(wire_get_statement(answered, 7, &statement), -EBADMSG);
+}
+
 static const uint8_t rows_body[] = {
     3,
     0,
@@ -276,6 +296,7 @@ int main(void)
 {
 	return test_main((struct test[]){
 	    TEST(a_query_is_words_of_little_endian),
+	    TEST(a_statement_is_run_by_the_number_that_it_got),
 	    TEST(rows_are_read_as_they_were_sent),
 	    TEST(a_cut_answer_is_refused_at_every_length),
 	    TEST(random_answers_are_read_within_their_bounds),

@@ -8,6 +8,8 @@
 enum request {
 	REQUEST_LEADER = 0,
 	REQUEST_OPEN = 3,
+	REQUEST_PREPARE = 4,
+	REQUEST_EXEC = 5,
 	REQUEST_EXEC_SQL = 8,
 	REQUEST_QUERY_SQL = 9,
 	REQUEST_ADD = 12,
@@ -162,6 +164,25 @@ int wire_put_query(struct buf *buf, const char *sql, const struct wire_value *va
 	return put_sql(buf, REQUEST_QUERY_SQL, sql, values, count);
 }
 
+int wire_put_prepare(struct buf *buf, const char *sql)
+{
+	return put_sql(buf, REQUEST_PREPARE, sql, NULL, 0);
+}
+
+int wire_put_run(struct buf *buf, uint32_t statement, const struct wire_value *values, size_t count)
+{
+	size_t start;
+	int r = put_head(buf, REQUEST_EXEC, &start);
+
+	if (r == 0)
+		r = put_u64(buf, (uint64_t)statement << 32); /* the database in the lower half */
+	if (r == 0)
+		r = put_values(buf, values, count);
+	if (r == 0)
+		finish(buf, start);
+	return r;
+}
+
 /* Numbers, and behind the first a text if there is one. */
 static int put_numbers(
     struct buf *buf, enum request type, const uint64_t *numbers, size_t count, const char *behind)
@@ -269,6 +290,16 @@ int wire_get_server(const uint8_t *body, size_t size, uint64_t *id)
 	struct wire_rows in = body_of(body, size);
 
 	return get_u64(&in, id);
+}
+
+int wire_get_statement(const uint8_t *body, size_t size, uint32_t *statement)
+{
+	struct wire_rows in = body_of(body, size);
+	uint64_t word;
+	int r = get_u64(&in, &word);
+
+	*statement = r < 0 ? 0 : (uint32_t)(word >> 32); /* the database in the lower half */
+	return r;
 }
 
 int wire_get_result(const uint8_t *body, size_t size, uint64_t *last_insert_id, uint64_t *changed)

@@ -59,6 +59,7 @@ enum wire_answer {
 	WIRE_FAILURE = 0,
 	WIRE_SERVER = 1,
 	WIRE_DB = 4,
+	WIRE_STATEMENT = 5,
 	WIRE_RESULT = 6,
 	WIRE_ROWS = 7,
 	WIRE_EMPTY = 8,
@@ -87,6 +88,10 @@ int wire_put_open(struct buf *buf, const char *database);
 /* One or more statements; only the first gets the parameters (at most 255). */
 int wire_put_exec(struct buf *buf, const char *sql, const struct wire_value *values, size_t count);
 int wire_put_query(struct buf *buf, const char *sql, const struct wire_value *values, size_t count);
+/* One statement, to be kept by the server for as long as the connection lasts; and its execution, by the number it got. */
+int wire_put_prepare(struct buf *buf, const char *sql);
+int wire_put_run(
+    struct buf *buf, uint32_t statement, const struct wire_value *values, size_t count);
 
 int wire_put_cluster(struct buf *buf);
 int wire_put_add(struct buf *buf, uint64_t id, const char *address);
@@ -105,6 +110,7 @@ int wire_get_head(struct wire_head *head, const uint8_t bytes[WIRE_HEAD]);
 int wire_get_failure(const uint8_t *body, size_t size, uint64_t *code, const char **message);
 /* Who leads, as far as the asked node knows: id 0 when it does not. */
 int wire_get_server(const uint8_t *body, size_t size, uint64_t *id);
+int wire_get_statement(const uint8_t *body, size_t size, uint32_t *statement);
 int wire_get_result(const uint8_t *body, size_t size, uint64_t *last_insert_id, uint64_t *changed);
 
 /* At most WIRE_SERVERS_MAX, or -EBADMSG. */
