@@ -73,6 +73,7 @@ int command_ve_run(struct session *session, const struct arguments *arguments);
 int command_ve_ls(struct session *session, const struct arguments *arguments);
 int command_ve_show(struct session *session, const struct arguments *arguments);
 int command_ve_stop(struct session *session, const struct arguments *arguments);
+int command_ve_fenced(struct session *session, const struct arguments *arguments);
 int command_ve_rm(struct session *session, const struct arguments *arguments);
 int command_ckpt_create(struct session *session, const struct arguments *arguments);
 int command_ckpt_ls(struct session *session, const struct arguments *arguments);

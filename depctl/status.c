@@ -115,7 +115,7 @@ static json_t *ask_cluster(struct session *session, const json_t *rows)
 {
 	int status;
 	size_t i;
-	json_t *cluster = json_object(), *reply, *one;
+	json_t *cluster = json_object(), *held = json_array(), *reply, *one;
 	json_int_t alive = 0, running = 0;
 
 	reply = is_up(rows, "gossipd")
@@ -138,13 +138,20 @@ static json_t *ask_cluster(struct session *session, const json_t *rows)
 	reply = is_up(rows, "migrated")
 		    ? session_ask(session, "migrated", MSG_MIGRATED_LS, NULL, &status)
 		    : NULL;
-	json_array_foreach(json_object_get(reply, "ves"), i, one) running +=
-	    strcmp(json_string_value(json_object_get(one, "want")), "run") == 0;
+	json_array_foreach(json_object_get(reply, "ves"), i, one)
+	{
+		running += strcmp(json_string_value(json_object_get(one, "want")), "run") == 0;
+		if (*json_string_value(json_object_get(one, "held")))
+			json_array_append_new(
+			    held, json_pack("{s:O, s:O}", "ve", json_object_get(one, "name"),
+				      "reason", json_object_get(one, "held")));
+	}
 	if (reply) {
 		json_object_set_new(cluster, "ves", json_integer(running));
 		json_object_del(reply, "ves");
 		json_object_set(cluster, "facts", reply);
 	}
+	json_object_set_new(cluster, "held", held);
 	json_decref(reply);
 	return cluster;
 }
@@ -193,7 +200,8 @@ static void print_cluster(const struct session *session, const json_t *cluster)
 	char name[CLUSTER_NAME_MAX + 1];
 	const json_t *coordinator = json_object_get(cluster, "coordinator");
 	const json_t *alive = json_object_get(cluster, "alive"),
-		     *ves = json_object_get(cluster, "ves");
+		     *ves = json_object_get(cluster, "ves"), *one;
+	size_t i;
 
 	config_cluster_name(name, &session->node, session->node.self);
 	printf("cluster %s, ", name);
@@ -209,7 +217,11 @@ static void print_cluster(const struct session *session, const json_t *cluster)
 		printf(" (this node comes and goes: without a part until it is stable)");
 	if (ves)
 		printf(", VEs to run: %lld", (long long)json_integer_value(ves));
-	printf("\n\n");
+	printf("\n");
+	json_array_foreach(json_object_get(cluster, "held"), i, one) printf(
+	    "VE %s is held where it was: %s\n", json_string_value(json_object_get(one, "ve")),
+	    json_string_value(json_object_get(one, "reason")));
+	printf("\n");
 }
 
 int command_status(struct session *session, const struct arguments *arguments)

@@ -21,7 +21,7 @@
 static const struct column ve_columns[] = {{"VE", "name", NULL}, {"WANT", "want", NULL},
     {"NODE", "node", NULL}, {"EPOCH", "epoch", NULL}, {"ADDRESS", "address", NULL},
     {"FROM", "start_ckpt", format_ckpt}, {"INTERVAL", "interval_ms", format_interval},
-    {"COPIES", "copies", NULL}, {"REASON", "reason", NULL}, {0}};
+    {"COPIES", "copies", NULL}, {"REASON", "reason", NULL}, {"HELD", "held", NULL}, {0}};
 
 static const struct column ckpt_columns[] = {{"VE", "ve", NULL}, {"CHECKPOINT", "id", format_ckpt},
     {"COMMITTED", "wall_ms", format_wall_ms}, {"EPOCH", "ve_epoch", NULL},
@@ -378,6 +378,22 @@ int command_ve_stop(struct session *session, const struct arguments *arguments)
 int command_ve_rm(struct session *session, const struct arguments *arguments)
 {
 	return ask_named(session, MSG_MIGRATED_RM, arguments->positional[0], 0);
+}
+
+int command_ve_fenced(struct session *session, const struct arguments *arguments)
+{
+	struct msg_migrated_fenced request = {0};
+	_cleanup_buf_ struct buf body = {0};
+	json_t *reply;
+	int status;
+
+	if (!PARSE_TEXT("NAME", arguments->positional[0], request.name) ||
+	    !parse_count("EPOCH", arguments->positional[1], 1, UINT32_MAX, &request.epoch))
+		return EXIT_USAGE;
+	allow(session, PLACE_MS);
+	msg_migrated_fenced_pack(&request, &body);
+	reply = session_ask(session, "migrated", MSG_MIGRATED_FENCED, &body, &status);
+	return reply ? show_placement(session, reply) : status;
 }
 
 int command_ckpt_create(struct session *session, const struct arguments *arguments)

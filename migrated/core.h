@@ -52,6 +52,7 @@ struct place {
 	struct mono reported_at, told_at; /* for the first time, and for the last */
 	uint64_t
 	    leaving; /* epoch whose copy runs and is to run elsewhere: its lease is not renewed */
+	uint64_t unfenced; /* epoch that its node cannot fence, 0: none */
 };
 
 struct pending {
@@ -74,6 +75,7 @@ struct migrated {
 	    read_is_old; /* the read under way may have begun before something that is known to have been written */
 	bool have_facts, have_locals, mine, revoked;
 	uint64_t reign;          /* epoch of the coordinator */
+	bool unfenced;           /* ved can fence nothing that it starts here */
 	struct mono reign_until; /* mine */
 	struct mono place_at;    /* a VE that is to be placed has run out of its lease then */
 	uint64_t revision;
@@ -118,6 +120,19 @@ const char *place_next(const struct migrated *migrated, const char *name);
 /* It was placed so lately that its node's free memory does not show it. */
 bool place_is_new(const struct migrated *migrated, const char *name);
 bool place_is_writing(struct migrated *migrated, const char *name);
+bool place_has_lost_its_node(const struct migrated *migrated, const struct migrated_ve *ve);
+/* gone.c */
+/* Is the copy that ve speaks of silent when its lease has ended?  If not, why_held() says for a person why, and what to do. */
+bool gone_can_ask(const struct migrated *migrated, const struct migrated_ve *ve);
+bool gone_is_sure(const struct migrated_ve *ve);
+void gone_why_held(
+    const struct migrated *migrated, const struct migrated_ve *ve, char *why, size_t size);
+/* A copy that runs, and hangs, is ended by its own node before the next one: it stays there. */
+void gone_pin(
+    const struct migrated_ve *ve, const struct place *place, struct msg_migrated_ve_fact *fact);
+/* What is to be said about a placement that stays: fills fact and returns true when there is something new. */
+bool gone_note(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, struct msg_migrated_ve_fact *fact);
 /* request.c */
 bool ask_is_writing(const struct migrated *migrated, const char *name);
 /* One of this group ("": none) is being written, and is in no snapshot yet. */
@@ -152,6 +167,8 @@ void next_fact(
     struct msg_migrated_ve_fact *fact, const struct migrated_ckpt *ckpt, const char *node);
 /* keep.c */
 void keep_all(struct migrated *migrated, struct migrated_actions *actions);
+/* Will nothing silence that copy, which runs here or is to, at the end of its lease? */
+bool keep_is_unfenced(const struct migrated *migrated, const char *name, uint64_t epoch);
 void keep_none(struct migrated *migrated, struct migrated_actions *actions);
 void keep_begun(struct migrated *migrated, const struct migrated_begun *begun, size_t count);
 void keep_ran(struct migrated *migrated, const struct migrated_event *event,

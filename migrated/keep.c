@@ -109,6 +109,8 @@ static void keep_running(struct migrated *migrated, struct keep *keep,
 		keep_tell(migrated, keep, fact->epoch, &keep->trouble, actions);
 	else if (keep->begun == fact->epoch || (local && local->epoch == fact->epoch))
 		keep_tell(migrated, keep, fact->epoch, &died, actions);
+	else if (migrated->unfenced && !fact->unfenced)
+		return; /* a renewal tells the coordinator first */
 	else if (mono_before(
 		     migrated->now, lease_until(&migrated->holder, fact->name, fact->epoch)))
 		run(migrated, keep, fact, actions);
@@ -198,6 +200,14 @@ static void want_leases(struct migrated *migrated)
 	for (size_t i = 0; i < migrated->n_ves; i++)
 		if (needs_lease(migrated, migrated->ves[i].fact.name, &epoch))
 			lease_want(&migrated->holder, migrated->ves[i].fact.name, epoch);
+}
+
+bool keep_is_unfenced(const struct migrated *migrated, const char *name, uint64_t epoch)
+{
+	const struct migrated_local *local = find_local(migrated, name);
+
+	return local && local->running && local->epoch == epoch ? local->unfenced
+								: migrated->unfenced;
 }
 
 void keep_all(struct migrated *migrated, struct migrated_actions *actions)

@@ -86,15 +86,21 @@ static void on_listed(void *userdata, const struct rpc_answer *answer)
 	struct migrated_event event = {.kind = MIGRATED_LOCALS, .locals = launcher->locals};
 	struct msg_ved_listed *listed = &launcher->listed;
 	struct mpr_error error;
+	bool unfenced;
 
 	event.ok = answer->status == RPC_OK &&
 		   msg_ved_listed_unpack(listed, answer->body, answer->size, &error) == 0;
+	unfenced = event.ok && listed->has_fence && listed->fence == MSG_VED_FENCE_NONE;
+	event.unfenced = unfenced;
 	for (size_t i = 0; event.ok && i < listed->ves.count && i < MIGRATED_VES_MAX; i++) {
 		struct migrated_local *local = &launcher->locals[event.count++];
 
 		snprintf(local->name, sizeof(local->name), "%s", listed->ves.item[i].name);
 		local->epoch = listed->ves.item[i].epoch;
 		local->running = is_running(listed->ves.item[i].state);
+		local->unfenced = listed->ves.item[i].has_fence
+				      ? listed->ves.item[i].fence == MSG_VED_FENCE_NONE
+				      : unfenced;
 	}
 	shell_step(launcher->shell, &event);
 	if (event.ok)
@@ -187,7 +193,9 @@ static uint64_t lease_of(const struct launch *launch)
 
 static int pack_start(const struct launch *launch, struct buf *body)
 {
-	struct msg_ved_start request = {.epoch = launch->fact.epoch, .until_ns = lease_of(launch)};
+	struct msg_ved_start request = {.epoch = launch->fact.epoch,
+	    .until_ns = lease_of(launch),
+	    .unfenced = launch->fact.unfenced};
 
 	memcpy(request.name, launch->fact.name, sizeof(request.name));
 	memcpy(request.bundle, launch->fact.bundle, sizeof(request.bundle));
@@ -199,8 +207,9 @@ static int pack_start(const struct launch *launch, struct buf *body)
 
 static int pack_restore(const struct launch *launch, struct buf *body)
 {
-	struct msg_ved_restore request = {
-	    .epoch = launch->fact.epoch, .until_ns = lease_of(launch)};
+	struct msg_ved_restore request = {.epoch = launch->fact.epoch,
+	    .until_ns = lease_of(launch),
+	    .unfenced = launch->fact.unfenced};
 
 	memcpy(request.name, launch->fact.name, sizeof(request.name));
 	memcpy(request.bundle, launch->fact.bundle, sizeof(request.bundle));

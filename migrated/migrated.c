@@ -135,6 +135,7 @@ static void take_locals(
 	migrated->have_locals = event->ok;
 	migrated->n_locals = 0;
 	if (event->ok) {
+		migrated->unfenced = event->unfenced;
 		migrated->n_locals =
 		    event->count < MIGRATED_VES_MAX ? event->count : MIGRATED_VES_MAX;
 		memcpy(migrated->locals, event->locals,
@@ -313,6 +314,7 @@ size_t migrated_leases(const struct migrated *migrated, struct migrated_lease *l
 
 		copy_text(leases[count].name, sizeof(leases[count].name), lease->name);
 		leases[count].epoch = lease->epoch;
+		leases[count].unfenced = keep_is_unfenced(migrated, lease->name, lease->epoch);
 	}
 	return count;
 }

@@ -20,6 +20,8 @@
  * the copy is gone.  Grants stop while a placement is being written, so that none is given for what is being taken away, and
  * none lasts longer than the coordinator's own lease.
  *
+ * Where the end of a lease silences nothing (gone.c), a VE stays where it is until somebody says that the copy is gone.
+ *
  * A failed start is tried on another node first; the second failure of one checkpoint sets it aside and takes the one
  * before; a copy whose probes never succeed has failed to start.  A VE that dies or hangs is restarted in place, then
  * elsewhere, then given up (want = failed), with the reason told.  Each restart in a row waits twice as long as the one
@@ -97,6 +99,7 @@ struct migrated_local {
 	char name[NODE_NAME_MAX + 1];
 	uint64_t epoch;
 	bool running; /* or frozen; false: its processes have ended */
+	bool unfenced;
 };
 
 struct migrated_begun {
@@ -117,6 +120,7 @@ struct migrated_health {
 struct migrated_lease {
 	char name[NODE_NAME_MAX + 1];
 	uint64_t epoch;
+	bool unfenced; /* of a renewal: its end will silence nothing */
 };
 
 enum migrated_event_kind {
@@ -130,7 +134,7 @@ enum migrated_event_kind {
 			     lease had run out, MONO_ZERO: not known */
 	MIGRATED_RENEWAL, /* on the coordinator: name (of a node) asks, as id, for leases, count; length: L there */
 	MIGRATED_GRANTED, /* answer to RENEW id: leases, count, for length; ok = false: there was none */
-	MIGRATED_LOCALS, /* locals, count: all that ved has; ok = false: ved does not answer */
+	MIGRATED_LOCALS, /* locals, count: all that ved has; unfenced: it can fence none more; ok = false: ved does not answer */
 	MIGRATED_HINT,   /* facts or VEs may have changed */
 	MIGRATED_HEALTH, /* health, count: of the VEs here that have probes */
 	MIGRATED_RAN, /* name, epoch, result, trouble, reason: answer to RUN; -EAGAIN: nothing was begun, -ENOKEY: nor can be until the
@@ -141,13 +145,20 @@ enum migrated_event_kind {
 	MIGRATED_ASKED,   /* request: by a client, on the coordinator */
 };
 
-enum migrated_ask { MIGRATED_ASK_RUN, MIGRATED_ASK_STOP, MIGRATED_ASK_RM, MIGRATED_ASK_RESTORE };
+enum migrated_ask {
+	MIGRATED_ASK_RUN,
+	MIGRATED_ASK_STOP,
+	MIGRATED_ASK_RM,
+	MIGRATED_ASK_RESTORE,
+	MIGRATED_ASK_FENCED,
+};
 
 struct migrated_request {
 	enum migrated_ask ask;
 	uint64_t id; /* comes back in ANSWER */
 	char name[NODE_NAME_MAX + 1];
 	uint64_t ckpt;                    /* RESTORE */
+	uint64_t epoch;                   /* FENCED */
 	bool check;                       /* RUN: say whether it could be done, and do nothing */
 	struct msg_migrated_ve_fact fact; /* RUN: what the client wants; node may be empty */
 };
@@ -156,7 +167,7 @@ struct migrated_event {
 	enum migrated_event_kind kind;
 	struct mono now;
 	bool revoked; /* any event: the administrator has revoked this node */
-	bool ok, mine;
+	bool ok, mine, unfenced;
 	uint64_t revision;
 	size_t count;
 	const struct migrated_ve *ves;
@@ -201,6 +212,7 @@ struct migrated_action {
 	int status;
 	bool silent; /* its connections go on in a copy elsewhere */
 	bool runs;
+	bool note; /* WRITE: the placement stays what it was, something is said about it */
 	char name[NODE_NAME_MAX + 1];
 	uint64_t epoch, version, cat_version, took_ms;
 	enum msg_migrated_trouble trouble;

@@ -87,6 +87,9 @@ void next_fact(
     struct msg_migrated_ve_fact *fact, const struct migrated_ckpt *ckpt, const char *node)
 {
 	fact->epoch++;
+	/* Where it stays the copy before may go on for a while under the new epoch. */
+	fact->unfenced &= strcmp(fact->node, node) == 0;
+	memset(fact->held, 0, sizeof(fact->held));
 	copy_text(fact->node, sizeof(fact->node), node);
 	fact->has_start_from = ckpt != NULL;
 	fact->start_ckpt = ckpt ? ckpt->id : 0;
@@ -234,11 +237,13 @@ static void decide_lost_node(const struct migrated *migrated, const struct migra
 	next_fact(fact, ckpt, choose_node(migrated, fact, ckpt, fact->node));
 }
 
-static bool has_lost_its_node(const struct migrated *migrated, const struct migrated_ve *ve)
+/* A copy that an administrator has said to be gone is lost, also when its node is back. */
+bool place_has_lost_its_node(const struct migrated *migrated, const struct migrated_ve *ve)
 {
 	const struct migrated_node *node = find_node(migrated, ve->fact.node);
 
-	return !*ve->fact.node || ve->node_revoked || (node && node->dead);
+	return !*ve->fact.node || ve->node_revoked || (node && node->dead) ||
+	       ve->fact.fenced == ve->fact.epoch;
 }
 
 /* A copy that runs is reported for as long as it is in trouble; it may be well again. */
@@ -259,7 +264,7 @@ static bool decide(const struct migrated *migrated, const struct migrated_ve *ve
 	*fact = ve->fact;
 	if (ve->fact.want != MSG_MIGRATED_WANT_RUN)
 		return false;
-	if (has_lost_its_node(migrated, ve)) {
+	if (place_has_lost_its_node(migrated, ve)) {
 		decide_lost_node(migrated, ve, fact);
 		/* Without any node it has none; that is said once. */
 		return *fact->node || *ve->fact.node;
@@ -270,41 +275,44 @@ static bool decide(const struct migrated *migrated, const struct migrated_ve *ve
 		decide_died(migrated, ve, place, fact);
 	else
 		decide_failed_start(migrated, ve, place, fact);
+	gone_pin(ve, place, fact);
 	return true;
 }
 
-/* From when on the copy before fact cannot be heard, on this node's count; MONO_ZERO: there is none to wait for. */
-static struct mono free_at(struct migrated *migrated, const struct msg_migrated_ve_fact *fact)
+/* Is there a copy before fact that may be heard beside it, unless something is waited for? */
+static bool has_rival(struct migrated *migrated, const struct msg_migrated_ve_fact *fact)
 {
 	const struct migrated_ve *ve = find_ve(migrated, fact->name);
 	const struct place *place = find_place(migrated, fact->name);
 
 	/* ved of one node ends the old copy before it begins the new one. */
 	if (fact->want != MSG_MIGRATED_WANT_RUN || (ve && strcmp(ve->fact.node, fact->node) == 0))
-		return MONO_ZERO;
+		return false;
 	/* The node itself has said that there is no copy under this epoch, and it will start none. */
-	if (ve && place && place->reported == ve->fact.epoch && !place->trouble.runs)
-		return MONO_ZERO;
-	return lease_free_at(&migrated->giver, fact->name);
+	return !ve || !place || place->reported != ve->fact.epoch || place->trouble.runs;
 }
 
 void place_note_lease(struct migrated *migrated, struct migrated_action *action)
 {
-	struct mono at = free_at(migrated, &action->fact);
+	struct mono at = lease_free_at(&migrated->giver, action->name);
 
-	if (at.ns == 0 || !find_ve(migrated, action->name))
+	if (at.ns == 0 || !has_rival(migrated, &action->fact) || !find_ve(migrated, action->name))
 		return;
 	action->waited = true;
 	action->free_at = at;
 	action->silent_at = lease_silent_at(&migrated->giver, action->name);
 }
 
+/* The lease of the copy before has ended, and that silenced it. */
 bool place_is_free(struct migrated *migrated, const struct msg_migrated_ve_fact *fact)
 {
-	struct mono at = free_at(migrated, fact);
+	const struct migrated_ve *ve = find_ve(migrated, fact->name);
+	struct mono at = lease_free_at(&migrated->giver, fact->name);
 
-	if (mono_due(at, migrated->now))
+	if (!has_rival(migrated, fact))
 		return true;
+	if (mono_due(at, migrated->now))
+		return !ve || gone_is_sure(ve);
 	migrated->place_at = mono_min(migrated->place_at, at);
 	return false;
 }
@@ -316,11 +324,26 @@ static bool is_granted(
 	const struct place *place = find_place(migrated, lease->name);
 
 	if (!ve || ve->node_revoked || strcmp(ve->fact.node, node) != 0 ||
+	    ve->fact.fenced == ve->fact.epoch ||
 	    (place && (place->writing || place->leaving == ve->fact.epoch)) ||
 	    ask_is_writing(migrated, lease->name))
 		return false;
 	return ve->fact.want == MSG_MIGRATED_WANT_RUN ? lease->epoch == ve->fact.epoch
 						      : lease->epoch <= ve->fact.epoch;
+}
+
+/* What cannot be fenced is granted when the fact says so; that is written with the next look at the facts. */
+static bool is_known_unfenced(struct migrated *migrated, const struct migrated_lease *lease)
+{
+	const struct migrated_ve *ve = find_ve(migrated, lease->name);
+	struct place *place;
+
+	if (!lease->unfenced || ve->fact.unfenced || lease->epoch != ve->fact.epoch)
+		return true;
+	place = add_place(migrated, lease->name);
+	if (place)
+		place->unfenced = lease->epoch;
+	return false;
 }
 
 void place_grant(
@@ -338,6 +361,7 @@ void place_grant(
 	     reigns && event->length.ns > 0 && i < event->count && action->count < MIGRATED_VES_MAX;
 	     i++)
 		if (is_granted(migrated, event->name, &event->leases[i]) &&
+		    is_known_unfenced(migrated, &event->leases[i]) &&
 		    lease_hear(&migrated->giver, event->leases[i].name, migrated->now) == 0)
 			migrated->granted[action->count++] = event->leases[i];
 }
@@ -348,7 +372,7 @@ static bool waits(struct migrated *migrated, const struct migrated_ve *ve,
 {
 	struct mono at;
 
-	if (has_lost_its_node(migrated, ve) || fact->want != MSG_MIGRATED_WANT_RUN)
+	if (place_has_lost_its_node(migrated, ve) || fact->want != MSG_MIGRATED_WANT_RUN)
 		return false;
 	at = backed_off(migrated, ve, place, fact);
 	if (mono_due(at, migrated->now))
@@ -373,12 +397,25 @@ static void finish_fact(const struct migrated *migrated, const struct migrated_v
 	copy_text(fact->reason, sizeof(fact->reason), all);
 }
 
+static struct migrated_action *write_fact(const struct migrated_ve *ve, struct place *place,
+    const struct msg_migrated_ve_fact *fact, struct migrated_actions *actions)
+{
+	struct migrated_action *action = action_add(actions, MIGRATED_WRITE, ve->fact.name);
+
+	place->writing = true;
+	copy_text(place->next, sizeof(place->next), fact->node);
+	action->fact = *fact;
+	action->version = ve->version;
+	action->cat_version = ve->cat_version;
+	return action;
+}
+
 static void place_one(
     struct migrated *migrated, const struct migrated_ve *ve, struct migrated_actions *actions)
 {
 	struct place *place = add_place(migrated, ve->fact.name);
-	struct migrated_action *action;
-	struct msg_migrated_ve_fact fact;
+	struct msg_migrated_ve_fact fact, noted;
+	bool wanted;
 
 	if (!place)
 		return;
@@ -391,7 +428,12 @@ static void place_one(
 	    mono_before(migrated->now, place->retry_at) || actions->count == MIGRATED_ACTIONS_MAX)
 		return;
 	place->leaving = 0;
-	if (!decide(migrated, ve, place, &fact) || waits(migrated, ve, place, &fact))
+	wanted = decide(migrated, ve, place, &fact);
+	if (gone_note(migrated, ve, place, &noted)) {
+		write_fact(ve, place, &noted, actions)->note = true;
+		return;
+	}
+	if (!wanted || waits(migrated, ve, place, &fact))
 		return;
 	if (!place_is_free(migrated, &fact)) {
 		/* A dead node's copy may go on while it renews; one that hangs has to go. */
@@ -399,14 +441,8 @@ static void place_one(
 			place->leaving = ve->fact.epoch;
 		return;
 	}
-	place->writing = true;
-	copy_text(place->next, sizeof(place->next), fact.node);
 	finish_fact(migrated, ve, &fact);
-	action = action_add(actions, MIGRATED_WRITE, ve->fact.name);
-	action->fact = fact;
-	place_note_lease(migrated, action);
-	action->version = ve->version;
-	action->cat_version = ve->cat_version;
+	place_note_lease(migrated, write_fact(ve, place, &fact, actions));
 }
 
 void place_all(struct migrated *migrated, struct migrated_actions *actions)

@@ -159,6 +159,7 @@ void renewals_ask(struct renewals *renewals, uint64_t id)
 
 		memcpy(lease->name, renewals->leases[i].name, sizeof(lease->name));
 		lease->epoch = renewals->leases[i].epoch;
+		lease->unfenced = renewals->leases[i].unfenced;
 	}
 	if (!client || ask_coordinator(renewals, client, id) < 0)
 		tell_unanswered(renewals, id);
@@ -260,6 +261,7 @@ void renewals_asked(struct renewals *renewals, struct rpc_call *call, const void
 		memcpy(renewals->leases[i].name, message->leases.item[i].name,
 		    sizeof(renewals->leases[i].name));
 		renewals->leases[i].epoch = message->leases.item[i].epoch;
+		renewals->leases[i].unfenced = message->leases.item[i].unfenced;
 	}
 	if (!node)
 		node = renewals->daemon->node.name;

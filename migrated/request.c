@@ -2,6 +2,7 @@
  * What clients ask of the coordinator: each request becomes one transaction, evaluated anew on each snapshot until it is
  * written, refused, or was tried too often.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -118,6 +119,26 @@ static enum rpc_status want_restored(const struct migrated *migrated, const stru
 	return RPC_OK;
 }
 
+/* The word is for one copy, on a node that cannot be asked: one that lives ends its copies itself. */
+static enum rpc_status want_fenced(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct migrated_request *request, struct msg_migrated_ve_fact *fact, char *why,
+    size_t size)
+{
+	if (request->epoch != ve->fact.epoch) {
+		snprintf(why, size,
+		    "%s is under epoch %" PRIu64 ", not %" PRIu64 ": nothing is confirmed",
+		    request->name, ve->fact.epoch, request->epoch);
+		return RPC_FAILED;
+	}
+	if (gone_can_ask(migrated, ve)) {
+		snprintf(why, size, "node %s is alive: it ends the copy itself", ve->fact.node);
+		return RPC_FAILED;
+	}
+	fact->fenced = request->epoch;
+	memset(fact->held, 0, sizeof(fact->held));
+	return RPC_OK;
+}
+
 /* Another coordinator writes its facts, and the store has one fact of each name. */
 static enum rpc_status refuse_elsewhere(
     const struct migrated_elsewhere *elsewhere, enum migrated_ask ask, char *why, size_t size)
@@ -152,6 +173,8 @@ static enum rpc_status want(
 		return RPC_NOT_FOUND;
 	}
 	*fact = ve->fact;
+	if (request->ask == MIGRATED_ASK_FENCED)
+		return want_fenced(migrated, ve, request, fact, why, size);
 	if (request->ask == MIGRATED_ASK_RESTORE)
 		return want_restored(migrated, ve, request, fact, why, size);
 	fact->want = MSG_MIGRATED_WANT_STOPPED;
@@ -196,7 +219,7 @@ static bool is_done(const struct migrated *migrated, const struct pending *pendi
 	if (pending->request.ask == MIGRATED_ASK_RM)
 		return !ve;
 	return ve && ve->fact.epoch == pending->wanted.epoch &&
-	       ve->fact.want == pending->wanted.want &&
+	       ve->fact.fenced == pending->wanted.fenced && ve->fact.want == pending->wanted.want &&
 	       ve->fact.start_ckpt == pending->wanted.start_ckpt &&
 	       strcmp(ve->fact.node, pending->wanted.node) == 0;
 }
@@ -210,11 +233,23 @@ static void write_wanted(
 	    action_add(actions, removes ? MIGRATED_REMOVE : MIGRATED_WRITE, pending->request.name);
 
 	action->fact = pending->wanted;
-	place_note_lease(migrated, action);
+	action->note = pending->request.ask == MIGRATED_ASK_FENCED;
+	if (!action->note)
+		place_note_lease(migrated, action);
 	action->version = ve ? ve->version : 0;
 	action->cat_version = ve ? ve->cat_version : 0;
 	pending->writing = true;
 	pending->tries++;
+}
+
+/* It would be placed where it does not run, and the copy before may never be silent. */
+static bool is_held(const struct migrated *migrated, const struct pending *pending)
+{
+	const struct migrated_ve *ve = find_ve(migrated, pending->request.name);
+
+	return ve && pending->request.ask == MIGRATED_ASK_RESTORE &&
+	       strcmp(ve->fact.node, pending->wanted.node) != 0 && !gone_can_ask(migrated, ve) &&
+	       !gone_is_sure(ve);
 }
 
 void ask_all(struct migrated *migrated, struct migrated_actions *actions)
@@ -239,8 +274,14 @@ void ask_all(struct migrated *migrated, struct migrated_actions *actions)
 			drop(migrated, i);
 			continue;
 		}
-		if (status == RPC_OK && (ask_is_placing(migrated, pending->wanted.group) ||
-					    !place_is_free(migrated, &pending->wanted)))
+		if (status == RPC_OK && is_held(migrated, pending)) {
+			gone_why_held(
+			    migrated, find_ve(migrated, pending->request.name), why, sizeof(why));
+			status = RPC_FAILED;
+		}
+		if (status == RPC_OK && pending->request.ask != MIGRATED_ASK_FENCED &&
+		    (ask_is_placing(migrated, pending->wanted.group) ||
+			!place_is_free(migrated, &pending->wanted)))
 			continue;
 		if (status == RPC_OK && pending->tries < ASK_TRIES_MAX) {
 			write_wanted(migrated, pending, actions);

@@ -85,6 +85,26 @@ static void tell_placed(struct shell *shell, const struct migrated_action *actio
 	    *fact->node ? fact->node : "none", fact->reason);
 }
 
+static void tell_held(struct shell *shell, const struct msg_migrated_ve_fact *fact)
+{
+	struct msg_ve_held event = {.epoch = fact->epoch};
+
+	memcpy(event.ve, fact->name, sizeof(event.ve));
+	memcpy(event.node, fact->node, sizeof(event.node));
+	memcpy(event.reason, fact->held, sizeof(event.reason));
+	daemon_tell(shell->daemon, MSG_VE_HELD, msg_ve_held_pack, &event);
+	log_warning("held ve=%s epoch=%" PRIu64 ": %s", fact->name, fact->epoch, fact->held);
+}
+
+static void tell_noted(struct shell *shell, const struct msg_migrated_ve_fact *fact)
+{
+	if (*fact->held)
+		tell_held(shell, fact);
+	else
+		log_notice("noted ve=%s epoch=%" PRIu64 " unfenced=%d fenced=%" PRIu64, fact->name,
+		    fact->epoch, fact->unfenced, fact->fenced);
+}
+
 static void tell_recovered(struct shell *shell, const struct migrated_action *action)
 {
 	struct msg_ve_recovered event = {.epoch = action->epoch,
@@ -317,6 +337,8 @@ void shell_written(struct shell *shell, const struct migrated_action *action)
 {
 	if (action->kind == MIGRATED_REMOVE)
 		remove_objects(shell, action->name);
+	else if (action->note)
+		tell_noted(shell, &action->fact);
 	else
 		tell_placed(shell, action);
 }
@@ -492,6 +514,18 @@ static void on_run(void *userdata, struct rpc_call *call, const void *body, size
 	take(shell, call, MSG_MIGRATED_RUN, body, size, &request);
 }
 
+static void on_fenced(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct migrated_request request = {.ask = MIGRATED_ASK_FENCED};
+	struct msg_migrated_fenced message;
+
+	if (rpc_unpack(call, &message, msg_migrated_fenced_unpack, body, size) < 0)
+		return;
+	memcpy(request.name, message.name, sizeof(request.name));
+	request.epoch = message.epoch;
+	take(userdata, call, MSG_MIGRATED_FENCED, body, size, &request);
+}
+
 static void take_named(struct shell *shell, struct rpc_call *call, enum migrated_ask ask,
     const char *message, const void *body, size_t size)
 {
@@ -598,6 +632,7 @@ static void on_capacity(void *userdata, struct rpc_call *call, const void *body,
 static const struct rpc_method methods[] = {
     {MSG_MIGRATED_CAPACITY, on_capacity, false},
     {MSG_MIGRATED_RENEW, on_renew, false},
+    {MSG_MIGRATED_FENCED, on_fenced, false},
     {MSG_MIGRATED_RUN, on_run, false},
     {MSG_MIGRATED_STOP, on_stop, false},
     {MSG_MIGRATED_RM, on_rm, false},

@@ -73,15 +73,16 @@ struct copy {
 struct host {
 	struct world *world;
 	unsigned node;
+	bool unfenced; /* its copies are heard as long as they run */
 	bool down;
-	struct mono down_since;
+	struct mono down_since, shunned_until;
 	struct copy copies[VES];
 	uint64_t journal[VES]; /* on disk */
 };
 
 struct message {
 	enum kind kind;
-	bool ok, runs;
+	bool ok, runs, note;
 	uint64_t ticket, epoch, version, cat_version, revision;
 	struct mono until, length;
 	struct coord coord;
@@ -101,6 +102,7 @@ struct snapshot {
 	uint64_t revision;
 	struct migrated_ve ves[VES];
 };
+#define EPOCHS 256   /* more than a run has */
 #define SNAPSHOTS 64 /* one that is on its way for so many changes is lost */
 
 /* What waits for an answer; ticket 0: nothing does. */
@@ -121,7 +123,8 @@ struct node {
 };
 
 struct ve {
-	uint64_t heard, begun;  /* the highest epochs */
+	uint64_t heard; /* the highest epoch */
+	bool begun[EPOCHS];
 	struct mono written_at; /* the present placement */
 	bool last_bad;
 };

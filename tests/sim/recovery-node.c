@@ -56,6 +56,7 @@ static void write_fact(
 	message->coord = node->coord;
 	message->version = action->version;
 	message->cat_version = action->cat_version;
+	message->note = action->note;
 	message->fact = action->fact;
 	recovery_post(sim, process, WRITER, message);
 }
@@ -256,7 +257,8 @@ static void tell_health(
 
 	for (unsigned i = 0; i < VES; i++) {
 		struct migrated_health *one = &health[event.count];
-		bool fails = copies[i].hangs || copies[i].mute || mono_due(copies[i].gate, now);
+		bool shut = !node->host->unfenced && mono_due(copies[i].gate, now);
+		bool fails = copies[i].hangs || copies[i].mute || shut;
 
 		if (!copies[i].running)
 			continue;
@@ -274,7 +276,8 @@ static void tell_health(
 static void on_listed(
     struct sim *sim, unsigned process, struct node *node, const struct message *message)
 {
-	struct migrated_event event = {.kind = MIGRATED_LOCALS, .ok = true};
+	bool unfenced = node->host->unfenced && node->host->world->weakness != RECOVERY_UNSAID;
+	struct migrated_event event = {.kind = MIGRATED_LOCALS, .ok = true, .unfenced = unfenced};
 	struct migrated_local locals[VES];
 
 	if (!end(&node->list, message->ticket))
@@ -284,8 +287,9 @@ static void on_listed(
 
 		if (!copy->present)
 			continue;
-		locals[event.count] = (struct migrated_local){
-		    .epoch = copy->epoch, .running = copy->running || copy->ready.ns};
+		locals[event.count] = (struct migrated_local){.epoch = copy->epoch,
+		    .running = copy->running || copy->ready.ns,
+		    .unfenced = unfenced};
 		recovery_name_ve(locals[event.count++].name, i);
 	}
 	event.locals = locals;
@@ -400,7 +404,8 @@ static void tell_nodes(struct sim *sim, unsigned process, struct node *node)
 
 	for (unsigned i = 1; i <= NODES; i++) {
 		const struct host *host = &world->hosts[i];
-		bool errs = !world->calm && rng_chance(sim_rng(sim), 0.03);
+		bool errs = !world->calm && (rng_chance(sim_rng(sim), 0.03) ||
+						mono_before(sim_time(sim), host->shunned_until));
 
 		recovery_name_node(nodes[i - 1].name, i);
 		nodes[i - 1].left_at = MONO_NEVER;

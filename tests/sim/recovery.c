@@ -96,6 +96,25 @@ static uint64_t newest(const struct migrated_ve *ve, const struct msg_migrated_v
 	return 0;
 }
 
+/* A copy that nothing silences; it may be about to run. */
+static bool is_loose(const struct world *world, unsigned ve, unsigned node)
+{
+	const struct host *host = &world->hosts[node];
+
+	return host->unfenced && !host->down &&
+	       (host->copies[ve].running || host->copies[ve].ready.ns);
+}
+
+/* What is said of a placement that stays. */
+static const char *judge_note(struct sim *sim, const struct msg_migrated_ve_fact *fact,
+    const struct msg_migrated_ve_fact *next)
+{
+	if (next->epoch != fact->epoch || next->want != fact->want ||
+	    strcmp(next->node, fact->node) != 0 || next->start_ckpt != fact->start_ckpt)
+		return sim_complain(sim, "%s is placed by a note", fact->name);
+	return NULL;
+}
+
 /* What holds of every placement that is written. */
 static const char *judge_placement(
     struct sim *sim, struct world *world, unsigned i, const struct msg_migrated_ve_fact *next)
@@ -110,6 +129,11 @@ static const char *judge_placement(
 		    (unsigned)next->epoch, (unsigned)fact->epoch);
 	if (next->want != MSG_MIGRATED_WANT_RUN)
 		return NULL;
+	for (unsigned k = 1; k <= NODES; k++)
+		if (k != recovery_node_of(next->node) && is_loose(world, i, k))
+			return sim_complain(sim,
+			    "%s goes to %s, and its copy on n%u is heard for ever", fact->name,
+			    *next->node ? next->node : "nowhere", k);
 	if (next->start_ckpt != newest(ve, next))
 		return sim_complain(sim, "%s starts from %u, the newest is %u", fact->name,
 		    (unsigned)next->start_ckpt, (unsigned)newest(ve, next));
@@ -149,13 +173,16 @@ static const char *store_write(
 	    (world->weakness == RECOVERY_NO_CATALOGUE || write->cat_version == ve->cat_version);
 	if (!reply->ok)
 		return NULL;
-	wrong = judge_placement(sim, world, write->ve, &write->fact);
+	wrong = write->note ? judge_note(sim, &ve->fact, &write->fact)
+			    : judge_placement(sim, world, write->ve, &write->fact);
+	if (!write->note)
+		world->about[write->ve].written_at = sim_time(sim);
 	ve->fact = write->fact;
 	ve->version = ++world->revision;
-	world->about[write->ve].written_at = sim_time(sim);
-	sim_trace(sim, STORE, "%s epoch %u to %s from %u: %s", ve->fact.name,
-	    (unsigned)ve->fact.epoch, *ve->fact.node ? ve->fact.node : "nowhere",
-	    (unsigned)ve->fact.start_ckpt, ve->fact.reason);
+	sim_trace(sim, STORE, "%s epoch %u %s %s from %u: %s", ve->fact.name,
+	    (unsigned)ve->fact.epoch, write->note ? "stays on" : "to",
+	    *ve->fact.node ? ve->fact.node : "nowhere", (unsigned)ve->fact.start_ckpt,
+	    write->note ? ve->fact.held : ve->fact.reason);
 	return wrong;
 }
 
@@ -320,11 +347,11 @@ static void ved_timeout(struct sim *sim, unsigned process, void *state)
 			continue;
 		copy->ready = MONO_ZERO;
 		copy->running = true;
-		if (!fails && world->about[i].begun >= epoch)
+		if (!fails && world->about[i].begun[epoch % EPOCHS])
 			world->wrong = sim_complain(
 			    sim, "ve%u is begun twice under epoch %u", i, (unsigned)epoch);
 		if (!fails)
-			world->about[i].begun = epoch;
+			world->about[i].begun[epoch % EPOCHS] = true;
 		copy->mute = !world->calm && is_mute(copy->ckpt);
 		copy->ill_since = now;
 		sim_trace(sim, process, "ve%u epoch %u from %u %s", i, (unsigned)epoch,
@@ -360,7 +387,7 @@ static const struct sim_program ved_program = {.boot = ved_boot,
 static bool is_heard(struct sim *sim, const struct host *host, const struct copy *copy)
 {
 	return !host->down && copy->running &&
-	       (host->world->weakness == RECOVERY_NO_LEASE ||
+	       (host->unfenced || host->world->weakness == RECOVERY_NO_LEASE ||
 		   mono_before(sim_now(sim, host->node), copy->gate));
 }
 
@@ -482,6 +509,37 @@ static void commit(struct sim *sim, struct world *world, unsigned ve)
 	sim_note(sim, "ve%u checkpoint %u", ve, (unsigned)ckpt.id);
 }
 
+/* A client of the coordinator. */
+static void ask_for(struct sim *sim, enum migrated_ask ask, unsigned ve, uint64_t epoch)
+{
+	struct migrated_request request = {.ask = ask, .id = 1, .epoch = epoch};
+
+	recovery_name_ve(request.name, ve);
+	for (unsigned i = 1; i <= NODES; i++) {
+		struct node *node = sim_state(sim, i);
+
+		if (node && node->reigns)
+			recovery_step(sim, i, node,
+			    &(struct migrated_event){.kind = MIGRATED_ASKED, .request = &request});
+	}
+}
+
+/* Of a VE that is held somebody makes sure, by switching its node off, and says so. */
+static void vouch(struct sim *sim, struct world *world, unsigned ve)
+{
+	const struct msg_migrated_ve_fact *fact = &world->ves[ve].fact;
+	struct host *host = &world->hosts[recovery_node_of(fact->node)];
+	int64_t off_ms = 200 + (int64_t)rng_below(sim_rng(sim), 4000);
+
+	if (!*fact->held)
+		return;
+	if (world->weakness != RECOVERY_RASH_WORD) {
+		kill_host(sim, host);
+		sim_at(sim, mono_add_ms(sim_time(sim), off_ms), boot, host);
+	}
+	ask_for(sim, MIGRATED_ASK_FENCED, ve, fact->epoch);
+}
+
 static void strike(struct sim *sim, void *argument)
 {
 	struct world *world = argument;
@@ -490,7 +548,7 @@ static void strike(struct sim *sim, void *argument)
 	struct mono length = mono_ms((int64_t)rng_below(rng, rng_chance(rng, 0.3) ? 5000 : 1500));
 	struct mono next = mono_add_ms(sim_time(sim), 50 + (int64_t)rng_below(rng, 800));
 
-	switch (rng_below(rng, 14)) {
+	switch (rng_below(rng, 16)) {
 	case 0:
 		sim_heal(sim);
 		sim_partition(sim, rng_u64(rng));
@@ -523,6 +581,13 @@ static void strike(struct sim *sim, void *argument)
 	case 9:
 		harm(sim, world, (unsigned)rng_below(rng, VES));
 		break;
+	case 10:
+		for (unsigned ve = 0; ve < VES; ve++)
+			vouch(sim, world, ve);
+		break;
+	case 11: /* nobody of the others reaches it, or so they say */
+		world->hosts[a].shunned_until = mono_add(sim_time(sim), length);
+		break;
 	default:
 		commit(sim, world, (unsigned)rng_below(rng, VES));
 		break;
@@ -532,21 +597,6 @@ static void strike(struct sim *sim, void *argument)
 }
 
 /* --- one run --- */
-
-/* What was given up is asked for again: a client of the coordinator. */
-static void ask_for(struct sim *sim, unsigned ve)
-{
-	struct migrated_request request = {.ask = MIGRATED_ASK_RESTORE, .id = 1};
-
-	recovery_name_ve(request.name, ve);
-	for (unsigned i = 1; i <= NODES; i++) {
-		struct node *node = sim_state(sim, i);
-
-		if (node && node->reigns)
-			recovery_step(sim, i, node,
-			    &(struct migrated_event){.kind = MIGRATED_ASKED, .request = &request});
-	}
-}
 
 static bool all_heard(struct sim *sim, struct world *world)
 {
@@ -579,7 +629,7 @@ static const char *recovers(struct sim *sim, struct world *world)
 			boot(sim, &world->hosts[i]); /* as supervisors do; a crash may be due yet */
 		for (unsigned i = 0; i < VES; i++)
 			if (world->ves[i].fact.want == MSG_MIGRATED_WANT_FAILED)
-				ask_for(sim, i);
+				ask_for(sim, MIGRATED_ASK_RESTORE, i, 0); /* what was given up */
 		until_ms += 1000;
 		sim_run(sim, mono_ms(until_ms));
 	}
@@ -621,6 +671,8 @@ const char *recovery_run(uint64_t seed, enum recovery_weakness weakness, struct 
 	sim_spawn(sim, WRITER, "store", &store_program, &world);
 	for (unsigned i = 1; i <= NODES; i++)
 		sim_spawn(sim, i, "ved", &ved_program, &world.hosts[i]);
+	if (rng_chance(sim_rng(sim), 0.33))
+		world.hosts[1 + rng_below(sim_rng(sim), NODES)].unfenced = true;
 	set_links(sim);
 	sim_at(sim, mono_ms(3000), strike, &world);
 	sim_run(sim, mono_ms(WEATHER_MS));

@@ -6,6 +6,9 @@
  * process of its own, so that what it was asked goes on when migrated has died.  Copies of services live with the host.
  * Who coordinates is a lease in the store, kept as gossipd keeps it; that rule is searched in leases.c.
  *
+ * In one run of three a node has no fence: its copies are heard as long as they run, and an administrator now and then
+ * vouches for one of a node that is off.
+ *
  * After every step: at most one copy of a service is heard, and never one below an epoch that was heard; each placement
  * that is written has a higher epoch, starts from the newest committed checkpoint that is not set aside, keeps replicas of
  * a group apart, and comes no sooner than the back-off allows.  When the weather is over every service that was not given
@@ -28,6 +31,8 @@ enum recovery_weakness {
 	RECOVERY_GONE_UNSEEN, /* a copy that hangs is taken for one that is gone */
 	RECOVERY_NO_BACKOFF,  /* restarts follow at once */
 	RECOVERY_DEAF,        /* reports of trouble are lost */
+	RECOVERY_UNSAID,      /* a node does not say that it has no fence */
+	RECOVERY_RASH_WORD,   /* an administrator vouches for a copy that runs */
 };
 
 /* One run from its seed; NULL or what was broken.  *out is the caller's to free. */

@@ -41,6 +41,8 @@ WEAK(copies_are_heard_without_a_lease, RECOVERY_NO_LEASE)
 WEAK(a_copy_that_hangs_is_taken_for_gone, RECOVERY_GONE_UNSEEN)
 WEAK(restarts_follow_at_once, RECOVERY_NO_BACKOFF)
 WEAK(reports_of_trouble_are_lost, RECOVERY_DEAF)
+WEAK(a_node_does_not_say_that_it_has_no_fence, RECOVERY_UNSAID)
+WEAK(an_administrator_vouches_for_a_copy_that_runs, RECOVERY_RASH_WORD)
 
 int main(int argc, char **argv)
 {
@@ -54,7 +56,9 @@ int main(int argc, char **argv)
 	    CASE(a_deposed_coordinator_writes, true), CASE(doubt_is_taken_for_no, true),
 	    CASE(what_was_begun_is_forgotten, true), CASE(copies_are_heard_without_a_lease, true),
 	    CASE(a_copy_that_hangs_is_taken_for_gone, true), CASE(restarts_follow_at_once, true),
-	    CASE(reports_of_trouble_are_lost, true), {0}};
+	    CASE(reports_of_trouble_are_lost, true),
+	    CASE(a_node_does_not_say_that_it_has_no_fence, true),
+	    CASE(an_administrator_vouches_for_a_copy_that_runs, true), {0}};
 
 	/* A core is a megabyte, of which a few pages are used: it is not to be cleared but mapped. */
 	mallopt(M_MMAP_THRESHOLD, 128 * 1024);

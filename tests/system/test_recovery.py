@@ -63,11 +63,13 @@ class Counting:
 class RecoveryCase(unittest.TestCase):
     """Three nodes, one service, its client; what tests of it ask and wait for."""
 
+    configuration = CONFIGURATION
+
     @classmethod
     def setUpClass(cls):
         cls.pace = Pace()
         cls.directory, cls.cluster = suite.new_cluster(BASE, cls.addClassCleanup)
-        cls.cluster.up(BUILD, nodes=3, config_extra=CONFIGURATION)
+        cls.cluster.up(BUILD, nodes=3, config_extra=cls.configuration)
         scenario.wait_ready(cls.cluster)
         cls.bundle = scenario.make_bundle(cls.directory)
         cls.run_ve("counter", ADDRESS, "n1")

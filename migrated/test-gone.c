@@ -1,0 +1,114 @@
+/* A VE that cannot be fenced (gone.c), in the world of test-world.h. */
+#include "migrated/test-world.h"
+
+static void ask_fenced(uint64_t epoch)
+{
+	struct migrated_request request = {
+	    .ask = MIGRATED_ASK_FENCED, .id = 1, .epoch = epoch, .name = "ve"};
+
+	step(&world.nodes[world.coordinator],
+	    &(struct migrated_event){.kind = MIGRATED_ASKED, .request = &request});
+	settle();
+}
+
+static void set_cut(size_t i, bool cut)
+{
+	world.nodes[i].cut = cut;
+	for (size_t k = 0; k < NODES; k++)
+		tell_nodes(&world.nodes[k]);
+	settle();
+}
+
+/* n1 has no fence; n2 coordinates. */
+static void run_unfenced_on_n1(void)
+{
+	world_init(1);
+	world.nodes[0].unfenced = true;
+	settle();
+	ask(MIGRATED_ASK_RUN, "n1", 0);
+	check_int(running(), 1);
+	check(world.ve.fact.unfenced);
+	add_ckpt(7, "n2");
+	set_coordinator(1);
+	settle();
+}
+
+static void without_a_fence_a_ve_stays_until_somebody_says_that_its_copy_is_gone(void)
+{
+	run_unfenced_on_n1();
+	kill_node(0);
+	settle();
+	check_int(running(), 0);
+	check_str(world.ve.fact.node, "n1");
+	check(strstr(world.ve.fact.held, "no fence") &&
+	      strstr(world.ve.fact.held, "depctl ve fenced"));
+	ask(MIGRATED_ASK_RESTORE, "", 0);
+	check_int(world.last_status, RPC_FAILED);
+	check(strstr(world.last_reason, "no fence"));
+	check_int(running(), 0);
+	ask_fenced(world.ve.fact.epoch - 1);
+	check_int(world.last_status, RPC_FAILED);
+	check(strstr(world.last_reason, "nothing is confirmed"));
+	check_int(running(), 0);
+	ask_fenced(world.ve.fact.epoch);
+	check_int(world.last_status, RPC_OK);
+	check_int(running(), 1);
+	check_str(runner()->name, "n2");
+	check(!world.ve.fact.unfenced && !*world.ve.fact.held);
+}
+
+static void without_a_fence_a_node_that_was_cut_off_goes_on_where_it_stood(void)
+{
+	uint64_t epoch;
+
+	run_unfenced_on_n1();
+	epoch = world.ve.fact.epoch;
+	set_cut(0, true);
+	check(*world.ve.fact.held);
+	set_cut(0, false);
+	check(!*world.ve.fact.held);
+	check_int(world.ve.fact.epoch, epoch);
+	check_str(runner()->name, "n1");
+	ask_fenced(epoch);
+	check_int(world.last_status, RPC_FAILED);
+	check(strstr(world.last_reason, "is alive"));
+}
+
+static void without_a_fence_a_node_that_comes_back_says_itself_that_the_copy_is_gone(void)
+{
+	run_unfenced_on_n1();
+	kill_node(0);
+	settle();
+	check(*world.ve.fact.held);
+	boot_node(0);
+	settle();
+	check_int(running(), 1);
+	check_int(runner()->copy.ckpt, 7);
+	check(!*world.ve.fact.held);
+}
+
+/* Its node is lost before it hears of it. */
+static void without_a_fence_a_copy_that_was_to_be_restarted_may_still_run(void)
+{
+	uint64_t epoch;
+
+	run_unfenced_on_n1();
+	epoch = world.ve.fact.epoch;
+	world.nodes[0].cut = true; /* nobody knows */
+	ask(MIGRATED_ASK_RESTORE, "", 0);
+	check_int(world.ve.fact.epoch, epoch + 1);
+	check_str(world.ve.fact.node, "n1");
+	check_int(world.nodes[0].copy.epoch, epoch);
+	set_cut(0, true);
+	check_str(world.ve.fact.node, "n1");
+	check(*world.ve.fact.held);
+}
+
+int main(void)
+{
+	return test_main((struct test[]){
+	    TEST(without_a_fence_a_ve_stays_until_somebody_says_that_its_copy_is_gone),
+	    TEST(without_a_fence_a_node_that_was_cut_off_goes_on_where_it_stood),
+	    TEST(without_a_fence_a_node_that_comes_back_says_itself_that_the_copy_is_gone),
+	    TEST(without_a_fence_a_copy_that_was_to_be_restarted_may_still_run), {0}});
+}

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""A VE whose old copy nobody can be sure of stays where it is, says so, and goes on when an administrator vouches (tools/cluster.py).
+
+usage: test_held.py BUILD_DIR [TEST ...]
+"""
+import os
+import sys
+
+TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path.insert(0, os.path.join(TREE, "tools"))
+sys.dont_write_bytecode = True
+import scenario  # noqa: E402
+import suite  # noqa: E402
+from test_recovery import CONFIGURATION, RecoveryCase, wait_until  # noqa: E402
+
+
+class Held(RecoveryCase):
+    """Nodes without a fence."""
+
+    configuration = CONFIGURATION + "[ved]\nfence = none\n"
+
+    def lose_its_node(self):
+        """Returns the VE's placement once it is held, and the events of a node that lives."""
+        node = self.fact()["node"]
+        others = [name for name in self.up() if name != node]
+        listeners = [scenario.Events(self.cluster, other) for other in others]
+        for events in listeners:
+            self.addCleanup(events.close)
+        self.cluster.cut(node)
+        self.addCleanup(self.heal, node)
+        wait_until("the VE is held", lambda: any(events.all("ve.held", ve="counter") for events in listeners))
+        return wait_until("its placement says so", lambda: next((ve for ve in self.depctl(others[0], "ve", "ls", check=False) or []
+                                                                 if ve["name"] == "counter" and ve["held"]), None)), others[0]
+
+    def heal(self, node):
+        self.cluster.heal(node)
+        wait_until("all nodes are there", lambda: scenario.is_ready(self.cluster, node))
+
+    def wait_refused(self, text, node, *words):
+        """Not of the coordinator's office, which may change hands on a machine that stands still."""
+        wait_until(f"{words} is refused: {text}", lambda: text in self.cluster.run(
+            node, ["depctl", "--timeout", "30s", *words], capture_output=True, text=True).stderr)
+
+    def assert_counts_on(self):
+        last = self.counting.last()
+        wait_until("the client counts on", lambda: self.counting.last() > last + 10)
+
+    def test_10_it_stays_until_the_administrator_vouches_for_the_right_epoch(self):
+        self.wait_checkpoint()
+        ve, other = self.lose_its_node()
+        self.assertIn("no fence", ve["held"])
+        wait_until("status says so", lambda: "no fence" in str((self.depctl(other, "status", check=False) or {}).get("held")))
+        self.wait_refused("nothing is confirmed", other, "ve", "fenced", "counter", str(ve["epoch"] - 1))
+        self.wait_refused("no fence", other, "ckpt", "restore", "counter")
+        self.assertEqual((self.fact_on(other)["epoch"], self.fact_on(other)["node"]), (ve["epoch"], ve["node"]))
+        wait_until("the word is taken, and the VE is placed elsewhere", lambda: self.fact_on(other)["node"] != ve["node"] or (
+            self.depctl(other, "ve", "fenced", "counter", str(ve["epoch"]), check=False) and False))
+        self.assert_counts_on()
+        self.heal(ve["node"])
+        wait_until("the old copy is gone", lambda: self.cluster.run(
+            ve["node"], ["test", "-e", "/run/depsys/ve/counter"]).returncode == 1)
+        self.assert_counts_on()
+
+    def fact_on(self, node):
+        return wait_until("the placement", lambda: next((ve for ve in self.depctl(node, "ve", "ls", check=False) or []
+                                                         if ve["name"] == "counter"), None))
+
+    def test_20_a_node_that_comes_back_goes_on_where_it_stood(self):
+        ve, _ = self.lose_its_node()
+        self.heal(ve["node"])
+        wait_until("nothing holds it", lambda: not self.fact()["held"])
+        self.assertEqual(self.fact()["epoch"], ve["epoch"])
+        self.assert_counts_on()
+
+
+if __name__ == "__main__":
+    suite.main(sys.argv[1:])
