@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """test_faults.py BUILD_DIR: what can be wrong when a daemon starts: exit code 1 and one clear line that names what and where.
 
-Each daemon runs in a network namespace of the test's own, against a directory of its own, and one thing is wrong. Needs root.
+Each daemon runs in a network and a mount namespace of the test's own (ved mounts a BPF file system to see whether it can), against a
+directory of its own, and one thing is wrong. Needs root.
 """
 import contextlib
 import fcntl
@@ -66,15 +67,15 @@ class Faults(unittest.TestCase):
     def setUpClass(cls):
         cls.root = tempfile.mkdtemp(prefix="dst-faults-", dir="/tmp")
         os.chmod(cls.root, 0o755)
-        cls.net = subprocess.Popen(["unshare", "--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 3600"],
+        cls.namespaces = subprocess.Popen(["unshare", "--net", "--mount", "sh", "-c", "ip link set lo up && echo up && exec sleep 3600"],
                                    stdout=subprocess.PIPE)
-        cls.net.stdout.readline()
+        cls.namespaces.stdout.readline()
 
     @classmethod
     def tearDownClass(cls):
-        cls.net.kill()
-        cls.net.wait()
-        cls.net.stdout.close()
+        cls.namespaces.kill()
+        cls.namespaces.wait()
+        cls.namespaces.stdout.close()
         shutil.rmtree(cls.root, ignore_errors=True)
 
     def site(self):
@@ -82,7 +83,7 @@ class Faults(unittest.TestCase):
         return Site(tempfile.mkdtemp(dir=self.root))
 
     def start(self, daemon, *options, uid=0):
-        command = ["nsenter", f"--net=/proc/{self.net.pid}/ns/net"]
+        command = ["nsenter", "--target", str(self.namespaces.pid), "--net", "--mount"]
         if uid:
             command += ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
         command += [clusters.find_program(BUILD, daemon), *options]
@@ -170,7 +171,7 @@ class Faults(unittest.TestCase):
                 f"s=socket.socket(socket.AF_INET,socket.{'SOCK_DGRAM' if kind == 'udp' else 'SOCK_STREAM'})\n"
                 f"s.bind(('127.0.0.1',{PORT + offset}))\n{'' if kind == 'udp' else 's.listen()'}\n"
                 "print(flush=True)\ntime.sleep(3600)")
-        holder = subprocess.Popen(["nsenter", f"--net=/proc/{self.net.pid}/ns/net", sys.executable, "-c", code],
+        holder = subprocess.Popen(["nsenter", f"--net=/proc/{self.namespaces.pid}/ns/net", sys.executable, "-c", code],
                                   stdout=subprocess.PIPE)
         try:
             holder.stdout.readline()
