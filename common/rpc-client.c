@@ -43,6 +43,8 @@ struct rpc_client {
 	uint64_t next_id;
 	struct mono alarm; /* when the timer fires; never: it is off */
 	bool connected, impatient;
+	bool calling; /* callbacks, and goes on with the client then */
+	bool ending;  /* it was freed; the memory goes when nobody calls any more */
 	char endpoint[160];
 };
 
@@ -54,7 +56,10 @@ static void request_free(struct rpc_client *client, struct request *request)
 	free(request);
 }
 
-/* Ends a request.  The request is gone before done is called: done may ask again, or free other requests. */
+/*
+ * Ends a request.  The request is gone before done is called: done may ask again, free other requests, or the client; the last
+ * is for the caller to see (ending).
+ */
 static void finish(
     struct rpc_client *client, struct request *request, enum rpc_status status, const char *error)
 {
@@ -114,6 +119,15 @@ static struct request *first_sent(struct rpc_client *client)
 	return NULL;
 }
 
+static void called_back(struct rpc_client *client)
+{
+	client->calling = false;
+	if (client->ending)
+		free(client);
+	else
+		set_timer(client);
+}
+
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct rpc_client *client = userdata;
@@ -123,14 +137,15 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	(void)source;
 	(void)usec;
 	client->alarm = MONO_NEVER;
-	while ((request = first_due(client, now))) {
+	client->calling = true;
+	while (!client->ending && (request = first_due(client, now))) {
 		bool sent = request->sent;
 		char error[256];
 
 		snprintf(error, sizeof(error), "%s does not answer", client->endpoint);
 		finish(client, request, sent ? RPC_TIMEOUT : RPC_UNREACHABLE, error);
 	}
-	set_timer(client);
+	called_back(client);
 	return 0;
 }
 
@@ -164,9 +179,10 @@ static void on_lost(struct rpc_client *client)
 	char error[256];
 
 	snprintf(error, sizeof(error), "connection to %s lost", client->endpoint);
-	while (!client->connected && (request = first_sent(client)))
+	client->calling = true;
+	while (!client->ending && !client->connected && (request = first_sent(client)))
 		finish(client, request, RPC_UNREACHABLE, error);
-	set_timer(client);
+	called_back(client);
 }
 
 /* The server's address refuses: nobody is there. */
@@ -175,9 +191,11 @@ static void on_refused(struct rpc_client *client)
 	char error[256];
 
 	snprintf(error, sizeof(error), "nobody listens at %s", client->endpoint);
-	while (client->impatient && !client->connected && !TAILQ_EMPTY(&client->requests))
+	client->calling = true;
+	while (!client->ending && client->impatient && !client->connected &&
+	       !TAILQ_EMPTY(&client->requests))
 		finish(client, TAILQ_FIRST(&client->requests), RPC_UNREACHABLE, error);
-	set_timer(client);
+	called_back(client);
 }
 
 static void on_connection(void *userdata, int event)
@@ -228,7 +246,8 @@ static void on_ready(void *userdata)
 	struct rpc_client *client = userdata;
 	struct zframes frames;
 
-	for (int i = 0; i < BATCH; i++) {
+	client->calling = true;
+	for (int i = 0; i < BATCH && !client->ending; i++) {
 		int r = zsock_recv(client->socket, &frames);
 
 		if (r == -EBADMSG || r == -EMSGSIZE)
@@ -238,7 +257,7 @@ static void on_ready(void *userdata)
 		take_answer(client, &frames);
 		zframes_fini(&frames);
 	}
-	set_timer(client);
+	called_back(client);
 }
 
 static int on_created(void *userdata, void *socket)
@@ -315,15 +334,17 @@ int rpc_client_new_peer(struct rpc_client **out, struct zcontext *context, sd_ev
 
 struct rpc_client *rpc_client_free(struct rpc_client *client)
 {
-	if (!client)
+	if (!client || client->ending)
 		return NULL;
+	client->ending = true;
 	while (!TAILQ_EMPTY(&client->requests))
 		finish(client, TAILQ_FIRST(&client->requests), RPC_UNREACHABLE, "the client ends");
 	sd_event_source_disable_unref(client->timer);
 	zwatch_free(client->watch);
 	zmonitor_free(client->monitor);
 	zsock_free(client->socket);
-	free(client);
+	if (!client->calling)
+		free(client);
 	return NULL;
 }
 
@@ -337,9 +358,12 @@ int64_t rpc_request(struct rpc_client *client, const char *name, const void *bod
 {
 	struct msg_rpc_request header = {
 	    .id = client->next_id++, .timeout_ms = (uint64_t)timeout_ms};
-	struct request *request = calloc(1, sizeof(*request));
+	struct request *request;
 	int r;
 
+	if (client->ending)
+		return -ESHUTDOWN;
+	request = calloc(1, sizeof(*request));
 	if (!request)
 		return -ENOMEM;
 	snprintf(header.name, sizeof(header.name), "%s", name);

@@ -108,7 +108,10 @@ int rpc_client_new_peer(struct rpc_client **out, struct zcontext *context, sd_ev
     const struct peer *peer, enum port_offset offset);
 /* From now on a request ends with RPC_UNREACHABLE as soon as a connection is refused, not at its deadline. */
 void rpc_client_set_impatient(struct rpc_client *client);
-/* Calls done for the outstanding requests with RPC_UNREACHABLE first. */
+/*
+ * Calls done for the outstanding requests with RPC_UNREACHABLE first.  It may be called by a done of the client's own: from then on
+ * the client takes no request (-ESHUTDOWN), and to free it once more does nothing.
+ */
 struct rpc_client *rpc_client_free(struct rpc_client *client);
 
 /*

@@ -208,6 +208,52 @@ static void a_notice_to_a_caller_that_left_says_so(void)
 	rpc_server_free(server);
 }
 
+struct freed {
+	struct rpc_client *client;
+	int ends;
+};
+
+static void on_answer_free(void *userdata, const struct rpc_answer *answer)
+{
+	struct freed *freed = userdata;
+
+	(void)answer;
+	if (++freed->ends > 1) /* told by rpc_client_free(), which the first one called */
+		check_int(
+		    rpc_request(freed->client, "test.echo", NULL, 0, 1000, on_answer_free, freed),
+		    -ESHUTDOWN);
+	check(rpc_client_free(freed->client) == NULL);
+}
+
+/* Asks twice; what ends the first request frees the client, which ends the other. */
+static void free_by(const char *request, int64_t timeout_ms, struct rpc_server *killed)
+{
+	struct freed freed = {.client = client_new()};
+
+	if (killed || timeout_ms < 1000) /* what is not sent does not end so */
+		check_int(rpc_ask(freed.client, loop, "test.echo", NULL, 0, 60000, NULL, NULL, 0),
+		    RPC_OK);
+	else
+		rpc_client_set_impatient(freed.client);
+	check(rpc_request(freed.client, request, NULL, 0, timeout_ms, on_answer_free, &freed) > 0);
+	check(rpc_request(freed.client, "test.silent", NULL, 0, 60000, on_answer_free, &freed) > 0);
+	rpc_server_free(killed);
+	run_until(&freed.ends, 2);
+	for (int i = 0; i < 3; i++)
+		check(sd_event_run(loop, 1000) >= 0);
+	check_int(freed.ends, 2);
+}
+
+static void a_client_may_be_freed_by_an_answer_of_its_own(void)
+{
+	struct rpc_server *server = server_new();
+
+	free_by("test.echo", 60000, NULL);
+	free_by("test.silent", 50, NULL);
+	free_by("test.silent", 60000, server);
+	free_by("test.echo", 60000, NULL); /* refused: nobody listens */
+}
+
 static void junk_is_counted_and_harmless(void)
 {
 	struct rpc_server *server = server_new();
@@ -311,6 +357,7 @@ int main(void)
 	    TEST(a_stream_ends_at_once_when_its_server_dies),
 	    TEST(a_stream_is_asked_again_when_its_server_is_back),
 	    TEST(a_notice_to_a_caller_that_left_says_so),
+	    TEST(a_client_may_be_freed_by_an_answer_of_its_own),
 	    TEST(junk_is_counted_and_harmless),
 	    TEST(a_request_from_another_node_bears_its_name),
 	    {0},

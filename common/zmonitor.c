@@ -14,6 +14,7 @@ struct zmonitor {
 	struct zwatch *watch;
 	void (*happened)(void *userdata, int event);
 	void *userdata;
+	bool telling, ended; /* freed while it tells: the memory goes afterwards */
 };
 
 static void on_events(void *userdata)
@@ -21,8 +22,8 @@ static void on_events(void *userdata)
 	struct zmonitor *monitor = userdata;
 	struct zframes frames;
 
-	/* happened() must not free the monitor: it is told of a state, and acts in its own turn. */
-	while (zsock_recv(monitor->events, &frames) == 0) {
+	monitor->telling = true;
+	while (!monitor->ended && zsock_recv(monitor->events, &frames) == 0) {
 		uint16_t event = 0;
 
 		if (zframe_size(&frames, 0) >= sizeof(event))
@@ -30,6 +31,9 @@ static void on_events(void *userdata)
 		zframes_fini(&frames);
 		monitor->happened(monitor->userdata, event);
 	}
+	monitor->telling = false;
+	if (monitor->ended)
+		free(monitor);
 }
 
 int zmonitor_new(struct zmonitor **out, struct zcontext *context, sd_event *loop, void *socket,
@@ -70,6 +74,8 @@ struct zmonitor *zmonitor_free(struct zmonitor *monitor)
 	zmq_socket_monitor(monitor->socket, NULL, 0);
 	if (monitor->events)
 		zmq_close(monitor->events);
-	free(monitor);
+	monitor->ended = true;
+	if (!monitor->telling)
+		free(monitor);
 	return NULL;
 }

@@ -126,16 +126,21 @@ static void tell_trouble(struct shell *shell, const struct migrated_action *acti
 
 /* --- the coordinator's instance --- */
 
+/* Who waits for an answer of the former coordinator is told that there is none, and may come here to ask the new one. */
 struct rpc_client *shell_coordinator(struct shell *shell)
 {
 	uint64_t epoch;
 	const struct peer *peer = cluster_coordinator(shell->cluster, &epoch);
+	struct rpc_client *former = shell->coordinator;
 
 	if (!peer || peer == shell->daemon->node.self)
 		return NULL;
-	if (shell->coordinator && shell->coordinator_id == peer->id)
+	if (former && shell->coordinator_id == peer->id)
+		return former;
+	shell->coordinator = NULL;
+	rpc_client_free(former);
+	if (shell->coordinator)
 		return shell->coordinator;
-	shell->coordinator = rpc_client_free(shell->coordinator);
 	if (rpc_client_new_peer(&shell->coordinator, shell->daemon->zmq, shell->daemon->loop, peer,
 		PORT_MIGRATED_RPC) < 0)
 		return NULL;
