@@ -14,7 +14,7 @@ help:
 	@echo 'make demo [KEEP=1]       three nodes, a redis that outlives its node; KEEP=1 leaves them up'
 	@echo 'make check               all tests; the last line counts them'
 	@echo 'make bench [ONLY=NAME]   measurements beside the peers; goal lines last'
-	@echo 'make soak [TIMES=20]     long forms of searches and tests, the demo so many times'
+	@echo 'make soak [TIMES=20]     long forms of searches and tests, all with sanitizers, the demo so many times'
 	@echo 'make format              clang-format on every C file'
 	@echo 'make clean               what was built; prefix/ (CRIU, crun) stays'
 

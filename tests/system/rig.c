@@ -126,6 +126,11 @@ void rig_run_ms(struct rig *rig, int64_t ms)
 	rig_run(rig, &never, 1, ms);
 }
 
+long rig_kept_kib(void)
+{
+	return getenv("DEPSYS_SANITIZED") ? 32 << 10 : 0;
+}
+
 long rig_busd_kib(const struct rig *rig)
 {
 	char path[64];

@@ -38,6 +38,8 @@ bool rig_run(struct rig *rig, const uint64_t *value, uint64_t least, int64_t lim
 void rig_run_ms(struct rig *rig, int64_t ms);
 /* What busd holds itself; not the pages of programs and libraries that it has touched so far. */
 long rig_busd_kib(const struct rig *rig);
+/* What a busd with sanitizers may hold besides: it keeps freed memory for a while (tools/sanitized). */
+long rig_kept_kib(void);
 
 /* Asks busd; the reply is decoded by the caller.  Returns the status. */
 struct buf;

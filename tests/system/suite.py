@@ -20,6 +20,8 @@ LOGGED_MAX = 2  # failures that are told with logs: what follows from them needs
 LOG_LINES = 40
 MESSAGE_HEAD, MESSAGE_TAIL = 12, 24
 WIDTH = 400
+SANITIZED = "DEPSYS_SANITIZED" in os.environ  # tools/sanitized: the daemons keep freed memory for a while
+KEPT_KB = 32 << 10 if SANITIZED else 0
 
 
 def bounded(text):

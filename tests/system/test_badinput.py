@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""test_badinput.py BUILD_DIR [--sanitize]: every socket and port of a node gets bad input; nothing crashes, grows or chatters.
+"""test_badinput.py BUILD_DIR: every socket and port of a node gets bad input; nothing crashes, grows or chatters.
 
-Three nodes with all daemons; n1 is the target, the others are its peers, `client` is a stranger on the same network. With
---sanitize the daemons are built a second time, in BUILD_DIR/asan, with the address and the undefined sanitizers. Needs root.
+Three nodes with all daemons; n1 is the target, the others are its peers, `client` is a stranger on the same network. Needs root.
+The check runs it a second time against daemons with sanitizers (tools/sanitized).
 """
 import concurrent.futures
 import contextlib
@@ -27,13 +27,11 @@ import cluster as clusters  # noqa: E402
 import intruder  # noqa: E402
 import suite  # noqa: E402
 
-SANITIZE = "--sanitize" in sys.argv
-ARGUMENTS = [argument for argument in sys.argv[1:] if argument != "--sanitize"]
-BUILD = os.path.abspath(ARGUMENTS[0]) if ARGUMENTS else os.path.join(TREE, "build")
+BUILD = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else os.path.join(TREE, "build")
 PORT = 7400
 SEED = int(os.environ.get("SEED", "1"))
 PATIENCE_S = 60  # a loaded machine takes its time; what is well does not use it
-TURNS, GROWN_KB = 5, 2 << (12 if SANITIZE else 10)  # the sanitizer keeps what was freed for a while
+TURNS, GROWN_KB = 5, 2 << (12 if suite.SANITIZED else 10)  # the sanitizer keeps what was freed for a while
 LINES_A_MINUTE = 60  # the limiter lets six a minute through for each place
 CAPTURED = {"fdd": 30, "gossipd": 12}  # datagrams; gossipd sends few when there is no news
 UDP_PORTS = {"fdd": 0, "gossipd": 1}
@@ -44,34 +42,6 @@ STREAM_PORTS = {"gosd": 15, "metad": 16}
 IPC_STREAMS = [f"{daemon}.rpc" for daemon in clusters.SERVICES] + ["busd.in", "busd.pub"]
 # The longest frame of each socket that does not take 1 MiB; four times that and the connection is cut.
 FRAME_MAX = {"fdd.rpc": 65536, "gossipd.rpc": 65536, "ckptd.rpc": 65536, "busd.rpc": 4096, "webd.rpc": 4096, "busd.in": 36864, "busd.pub": 36864}
-
-# Leaks are not looked for: the leak checker needs ptrace, which a daemon that has given up root does not allow, and metad
-# ends by _exit() with its threads running. The quarantine is small so that memory in use says something.
-SANITIZER_SETTINGS = {"ASAN_OPTIONS": "detect_leaks=0:quarantine_size_mb=1:abort_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
-
-
-def sanitized_targets():
-    return [f"gdn/{name}/{name}" if name == "gosd" else f"{name}/{name}" for name in clusters.PROGRAMS if name != "depctl"]
-
-
-def build_sanitized():
-    """Builds the daemons with sanitizers, once; how long that takes is the machine's doing, and no part of the test."""
-    build = os.path.join(BUILD, "asan")
-    if not os.path.exists(os.path.join(build, "build.ninja")):
-        # gcc's format checks see ghosts in instrumented code, hence no -Werror.
-        subprocess.run(["meson", "setup", build, TREE, "-Db_sanitize=address,undefined", "-Db_lundef=false", "-Dwerror=false"],
-                       check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["ninja", "-C", build, *sanitized_targets(), "ved/ved-worker"], check=True, stdout=subprocess.DEVNULL)
-
-
-def sanitized_bundle(directory):
-    """A directory with programs that start the daemons built with sanitizers, with the right settings."""
-    for target in sanitized_targets():
-        path = os.path.join(directory, target)
-        os.makedirs(os.path.dirname(path))
-        settings = "".join(f"export {key}={value}\n" for key, value in SANITIZER_SETTINGS.items())
-        clusters.write(path, f"#!/bin/sh\n{settings}exec {BUILD}/asan/{target} \"$@\"\n", 0o755)
-    return directory
 
 
 def connect(path):
@@ -131,8 +101,7 @@ class BadInput(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.directory, cls.cluster = suite.new_cluster("dst-bad", cls.addClassCleanup)
-        bundle = sanitized_bundle(os.path.join(cls.directory, "bundle")) if SANITIZE else BUILD
-        cls.cluster.up(bundle, nodes=3, config_extra=f"[node]\nadmin = {cls.new_admin()}\n[metad]\nvoters = n1\n")
+        cls.cluster.up(BUILD, nodes=3, config_extra=f"[node]\nadmin = {cls.new_admin()}\n[metad]\nvoters = n1\n")
         cls.address = cls.cluster.address("n1")
         cls.daemons = {name: Daemon(cls.cluster, name) for name in clusters.SERVICES}
         for daemon in cls.daemons.values():
@@ -399,6 +368,4 @@ class BadInput(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if SANITIZE:
-        build_sanitized()
-    suite.main(ARGUMENTS[1:])
+    suite.main(sys.argv[2:])
