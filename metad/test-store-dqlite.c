@@ -10,6 +10,7 @@
 #include <raft/uv.h>
 #include <signal.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -288,6 +289,28 @@ static void write_random(struct store *store, size_t size)
 	check_int(rc, 0);
 }
 
+static atomic_int connections;
+
+static int count_connection(void)
+{
+	connections++;
+	return SQLITE_OK;
+}
+
+/* The session's is open by then; a look at the log's length is let through once in 64 pages, of which a write takes three. */
+static void an_entry_applied_opens_no_connection_of_sqlite(void)
+{
+	struct store *store = open_client(engine);
+
+	write_random(store, 100);
+	sqlite3_auto_extension((void (*)(void))count_connection);
+	for (int i = 0; i < 20; i++)
+		write_random(store, 100);
+	sqlite3_cancel_auto_extension((void (*)(void))count_connection);
+	check_range(connections, 0, 10);
+	store_close(store);
+}
+
 struct snapshot {
 	unsigned long index;
 	off_t size; /* of the database and its write-ahead log */
@@ -364,6 +387,7 @@ int main(void)
 	    TEST(a_restart_keeps_the_versions),
 	    TEST(a_full_or_forbidden_disk_is_told),
 	    TEST(the_deadline_ends_what_no_voter_answers),
+	    TEST(an_entry_applied_opens_no_connection_of_sqlite),
 	    TEST(the_write_ahead_log_is_cut_though_its_length_is_seldom_asked),
 	    TEST(a_message_to_no_leader_is_dropped),
 	    TEST(the_guards_stand_before_the_libraries),
