@@ -33,6 +33,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 TREE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
@@ -507,8 +508,27 @@ class Cluster:
         return bool(owner) and (owner["start"] is None or start_time(owner["pid"]) != owner["start"])
 
 
+def discard(path):
+    """Removes a directory, but first what is mounted below it."""
+    with open("/proc/mounts", encoding="utf-8") as mounts:
+        points = [line.split()[1] for line in mounts]
+    for point in reversed(points):
+        if point.startswith(path + "/"):
+            subprocess.run(["umount", "--lazy", point], stderr=subprocess.DEVNULL, check=False)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep_directories(base):
+    """Removes temporary directories BASE-PID-* whose process is gone, but those of a cluster that was kept."""
+    for path in glob.glob(os.path.join(tempfile.gettempdir(), base + "-*")):
+        owner = re.fullmatch(re.escape(base) + r"-(\d+)-\w+", os.path.basename(path))
+        if owner and start_time(int(owner[1])) is None and not os.path.exists(os.path.join(REGISTRY, f"{base}-{owner[1]}")):
+            discard(path)
+
+
 def sweep(base):
-    """Takes down the clusters BASE-* whose owner is gone; returns their prefixes."""
+    """Removes what was left by processes that were killed: the clusters BASE-* whose owner is gone, and directories. Returns the
+    prefixes of the clusters."""
     found = {os.path.basename(path) for root in [REGISTRY] + hierarchies() for path in glob.glob(f"{root}/{base}-*")}
     swept = []
     for prefix in sorted(name for name in found if not name.endswith(".new")):
@@ -516,6 +536,7 @@ def sweep(base):
         if cluster.is_orphan():
             cluster.down()
             swept.append(prefix)
+    sweep_directories(base)
     return swept
 
 

@@ -3,9 +3,7 @@ cause: the last lines of the daemons' logs as they were at that moment, by time,
 
 Of a run that nobody watches only the end of the output is kept, so all of it is bounded, and the most telling lines come last.
 """
-import glob
 import os
-import re
 import shutil
 import signal
 import sys
@@ -73,15 +71,6 @@ class Result(unittest.TextTestResult):
         entries[-1] = what, "\n".join([line[:WIDTH] for line in logs] + [bounded(text)]) + "\n"
 
 
-def sweep(base):
-    """Removes what earlier runs left that were killed: clusters BASE-PID, and directories BASE-PID-*, whose process is gone."""
-    clusters.sweep(base)
-    for path in glob.glob(os.path.join(tempfile.gettempdir(), base + "-*")):
-        owner = re.fullmatch(re.escape(base) + r"-(\d+)-\w+", os.path.basename(path))
-        if owner and clusters.start_time(int(owner[1])) is None:
-            shutil.rmtree(path, ignore_errors=True)
-
-
 def assert_no_bugs(cluster):
     lines = cluster.log_lines(clusters.BUG)
     if lines:
@@ -92,7 +81,7 @@ def new_cluster(base, cleanup):
     """A directory that nodes can read and, in it, that of a cluster which is to be brought up. cleanup: the test's addCleanup or
     the class's addClassCleanup; so they go also when the set-up fails half-way. Before that the daemons' logs are searched for
     what none of them may say, whatever was done to it."""
-    sweep(base)
+    clusters.sweep(base)
     prefix = f"{base}-{os.getpid()}"
     directory = tempfile.mkdtemp(prefix=prefix + "-")
     cleanup(shutil.rmtree, directory, True)

@@ -48,7 +48,7 @@ class ClusterCase(unittest.TestCase):
     """A directory and a prefix for one test, and the promise that nothing stays."""
 
     def setUp(self):
-        self.directory = tempfile.mkdtemp(prefix=BASE + "-")
+        self.directory = tempfile.mkdtemp(prefix=f"{BASE}-{os.getpid()}-")
         self.prefix = f"{BASE}-{os.getpid()}"
         self.cluster = clusters.Cluster(self.prefix, os.path.join(self.directory, "cluster"))
 
@@ -190,6 +190,21 @@ class Ends(ClusterCase):
                 tool.kill()
             clusters.sweep(BASE + "-killed")
             self.assert_nothing_left(f"{BASE}-killed-{tool.pid}")
+
+    def test_sweep_removes_directories_of_dead_processes_with_what_is_mounted_there(self):
+        with subprocess.Popen(["true"]) as dead:
+            dead.wait()
+        base = BASE + "-left"
+        left, own = (tempfile.mkdtemp(prefix=f"{base}-{pid}-") for pid in (dead.pid, os.getpid()))
+        self.addCleanup(os.rmdir, own)
+        for path in (os.path.join(left, "mount"), os.path.join(left, "mount", "deeper")):
+            os.mkdir(path)
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", path], check=True)
+        clusters.sweep(base)
+        self.assertFalse(os.path.exists(left))
+        self.assertTrue(os.path.exists(own))
+        with open("/proc/mounts", encoding="utf-8") as mounts:
+            self.assertNotIn(left, mounts.read())
 
 
 if __name__ == "__main__":

@@ -322,7 +322,7 @@ class Trouble(Depctl):
 def main():
     global CLUSTER, DIRECTORY
     clusters.sweep(BASE)
-    DIRECTORY = tempfile.mkdtemp(prefix=BASE + "-")
+    DIRECTORY = tempfile.mkdtemp(prefix=f"{BASE}-{os.getpid()}-")
     CLUSTER = clusters.Cluster(f"{BASE}-{os.getpid()}", path("cluster"))
     try:
         CLUSTER.up(BUILD, config_extra=CONFIGURATION)

@@ -65,7 +65,8 @@ class Site:
 class Faults(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.root = tempfile.mkdtemp(prefix="dst-faults-", dir="/tmp")
+        clusters.sweep("dst-faults")
+        cls.root = tempfile.mkdtemp(prefix=f"dst-faults-{os.getpid()}-", dir="/tmp")
         os.chmod(cls.root, 0o755)
         cls.namespaces = subprocess.Popen(["unshare", "--net", "--mount", "sh", "-c", "ip link set lo up && echo up && exec sleep 3600"],
                                    stdout=subprocess.PIPE)

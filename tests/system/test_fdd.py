@@ -29,6 +29,7 @@ import zmq
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
+import cluster as clusters  # noqa: E402
 import suite  # noqa: E402
 
 FDD = sys.argv[1] if len(sys.argv) > 1 else "build/fdd/fdd"
@@ -56,7 +57,8 @@ def public_key(secret):
 
 
 def remove_leftovers():
-    """Namespaces of test processes that are gone."""
+    """Directories and namespaces of test processes that are gone."""
+    clusters.sweep("dst-fdd")
     for path in glob.glob("/run/netns/dst-fdd*"):
         match = re.match(r"dst-fdd(\d+)-", os.path.basename(path))
         if match and (int(match[1]) == os.getpid() or not os.path.exists(f"/proc/{match[1]}")):
@@ -234,7 +236,7 @@ class Cluster(unittest.TestCase):
 
     def setUp(self):
         remove_leftovers()
-        self.directory = tempfile.mkdtemp(prefix="dst-fdd-")
+        self.directory = tempfile.mkdtemp(prefix=f"dst-fdd-{os.getpid()}-")
         os.chmod(self.directory, 0o755)
         self.addCleanup(shutil.rmtree, self.directory)
         self.addCleanup(remove_leftovers)

@@ -41,7 +41,8 @@ def sh(*args, check=True):
 
 
 def sweep():
-    """Removes namespaces of runs whose process is gone."""
+    """Removes directories and namespaces of runs whose process is gone."""
+    clusters.sweep("dst-metad")
     for line in sh("ip", "netns", "list", check=False).splitlines():
         name = line.split()[0]
         parts = name.split("-")
@@ -207,7 +208,7 @@ class Node:
 
 class Cluster:
     def __init__(self, metad):
-        self.root = tempfile.mkdtemp(prefix="dst-metad-")
+        self.root = tempfile.mkdtemp(prefix=f"dst-metad-{os.getpid()}-")
         os.chmod(self.root, 0o755)
         self.nodes = [Node(i, name, self.root, metad) for i, name in enumerate(NODES)]
         self.switch = namespace("switch")
