@@ -26,8 +26,8 @@ struct keep {
 	uint64_t busy;      /* epoch of the RUN or END under way; 0: none */
 	struct mono began;  /* when the RUN was asked */
 	struct mono run_at; /* not before */
-	uint64_t keyless;   /* epoch that waits for the service's key, and since when */
-	struct mono keyless_at;
+	uint64_t waits;     /* epoch that cannot be begun yet, and since when */
+	struct mono waits_at;
 	uint64_t failed; /* epoch whose start failed, with ... */
 	struct migrated_trouble trouble;
 	struct mono tell_at; /* next time to tell the coordinator */
@@ -53,6 +53,8 @@ struct place {
 	uint64_t
 	    leaving; /* epoch whose copy runs and is to run elsewhere: its lease is not renewed */
 	uint64_t unfenced; /* epoch that its node cannot fence, 0: none */
+	uint64_t away;     /* checkpoint that it would start from, and that no node has; 0: none */
+	struct mono away_since;
 };
 
 struct pending {
@@ -159,12 +161,22 @@ void choose_explain(const struct migrated *migrated, const struct msg_migrated_v
     const struct migrated_ckpt *ckpt, char *text, size_t size);
 /* Its CPU features, 0: not told. */
 uint64_t choose_cpu(const struct migrated *migrated, const char *node);
-/* The newest checkpoint that is not set aside, or NULL. */
-const struct migrated_ckpt *usable_ckpt(
-    const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact);
 /* The fact that follows: next epoch, from this checkpoint, on that node. */
 void next_fact(
     struct msg_migrated_ve_fact *fact, const struct migrated_ckpt *ckpt, const char *node);
+/* images.c */
+/* The newest checkpoint that is not set aside, or NULL. */
+const struct migrated_ckpt *images_newest(
+    const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact);
+uint32_t images_set_aside(const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact);
+/* What to start from, NULL: cold.  False: it waits for the nodes that have this one's image. */
+bool images_choose(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, const struct msg_migrated_ve_fact *fact,
+    const struct migrated_ckpt **ckpt);
+/* Notes since when the newest one is out of reach; place_at is when an older one may be taken. */
+void images_look(struct migrated *migrated, const struct migrated_ve *ve, struct place *place);
+/* What is waited for. */
+void images_explain(const struct migrated_ckpt *ckpt, char *text, size_t size);
 /* keep.c */
 void keep_all(struct migrated *migrated, struct migrated_actions *actions);
 /* Will nothing silence that copy, which runs here or is to, at the end of its lease? */

@@ -8,10 +8,12 @@
 #include "migrated/core.h"
 
 /*
- * A node that has just joined waits so long for the service's key to be sealed for it.  Then it counts as a failed start, so
- * that another node is tried.
+ * What cannot be begun here is tried again for so long: a node that has just joined waits for the service's key to be sealed
+ * for it; those that have the image may be back in a moment; ved or gosd may be starting.  Then another node is tried.
  */
 #define KEYLESS_MS 30000
+#define AWAY_MS 4000
+#define BUSY_MS 30000
 
 struct keep *find_keep(struct migrated *migrated, const char *name)
 {
@@ -98,9 +100,12 @@ static void keep_running(struct migrated *migrated, struct keep *keep,
     const struct msg_migrated_ve_fact *fact, const struct migrated_local *local,
     struct migrated_actions *actions)
 {
-	static const struct migrated_trouble died = {
-	    .kind = MSG_MIGRATED_TROUBLE_DIED, .reason = "its processes ended"};
+	/* The copy of an epoch before may be heard still, if ved was not asked to replace it. */
+	bool old_runs = local && local->epoch < fact->epoch && local->running;
+	const struct migrated_trouble died = {
+	    .kind = MSG_MIGRATED_TROUBLE_DIED, .runs = old_runs, .reason = "its processes ended"};
 
+	keep->trouble.runs = old_runs;
 	if (keep->busy || (local && local->epoch > fact->epoch))
 		return;
 	if (local && local->epoch == fact->epoch && local->running)
@@ -221,16 +226,23 @@ void keep_all(struct migrated *migrated, struct migrated_actions *actions)
 	forget_others(migrated, actions);
 }
 
-static bool waits_for_key(
+static bool was_not_begun(const struct migrated_event *event)
+{
+	return event->result == -EAGAIN || event->result == -EHOSTUNREACH ||
+	       event->result == -ENOKEY;
+}
+
+static bool is_tried_again(
     const struct migrated *migrated, struct keep *keep, const struct migrated_event *event)
 {
-	if (event->result != -ENOKEY)
-		return false;
-	if (keep->keyless != event->epoch) {
-		keep->keyless = event->epoch;
-		keep->keyless_at = migrated->now;
-	}
-	return mono_before(migrated->now, mono_add_ms(keep->keyless_at, KEYLESS_MS));
+	int64_t ms = event->result == -ENOKEY         ? KEYLESS_MS
+		     : event->result == -EHOSTUNREACH ? AWAY_MS
+						      : BUSY_MS;
+
+	if (keep->waits != event->epoch)
+		keep->waits_at = migrated->now;
+	keep->waits = event->epoch;
+	return mono_before(migrated->now, mono_add_ms(keep->waits_at, ms));
 }
 
 /*
@@ -272,14 +284,15 @@ void keep_ran(
 	/* In doubt: the list will show whether it runs. */
 	if (event->result == -ETIMEDOUT)
 		return;
-	if (event->result == -EAGAIN || waits_for_key(migrated, keep, event)) {
+	if (was_not_begun(event) && is_tried_again(migrated, keep, event)) {
 		keep->begun = 0;
 		keep->run_at = mono_add_ms(migrated->now, migrated->config.retry_ms);
 		return;
 	}
 	keep->failed = event->epoch;
 	keep->tell_at = MONO_ZERO;
-	keep->trouble = (struct migrated_trouble){.kind = event->trouble};
+	keep->trouble = (struct migrated_trouble){
+	    .kind = was_not_begun(event) ? MSG_MIGRATED_TROUBLE_NOT_BEGUN : event->trouble};
 	copy_text(
 	    keep->trouble.reason, sizeof(keep->trouble.reason), event->reason ? event->reason : "");
 }

@@ -158,12 +158,12 @@ static void finish(struct launch *launch, int result, const char *reason)
 	free(launch);
 }
 
-/* Out of reach before ved was asked: nothing was begun. */
+/* Out of reach before ved was asked: nothing was begun, and it is not what it is made of that is at fault. */
 static void finish_fetch(struct launch *launch, const struct rpc_answer *answer)
 {
 	bool away = answer->status == RPC_UNREACHABLE || answer->status == RPC_TIMEOUT;
 
-	finish(launch, away ? -EAGAIN : -EIO, answer->error);
+	finish(launch, away ? -EHOSTUNREACH : -EIO, answer->error);
 }
 
 static void on_ved(void *userdata, const struct rpc_answer *answer)

@@ -27,6 +27,8 @@ static const struct config_key keys[] = {
     KEY("backoff_max_ms", backoff_max_ms, "60000", 0, 3600000, "the longest such wait"),
     KEY("answer_ms", answer_ms, "30000", 100, 86400000,
 	"probes of a VE that was started succeed within it, or it has failed to start"),
+    KEY("image_wait_ms", image_wait_ms, "10000", 0, 86400000,
+	"an older checkpoint is taken when all nodes with the newest one's image have been dead so long"),
     KEY("keys_ms", keys_ms, "30000", 1000, 3600000,
 	"between two looks at who has the services' keys without a cause"),
     KEY("left_ms", left_ms, "600000", 0, 86400000,

@@ -7,7 +7,7 @@
  *
  *	placement (placement.c)		on the coordinator's node only: for every VE that is on a dead node, has no node, or
  *					is in trouble, one transaction that raises its epoch and names node and checkpoint
- *				choose.c: which node
+ *				choose.c: which node; images.c: from which checkpoint
  *	keeping (keep.c)		on every node: makes what ved runs agree with what the facts say of this node
  *	health (health.c)		on every node: tells the coordinator of a VE here whose probes fail
  *
@@ -23,7 +23,8 @@
  * Where the end of a lease silences nothing (gone.c), a VE stays where it is until somebody says that the copy is gone.
  *
  * A failed start is tried on another node first; the second failure of one checkpoint sets it aside and takes the one
- * before; a copy whose probes never succeed has failed to start.  A VE that dies or hangs is restarted in place, then
+ * before; a copy whose probes never succeed has failed to start.  What a node could not even begin, since it cannot get hold
+ * of the image or of its own ved, is tried elsewhere, and nothing is set aside for it.  Which checkpoint: images.c.  A VE that dies or hangs is restarted in place, then
  * elsewhere, then given up (want = failed), with the reason told.  Each restart in a row waits twice as long as the one
  * before, less up to a half (backoff() in placement.c).  It dies when its first process ends: what becomes of the others is
  * that one's business, which may well restart a worker by itself, and if it does not a probe tells.
@@ -60,6 +61,8 @@ struct migrated_config {
 	/* Before the second restart in a row; doubled by each further one, up to the second figure. */
 	uint32_t backoff_ms, backoff_max_ms;
 	uint32_t answer_ms; /* within it the probes of a VE succeed after its start */
+	uint32_t
+	    image_wait_ms; /* an older checkpoint is taken when the newest one's image has been away so long */
 	struct lease_rule lease;
 };
 
@@ -138,7 +141,8 @@ enum migrated_event_kind {
 	MIGRATED_HINT,   /* facts or VEs may have changed */
 	MIGRATED_HEALTH, /* health, count: of the VEs here that have probes */
 	MIGRATED_RAN, /* name, epoch, result, trouble, reason: answer to RUN; -EAGAIN: nothing was begun, -ENOKEY: nor can be until the
-			 service's key is sealed for this node, -ETIMEDOUT: in doubt */
+			 service's key is sealed for this node, -EHOSTUNREACH: nor can be until a node that has its bundle or
+			 image answers, -ETIMEDOUT: in doubt */
 	MIGRATED_ENDED,   /* name, result: answer to END */
 	MIGRATED_WRITTEN, /* name, ok: answer to WRITE or REMOVE; then a new look at the facts */
 	MIGRATED_REPORT,  /* name, epoch, trouble, runs, reason: from a node */

@@ -66,23 +66,6 @@ void place_forget(struct migrated *migrated)
 
 /* --- choosing --- */
 
-static bool is_set_aside(const struct msg_migrated_ve_fact *fact, uint64_t ckpt)
-{
-	for (size_t i = 0; i < fact->set_aside.count; i++)
-		if (fact->set_aside.item[i] == ckpt)
-			return true;
-	return false;
-}
-
-const struct migrated_ckpt *usable_ckpt(
-    const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact)
-{
-	for (size_t i = ve->n_ckpts; i-- > 0;)
-		if (!is_set_aside(fact, ve->ckpts[i].id))
-			return &ve->ckpts[i];
-	return NULL;
-}
-
 void next_fact(
     struct msg_migrated_ve_fact *fact, const struct migrated_ckpt *ckpt, const char *node)
 {
@@ -129,23 +112,13 @@ static struct mono backoff(
 	return mono_ms(ms - ms * jitter_of(fact) / 2048);
 }
 
-static uint32_t count_set_aside(
-    const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact)
-{
-	uint32_t count = 0;
-
-	for (size_t i = 0; i < ve->n_ckpts; i++)
-		count += is_set_aside(fact, ve->ckpts[i].id);
-	return count;
-}
-
 /* From when on the decision that follows a report may be written. */
 static struct mono backed_off(const struct migrated *migrated, const struct migrated_ve *ve,
     const struct place *place, const struct msg_migrated_ve_fact *next)
 {
 	uint32_t tries = place->trouble.kind == MSG_MIGRATED_TROUBLE_DIED
 			     ? next->restarts - 1
-			     : ve->fact.attempts + count_set_aside(ve, &ve->fact);
+			     : ve->fact.attempts + images_set_aside(ve, &ve->fact);
 
 	return mono_add(place->reported_at, backoff(migrated, &ve->fact, tries));
 }
@@ -171,10 +144,23 @@ static void set_aside(struct msg_migrated_ve_fact *fact, uint64_t ckpt)
 	fact->has_set_aside = true;
 }
 
+/*
+ * The next placement: from the checkpoint that counts, on the node given (NULL: to be chosen), or on none while that
+ * checkpoint's image is out of reach.
+ */
+static void place_next_epoch(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, const char *node, struct msg_migrated_ve_fact *fact)
+{
+	const struct migrated_ckpt *ckpt;
+
+	if (!images_choose(migrated, ve, place, fact, &ckpt))
+		node = "";
+	next_fact(fact, ckpt, node ? node : choose_node(migrated, fact, ckpt, fact->node));
+}
+
 static void decide_died(const struct migrated *migrated, const struct migrated_ve *ve,
     const struct place *place, struct msg_migrated_ve_fact *fact)
 {
-	const struct migrated_ckpt *ckpt = usable_ckpt(ve, fact);
 	uint32_t max = migrated->config.restarts_max;
 	bool steady =
 	    !mono_before(migrated->now, mono_add_ms(place->since, migrated->config.steady_ms));
@@ -190,14 +176,12 @@ static void decide_died(const struct migrated *migrated, const struct migrated_v
 	}
 	snprintf(fact->reason, sizeof(fact->reason), "%s: %.200s",
 	    in_place ? "restart in place" : "restart elsewhere", place->trouble.reason);
-	next_fact(
-	    fact, ckpt, in_place ? node->name : choose_node(migrated, fact, ckpt, fact->node));
+	place_next_epoch(migrated, ve, place, in_place ? node->name : NULL, fact);
 }
 
 static void decide_failed_start(const struct migrated *migrated, const struct migrated_ve *ve,
     const struct place *place, struct msg_migrated_ve_fact *fact)
 {
-	const struct migrated_ckpt *ckpt;
 	bool cold = !fact->has_start_from;
 
 	fact->attempts++;
@@ -209,20 +193,27 @@ static void decide_failed_start(const struct migrated *migrated, const struct mi
 		set_aside(fact, fact->start_ckpt);
 		fact->attempts = 0;
 	}
-	ckpt = usable_ckpt(ve, fact);
-	if (!cold && !ckpt) {
+	if (!cold && !images_newest(ve, fact)) {
 		give_up(fact, "no checkpoint could be restored", place->trouble.reason);
 		return;
 	}
 	snprintf(fact->reason, sizeof(fact->reason), "%s failed on %.63s: %.140s",
 	    cold ? "start" : "restore", fact->node, place->trouble.reason);
-	next_fact(fact, ckpt, choose_node(migrated, fact, ckpt, fact->node));
+	place_next_epoch(migrated, ve, place, NULL, fact);
+}
+
+/* Nothing is wrong with what it starts from: that node could not get hold of it, or of its own ved. */
+static void decide_not_begun(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, struct msg_migrated_ve_fact *fact)
+{
+	snprintf(fact->reason, sizeof(fact->reason), "could not be begun on %.63s: %.140s",
+	    fact->node, place->trouble.reason);
+	place_next_epoch(migrated, ve, place, NULL, fact);
 }
 
 static void decide_lost_node(const struct migrated *migrated, const struct migrated_ve *ve,
-    struct msg_migrated_ve_fact *fact)
+    const struct place *place, struct msg_migrated_ve_fact *fact)
 {
-	const struct migrated_ckpt *ckpt = usable_ckpt(ve, fact);
 	const struct migrated_node *node = find_node(migrated, fact->node);
 	bool left = node && !mono_is_never(node->left_at);
 
@@ -234,7 +225,7 @@ static void decide_lost_node(const struct migrated *migrated, const struct migra
 	else
 		snprintf(fact->reason, sizeof(fact->reason), "there is a node again");
 	fact->attempts = 0;
-	next_fact(fact, ckpt, choose_node(migrated, fact, ckpt, fact->node));
+	place_next_epoch(migrated, ve, place, NULL, fact);
 }
 
 /* A copy that an administrator has said to be gone is lost, also when its node is back. */
@@ -265,7 +256,7 @@ static bool decide(const struct migrated *migrated, const struct migrated_ve *ve
 	if (ve->fact.want != MSG_MIGRATED_WANT_RUN)
 		return false;
 	if (place_has_lost_its_node(migrated, ve)) {
-		decide_lost_node(migrated, ve, fact);
+		decide_lost_node(migrated, ve, place, fact);
 		/* Without any node it has none; that is said once. */
 		return *fact->node || *ve->fact.node;
 	}
@@ -273,6 +264,8 @@ static bool decide(const struct migrated *migrated, const struct migrated_ve *ve
 		return false;
 	if (place->trouble.kind == MSG_MIGRATED_TROUBLE_DIED)
 		decide_died(migrated, ve, place, fact);
+	else if (place->trouble.kind == MSG_MIGRATED_TROUBLE_NOT_BEGUN)
+		decide_not_begun(migrated, ve, place, fact);
 	else
 		decide_failed_start(migrated, ve, place, fact);
 	gone_pin(ve, place, fact);
@@ -383,8 +376,9 @@ static bool waits(struct migrated *migrated, const struct migrated_ve *ve,
 
 /* What is known of the node; and if there is none, why. */
 static void finish_fact(const struct migrated *migrated, const struct migrated_ve *ve,
-    struct msg_migrated_ve_fact *fact)
+    const struct place *place, struct msg_migrated_ve_fact *fact)
 {
+	const struct migrated_ckpt *ckpt;
 	uint64_t cpu = choose_cpu(migrated, fact->node);
 	char why[sizeof(fact->reason)], all[2 * sizeof(why)];
 
@@ -392,7 +386,10 @@ static void finish_fact(const struct migrated *migrated, const struct migrated_v
 		fact->cpu = cpu;
 	if (fact->want != MSG_MIGRATED_WANT_RUN || *fact->node)
 		return;
-	choose_explain(migrated, fact, usable_ckpt(ve, fact), why, sizeof(why));
+	if (images_choose(migrated, ve, place, fact, &ckpt))
+		choose_explain(migrated, fact, ckpt, why, sizeof(why));
+	else
+		images_explain(ckpt, why, sizeof(why));
 	snprintf(all, sizeof(all), "%.100s: %s", fact->reason, why);
 	copy_text(fact->reason, sizeof(fact->reason), all);
 }
@@ -423,6 +420,7 @@ static void place_one(
 		place->epoch = ve->fact.epoch;
 		place->since = migrated->now;
 	}
+	images_look(migrated, ve, place);
 	if (place->writing || ask_is_pending(migrated, ve->fact.name) ||
 	    ask_is_placing(migrated, ve->fact.group) ||
 	    mono_before(migrated->now, place->retry_at) || actions->count == MIGRATED_ACTIONS_MAX)
@@ -441,7 +439,7 @@ static void place_one(
 			place->leaving = ve->fact.epoch;
 		return;
 	}
-	finish_fact(migrated, ve, &fact);
+	finish_fact(migrated, ve, place, &fact);
 	place_note_lease(migrated, write_fact(ve, place, &fact, actions));
 }
 

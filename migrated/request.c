@@ -98,7 +98,7 @@ static enum rpc_status want_restored(const struct migrated *migrated, const stru
 
 	/* Whoever asks may have mended what was wrong with them. */
 	fact->set_aside.count = 0;
-	ckpt = request->ckpt ? find_ckpt(ve, request->ckpt) : usable_ckpt(ve, fact);
+	ckpt = request->ckpt ? find_ckpt(ve, request->ckpt) : images_newest(ve, fact);
 	if (request->ckpt && !ckpt) {
 		snprintf(why, size, "%s has no checkpoint %u.%u", request->name,
 		    (unsigned)(request->ckpt >> 32), (unsigned)request->ckpt);

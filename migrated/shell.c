@@ -678,6 +678,7 @@ static int open_parts(struct shell *shell, const struct migrated_settings *setti
 	    .backoff_ms = (uint32_t)settings->backoff_ms,
 	    .backoff_max_ms = (uint32_t)settings->backoff_max_ms,
 	    .answer_ms = (uint32_t)settings->answer_ms,
+	    .image_wait_ms = (uint32_t)settings->image_wait_ms,
 	    .lease = {.lease = mono_ms(lease_ms(settings)),
 		.slack = mono_ms(lease_ms(settings) / 40),
 		.drift = 0.01,

@@ -20,7 +20,8 @@
 enum lease_profile { LEASE_LAN, LEASE_DEFAULT };
 
 struct migrated_settings {
-	int64_t scan_ms, restarts_max, steady_ms, retry_ms, backoff_ms, backoff_max_ms, answer_ms;
+	int64_t scan_ms, restarts_max, steady_ms, retry_ms, backoff_ms, backoff_max_ms, answer_ms,
+	    image_wait_ms;
 	int64_t keys_ms, left_ms, lease_ms;
 	int profile; /* enum lease_profile */
 };

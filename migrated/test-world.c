@@ -11,6 +11,7 @@ const struct migrated_config config = {.scan_ms = 1000,
     .backoff_ms = 1000,
     .backoff_max_ms = 6000,
     .answer_ms = 3000,
+    .image_wait_ms = 8000,
     .lease = {.lease = {2000000000}, .slack = {50000000}, .drift = 0.01, .renewal = {500000000}}};
 
 const struct mono reign = {2000000000};
@@ -204,6 +205,16 @@ static void do_list(struct node *node)
 		       .count = node->copy.present});
 }
 
+/* A node that is up gives it. */
+static bool can_be_fetched(uint64_t id)
+{
+	for (size_t i = 0; i < world.ve.n_ckpts; i++)
+		for (size_t k = 0; k < NODES && world.ve.ckpts[i].id == id; k++)
+			if (strcmp(world.nodes[k].name, world.ve.ckpts[i].replicas[0]) == 0)
+				return world.nodes[k].up && !world.nodes[k].silent;
+	return true;
+}
+
 static void do_run(struct node *node, const struct migrated_action *action)
 {
 	struct migrated_event event = {
@@ -212,6 +223,9 @@ static void do_run(struct node *node, const struct migrated_action *action)
 	check(node->journal == action->fact.epoch); /* durable before it is begun */
 	if (!node->ved_up) {
 		event.result = -EAGAIN;
+	} else if (action->fact.has_start_from && !can_be_fetched(action->fact.start_ckpt)) {
+		event.result = -EHOSTUNREACH;
+		event.reason = "it could not be fetched";
 	} else if (action->fact.has_start_from && action->fact.start_ckpt == world.bad_ckpt) {
 		event.result = -EIO;
 		event.trouble = MSG_MIGRATED_TROUBLE_RESTORE_FAILED;

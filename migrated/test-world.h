@@ -25,6 +25,7 @@ struct node {
 	bool up, ved_up, revoked;
 	bool unfenced; /* its copies are heard as long as they run */
 	bool cut;      /* from all others and the store, which take it for dead */
+	bool silent;   /* it gives no images, and is not taken for dead */
 	struct migrated *core;
 	bool granted; /* an answer to its renewal is on its way */
 	struct migrated_lease grants[4];

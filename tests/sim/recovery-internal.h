@@ -20,6 +20,7 @@ enum {
 	SCAN_MS = 1000,
 	HUNG_MS = 1500,
 	ANSWER_MS = 3000,
+	IMAGE_WAIT_MS = 2000,
 	INTERVAL_MS = 200, /* of probes */
 	BACKOFF_MS = 3000,
 	BACKOFF_MAX_MS = 12000,
@@ -30,6 +31,7 @@ enum {
 	WEATHER_MS = 12000,
 	QUIET_MS = 90000,
 	LOOK_MS = 500,
+	HELD_MS = 2500, /* a node that was down is known to be up */
 };
 
 enum kind {
@@ -75,9 +77,10 @@ struct host {
 	unsigned node;
 	bool unfenced; /* its copies are heard as long as they run */
 	bool down;
-	struct mono down_since, shunned_until;
+	struct mono down_since, up_since, shunned_until;
 	struct copy copies[VES];
-	uint64_t journal[VES]; /* on disk */
+	uint64_t journal[VES]; /* on disk, as is: */
+	uint64_t image[VES];   /* of the checkpoint that was restored here last */
 };
 
 struct message {

@@ -524,6 +524,7 @@ static void *node_boot(struct sim *sim, unsigned process, void *context)
 	    .backoff_ms = weakness == RECOVERY_NO_BACKOFF ? 0 : BACKOFF_MS,
 	    .backoff_max_ms = BACKOFF_MAX_MS,
 	    .answer_ms = ANSWER_MS,
+	    .image_wait_ms = IMAGE_WAIT_MS,
 	    .lease = {.lease = mono_ms(LEASE_MS),
 		.slack = mono_ms(LEASE_MS / 40),
 		.drift = 0.01,

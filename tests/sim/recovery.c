@@ -88,12 +88,36 @@ static bool is_aside(const struct msg_migrated_ve_fact *fact, uint64_t ckpt)
 	return false;
 }
 
-static uint64_t newest(const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact)
+/* Nodes that have the image are up, or were so a moment ago. */
+static bool is_held(struct sim *sim, const struct world *world, const struct migrated_ckpt *ckpt)
 {
-	for (size_t i = ve->n_ckpts; i-- > 0;)
-		if (!is_aside(fact, ve->ckpts[i].id))
-			return ve->ckpts[i].id;
-	return 0;
+	for (size_t i = 0; i < ckpt->n_replicas; i++) {
+		const struct host *host = &world->hosts[recovery_node_of(ckpt->replicas[i])];
+
+		if (!host->down
+			? mono_due(mono_add_ms(mono_before(host->up_since, host->shunned_until)
+						   ? host->shunned_until
+						   : host->up_since,
+				       HELD_MS),
+			      sim_time(sim))
+			: !mono_due(mono_add_ms(host->down_since, DETECT_MS + IMAGE_WAIT_MS / 2),
+			      sim_time(sim)))
+			return true;
+	}
+	return false;
+}
+
+/* May it start from this one? Not while there is a newer one that can be had, and not from nothing when there is any. */
+static bool is_newest(struct sim *sim, const struct world *world, const struct migrated_ve *ve,
+    const struct msg_migrated_ve_fact *fact)
+{
+	size_t i = ve->n_ckpts;
+
+	while (i-- > 0 && ve->ckpts[i].id != fact->start_ckpt)
+		if (!is_aside(fact, ve->ckpts[i].id) &&
+		    (!fact->start_ckpt || is_held(sim, world, &ve->ckpts[i])))
+			return false;
+	return i < ve->n_ckpts || !fact->start_ckpt;
 }
 
 /* A copy that nothing silences; it may be about to run. */
@@ -134,9 +158,9 @@ static const char *judge_placement(
 			return sim_complain(sim,
 			    "%s goes to %s, and its copy on n%u is heard for ever", fact->name,
 			    *next->node ? next->node : "nowhere", k);
-	if (next->start_ckpt != newest(ve, next))
-		return sim_complain(sim, "%s starts from %u, the newest is %u", fact->name,
-		    (unsigned)next->start_ckpt, (unsigned)newest(ve, next));
+	if (!is_newest(sim, world, ve, next))
+		return sim_complain(sim, "%s starts from %u, and a newer one can be had",
+		    fact->name, (unsigned)next->start_ckpt);
 	if (next->restarts > 2 * RESTARTS)
 		return sim_complain(
 		    sim, "%s is restarted for the %u. time", fact->name, next->restarts);
@@ -271,15 +295,30 @@ static void *ved_boot(struct sim *sim, unsigned process, void *context)
 }
 
 static void ved_answer(struct sim *sim, unsigned process, const struct host *host, enum kind kind,
-    unsigned ve, uint64_t ticket, int result)
+    unsigned ve, uint64_t ticket, int result, uint64_t epoch)
 {
 	struct message *reply = recovery_compose(kind);
 
 	reply->ve = ve;
 	reply->ticket = ticket;
 	reply->result = result;
-	reply->epoch = host->copies[ve].epoch;
+	reply->epoch = epoch;
 	recovery_post(sim, process, host->node, reply);
+}
+
+/* Its gosd gets it from any node that is up and has it. */
+static bool has_image(const struct host *host, unsigned ve, uint64_t ckpt)
+{
+	const struct migrated_ve *facts = &host->world->ves[ve];
+
+	for (size_t i = 0; i < facts->n_ckpts; i++) {
+		const struct migrated_ckpt *one = &facts->ckpts[i];
+
+		for (size_t k = 0; one->id == ckpt && k < one->n_replicas; k++)
+			if (!host->world->hosts[recovery_node_of(one->replicas[k])].down)
+				return true;
+	}
+	return !ckpt || host->image[ve] == ckpt;
 }
 
 static void ved_run(
@@ -288,8 +327,15 @@ static void ved_run(
 	struct copy *copy = &host->copies[message->ve];
 	int64_t takes_ms = 20 + (int64_t)rng_below(sim_rng(sim), 600);
 
+	if (!has_image(host, message->ve, message->fact.start_ckpt)) {
+		ved_answer(sim, process, host, KIND_RAN, message->ve, message->ticket,
+		    -EHOSTUNREACH, message->fact.epoch);
+		return;
+	}
+	host->image[message->ve] = message->fact.start_ckpt;
 	if (copy->present && copy->epoch >= message->fact.epoch) {
-		ved_answer(sim, process, host, KIND_RAN, message->ve, message->ticket, -ESTALE);
+		ved_answer(sim, process, host, KIND_RAN, message->ve, message->ticket, -ESTALE,
+		    copy->epoch);
 		return;
 	}
 	*copy = (struct copy){.present = true,
@@ -322,7 +368,7 @@ static void ved_receive(
 		break;
 	case KIND_END:
 		*copy = (struct copy){0};
-		ved_answer(sim, process, host, KIND_ENDED, message.ve, message.ticket, 0);
+		ved_answer(sim, process, host, KIND_ENDED, message.ve, message.ticket, 0, 0);
 		break;
 	default: /* ARM */
 		if (copy->present && copy->epoch == message.epoch &&
@@ -361,7 +407,7 @@ static void ved_timeout(struct sim *sim, unsigned process, void *state)
 				 : "runs");
 		if (fails)
 			*copy = (struct copy){.epoch = epoch};
-		ved_answer(sim, process, host, KIND_RAN, i, ticket, fails ? -EIO : 0);
+		ved_answer(sim, process, host, KIND_RAN, i, ticket, fails ? -EIO : 0, epoch);
 	}
 }
 
@@ -445,6 +491,8 @@ static void boot(struct sim *sim, void *argument)
 {
 	struct host *host = argument;
 
+	if (host->down)
+		host->up_since = sim_time(sim);
 	host->down = false;
 	if (!sim_running(sim, VED(host->node)))
 		sim_boot(sim, VED(host->node));
@@ -462,6 +510,12 @@ static void kill_host(struct sim *sim, struct host *host)
 	memset(host->copies, 0, sizeof(host->copies));
 	host->down = true;
 	host->down_since = sim_time(sim);
+}
+
+static void kill_for(struct sim *sim, struct host *host, struct mono length)
+{
+	kill_host(sim, host);
+	sim_at(sim, mono_add(sim_time(sim), mono_ms(1000 + length.ns / 500000)), boot, host);
 }
 
 static void crash_one(struct sim *sim, unsigned process)
@@ -569,9 +623,10 @@ static void strike(struct sim *sim, void *argument)
 		sim_pause_host(sim, a, length);
 		break;
 	case 6:
-		kill_host(sim, &world->hosts[a]);
-		sim_at(sim, mono_add(sim_time(sim), mono_ms(1000 + length.ns / 500000)), boot,
-		    &world->hosts[a]);
+		kill_for(sim, &world->hosts[a], length);
+		/* Several at once, in half of the cases. */
+		if (b && b <= NODES && b != a)
+			kill_for(sim, &world->hosts[b], length);
 		break;
 	case 7:
 		crash_one(sim, rng_chance(rng, 0.7) ? a : VED(a));
