@@ -74,6 +74,7 @@ static void take_member(struct cluster *cluster, const struct rpc_answer *answer
 	node->alive = member.state == MSG_GOSSIPD_STATE_ALIVE;
 	node->dead =
 	    member.state == MSG_GOSSIPD_STATE_DEAD || member.state == MSG_GOSSIPD_STATE_LEFT;
+	node->unheard = member.state == MSG_GOSSIPD_STATE_UNKNOWN;
 	if (member.state != MSG_GOSSIPD_STATE_LEFT)
 		node->left_at = MONO_NEVER;
 	else if (mono_is_never(node->left_at))

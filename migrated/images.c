@@ -1,7 +1,7 @@
 /*
  * Which checkpoint a VE starts from: the newest one that is not set aside and whose image can be had.
  *
- * An image counts while a node that has it is not dead.  Those that have it are, as far as is known here, the nodes of the
+ * An image counts while a node that has it is not dead, nor one that was never heard of since gossipd began.  Those that have it are, as far as is known here, the nodes of the
  * catalogue, and the present node of the VE if it has started from it.  Several nodes that die at once may have had all
  * images of the newest checkpoint.  They may also be back soon, disks and all, and an older checkpoint throws away what the
  * service did since: so it is taken only when the newest one has been away for image_wait_ms, and until then, or when there
@@ -21,7 +21,7 @@ static bool is_there(const struct migrated *migrated, const char *name)
 	const struct migrated_node *node = find_node(migrated, name);
 
 	/* Of a node of another site nothing is known here. */
-	return !node || !node->dead;
+	return !node || (!node->dead && !node->unheard);
 }
 
 /* It has been restored from this one where it is now. */
@@ -128,5 +128,5 @@ void images_explain(const struct migrated_ckpt *ckpt, char *text, size_t size)
 		    text + used, size - used, "%s %s", i ? "," : "", ckpt->replicas[i]);
 	if (used < size)
 		snprintf(text + used, size - used,
-		    ckpt->n_replicas > 1 ? ", which are dead" : ", which is dead");
+		    ckpt->n_replicas > 1 ? ", none of which is alive" : ", which is not alive");
 }

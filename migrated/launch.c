@@ -302,13 +302,20 @@ static void after_bundle(struct launch *launch)
 		ask_ved(launch);
 }
 
+/* gosd.get is all or nothing: what is there is whole. */
+static bool has_bundle(const struct launch *launch)
+{
+	return access(launch->bundle_dir, X_OK) == 0;
+}
+
 static void on_bundle(void *userdata, const struct rpc_answer *answer)
 {
 	struct launch *launch = userdata;
 
 	if (answer->more)
 		return;
-	if (answer->status == RPC_OK)
+	/* Another VE that runs the same bundle may have had it fetched meanwhile. */
+	if (answer->status == RPC_OK || has_bundle(launch))
 		after_bundle(launch);
 	else
 		finish_fetch(launch, answer);
@@ -328,8 +335,7 @@ void launcher_run(struct launcher *launcher, const struct msg_migrated_ve_fact *
 	sodium_bin2hex(hex, sizeof(hex), fact->bundle, sizeof(fact->bundle));
 	snprintf(launch->bundle_dir, sizeof(launch->bundle_dir), "%.180s/bundles/%s",
 	    launcher->daemon->node.state_dir, hex);
-	/* gosd.get is all or nothing: what is there is whole. */
-	if (access(launch->bundle_dir, X_OK) == 0)
+	if (has_bundle(launch))
 		after_bundle(launch);
 	else if (ask_gosd(launch, fact->bundle, launch->bundle_dir, NULL, on_bundle) < 0)
 		finish(launch, -EAGAIN, "no memory");

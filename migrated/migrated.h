@@ -95,6 +95,7 @@ struct migrated_node {
 	char name[NODE_NAME_MAX + 1];
 	bool alive;          /* may be given VEs */
 	bool dead;           /* verdict, or left: its VEs are to go elsewhere */
+	bool unheard;        /* not a word of it yet: neither */
 	struct mono left_at; /* MONO_NEVER: it has not left */
 };
 

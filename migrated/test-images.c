@@ -64,9 +64,9 @@ static void what_was_restored_once_is_restored_again_without_those_that_had_it(v
 	check_str(runner()->name, "n2");
 	world.ve.ckpts[0].replicas[0][1] = '1';
 	runner()->copy.running = false;
-	settle_for(10);
-	check_str(world.ve.fact.node, "n2");
-	check_int(world.ve.fact.start_ckpt, 7);
+	settle();
+	check_str(runner()->name, "n2");
+	check_int(runner()->copy.ckpt, 7);
 }
 
 int main(void)

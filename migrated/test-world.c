@@ -205,9 +205,11 @@ static void do_list(struct node *node)
 		       .count = node->copy.present});
 }
 
-/* A node that is up gives it. */
-static bool can_be_fetched(uint64_t id)
+/* A node that is up gives it, or it was restored here. */
+static bool can_be_fetched(const struct node *node, uint64_t id)
 {
+	if (node->copy.ckpt == id)
+		return true;
 	for (size_t i = 0; i < world.ve.n_ckpts; i++)
 		for (size_t k = 0; k < NODES && world.ve.ckpts[i].id == id; k++)
 			if (strcmp(world.nodes[k].name, world.ve.ckpts[i].replicas[0]) == 0)
@@ -223,7 +225,7 @@ static void do_run(struct node *node, const struct migrated_action *action)
 	check(node->journal == action->fact.epoch); /* durable before it is begun */
 	if (!node->ved_up) {
 		event.result = -EAGAIN;
-	} else if (action->fact.has_start_from && !can_be_fetched(action->fact.start_ckpt)) {
+	} else if (action->fact.has_start_from && !can_be_fetched(node, action->fact.start_ckpt)) {
 		event.result = -EHOSTUNREACH;
 		event.reason = "it could not be fetched";
 	} else if (action->fact.has_start_from && action->fact.start_ckpt == world.bad_ckpt) {

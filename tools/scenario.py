@@ -151,8 +151,8 @@ def is_ready(cluster, node):
         any(m["coordinator"] for m in members)
 
 
-def wait_ready(cluster):
-    for node in NODES:
+def wait_ready(cluster, nodes=NODES):
+    for node in nodes:
         wait_until(f"{node} ready", lambda n=node: is_ready(cluster, n), READY_S)
 
 
