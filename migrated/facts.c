@@ -288,20 +288,26 @@ void facts_read(struct facts *facts)
 
 /* --- writing --- */
 
-static int read_coord(struct writing *writing, rpc_done done)
+static int read_fact(struct writing *writing, const char *prefix, const char *name, rpc_done done)
 {
-	const struct daemon *daemon = writing->facts->daemon;
-	char cluster[CLUSTER_NAME_MAX + 1];
-	struct msg_metad_get request;
+	struct msg_metad_get request = {0};
 	_cleanup_buf_ struct buf body = {0};
 	int64_t r;
 
-	config_cluster_name(cluster, &daemon->node, daemon->node.self);
-	snprintf(request.key, sizeof(request.key), "coord/%s", cluster);
+	snprintf(request.key, sizeof(request.key), "%s%s", prefix, name);
 	msg_metad_get_pack(&request, &body);
 	r = rpc_request(
 	    writing->facts->metad, MSG_METAD_GET, body.data, body.size, TIMEOUT_MS, done, writing);
 	return r < 0 ? (int)r : 0;
+}
+
+static int read_coord(struct writing *writing, rpc_done done)
+{
+	const struct node_config *node = &writing->facts->daemon->node;
+	char cluster[CLUSTER_NAME_MAX + 1];
+
+	config_cluster_name(cluster, node, node->self);
+	return read_fact(writing, "coord/", cluster, done);
 }
 
 static int on_again(sd_event_source *source, uint64_t usec, void *userdata)
@@ -324,18 +330,45 @@ static void settle(struct writing *writing)
 		end_writing(writing, false, "in doubt, and no timer");
 }
 
+/* It can be applied no more: has it been?  Nobody else writes what it wrote while this node coordinates. */
+static bool stands(const struct writing *writing, const struct msg_metad_entry *entry)
+{
+	const struct buf *wanted = writing->done ? &writing->keys : &writing->fact;
+
+	if (writing->action.kind == MIGRATED_REMOVE && !writing->done)
+		return entry->version == 0;
+	return entry->version != 0 && entry->value_size == wanted->size &&
+	       memcmp(entry->value, wanted->data, wanted->size) == 0;
+}
+
+static void on_stands(void *userdata, const struct rpc_answer *answer)
+{
+	struct writing *writing = userdata;
+	struct msg_metad_got got;
+	struct mpr_error error;
+
+	if (answer->status != RPC_OK ||
+	    msg_metad_got_unpack(&got, answer->body, answer->size, &error) < 0)
+		settle(writing);
+	else if (stands(writing, &got.entry))
+		end_writing(writing, true, "");
+	else
+		end_writing(writing, false, "it was in doubt, and is not what stands there");
+}
+
 static void on_settled(void *userdata, const struct rpc_answer *answer)
 {
 	struct writing *writing = userdata;
 	struct msg_metad_got got;
 	struct mpr_error error;
 
-	if (answer->status == RPC_OK &&
-	    msg_metad_got_unpack(&got, answer->body, answer->size, &error) == 0 &&
-	    got.entry.version != writing->checked)
-		end_writing(writing, false, "it was in doubt; the facts tell");
-	else
+	if (answer->status != RPC_OK ||
+	    msg_metad_got_unpack(&got, answer->body, answer->size, &error) < 0 ||
+	    got.entry.version == writing->checked)
 		settle(writing);
+	else if (read_fact(
+		     writing, writing->done ? "key/" : "ve/", writing->action.name, on_stands) < 0)
+		end_writing(writing, false, "no memory");
 }
 
 static void on_txn(void *userdata, const struct rpc_answer *answer)
