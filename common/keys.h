@@ -51,6 +51,7 @@ enum port_offset {
 	PORT_GOSSIPD = 1,      /* UDP votes and gossip */
 	PORT_EVENTS = 2,       /* busd, XPUB, CURVE */
 	PORT_EVENTS_RPC = 3,   /* busd, replay: ROUTER, CURVE */
+	PORT_LEASES = 4,       /* UDP, migrated: renewals and grants */
 	PORT_GOSSIPD_RPC = 11, /* requests between nodes: ROUTER, CURVE */
 	PORT_CKPTD_RPC = 12,
 	PORT_MIGRATED_RPC = 13,

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define HURRY 5    /* so many times as often as usual */
+#define HURRY 3    /* so many times as often as usual */
 #define RENEWALS 3 /* at least so many in the length of a lease */
 
 struct mono lease_length(const struct lease_rule *rule, struct mono left)

@@ -64,17 +64,23 @@ int main(int argc, char **argv)
 	    .tcp_offset = PORT_MIGRATED_RPC,
 	    .shared_dir = "bundles", /* where gosd writes them for ved */
 	};
-	struct daemon daemon;
+	struct udp udp = {.fd = -1};
 	struct shell *shell = NULL;
-	int status;
+	struct daemon daemon;
+	int status, r;
 
 	if (daemon_options(&daemon, &spec, argc, argv, &status) > 0)
 		return status;
-	status = 1;
-	if (daemon_drop(&daemon) == 0 && daemon_open(&daemon) == 0 &&
-	    shell_new(&shell, &daemon, &settings) == 0)
-		status = daemon_run(&daemon);
+	r = udp_open(&udp, daemon.node.address, (uint16_t)(daemon.node.port + PORT_LEASES));
+	if (r == 0)
+		r = daemon_drop(&daemon);
+	if (r == 0)
+		r = daemon_open(&daemon);
+	if (r == 0)
+		r = shell_new(&shell, &daemon, &settings, &udp);
+	status = r == 0 ? daemon_run(&daemon) : 1;
 	shell_free(shell);
+	udp_close(&udp);
 	daemon_fini(&daemon);
 	return status;
 }

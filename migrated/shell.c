@@ -126,14 +126,21 @@ static void tell_trouble(struct shell *shell, const struct migrated_action *acti
 
 /* --- the coordinator's instance --- */
 
-/* Who waits for an answer of the former coordinator is told that there is none, and may come here to ask the new one. */
-struct rpc_client *shell_coordinator(struct shell *shell)
+const struct peer *shell_coordinator_peer(const struct shell *shell)
 {
 	uint64_t epoch;
 	const struct peer *peer = cluster_coordinator(shell->cluster, &epoch);
+
+	return peer == shell->daemon->node.self ? NULL : peer;
+}
+
+/* Who waits for an answer of the former coordinator is told that there is none, and may come here to ask the new one. */
+struct rpc_client *shell_coordinator(struct shell *shell)
+{
+	const struct peer *peer = shell_coordinator_peer(shell);
 	struct rpc_client *former = shell->coordinator;
 
-	if (!peer || peer == shell->daemon->node.self)
+	if (!peer)
 		return NULL;
 	if (former && shell->coordinator_id == peer->id)
 		return former;
@@ -351,10 +358,13 @@ void shell_written(struct shell *shell, const struct migrated_action *action)
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct migrated_event event = {.kind = MIGRATED_TIMEOUT};
+	struct shell *shell = userdata;
 
 	(void)source;
 	(void)usec;
-	shell_step(userdata, &event);
+	/* Who stood still must not take a VE from a node that renewed in time. */
+	renewals_drain(shell->renewals);
+	shell_step(shell, &event);
 	return 0;
 }
 
@@ -667,7 +677,8 @@ static int64_t lease_ms(const struct migrated_settings *settings)
 	return settings->lease_ms ? settings->lease_ms : by_profile[settings->profile];
 }
 
-static int open_parts(struct shell *shell, const struct migrated_settings *settings)
+static int open_parts(
+    struct shell *shell, const struct migrated_settings *settings, struct udp *udp)
 {
 	struct daemon *daemon = shell->daemon;
 	struct migrated_config config = {.self = daemon->node.name,
@@ -682,7 +693,7 @@ static int open_parts(struct shell *shell, const struct migrated_settings *setti
 	    .lease = {.lease = mono_ms(lease_ms(settings)),
 		.slack = mono_ms(lease_ms(settings) / 40),
 		.drift = 0.01,
-		.renewal = mono_ms(lease_ms(settings) / 4)}};
+		.renewal = mono_ms(lease_ms(settings) / 8)}};
 	char directory[512];
 	int r;
 
@@ -704,7 +715,8 @@ static int open_parts(struct shell *shell, const struct migrated_settings *setti
 	if (r == 0)
 		r = probes_new(&shell->probes, daemon, shell);
 	if (r == 0)
-		r = renewals_new(&shell->renewals, daemon, shell, (uint32_t)lease_ms(settings));
+		r = renewals_new(
+		    &shell->renewals, daemon, shell, (uint32_t)lease_ms(settings), udp);
 	if (r == 0)
 		r = capacity_new(&shell->capacity, daemon, shell);
 	if (r >= 0)
@@ -712,7 +724,8 @@ static int open_parts(struct shell *shell, const struct migrated_settings *setti
 	return r < 0 ? r : 0;
 }
 
-int shell_new(struct shell **out, struct daemon *daemon, const struct migrated_settings *settings)
+int shell_new(struct shell **out, struct daemon *daemon, const struct migrated_settings *settings,
+    struct udp *udp)
 {
 	struct shell *shell = calloc(1, sizeof(*shell));
 	struct migrated_event start = {.kind = MIGRATED_START};
@@ -722,7 +735,7 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct migrated_s
 		return -ENOMEM;
 	shell->daemon = daemon;
 	LIST_INIT(&shell->waiting);
-	r = open_parts(shell, settings);
+	r = open_parts(shell, settings, udp);
 	if (r < 0) {
 		log_start_failed(r);
 		shell_free(shell);

@@ -14,6 +14,7 @@
 #define MIGRATED_SHELL_H
 
 #include "common/daemon.h"
+#include "common/udp.h"
 #include "migrated/migrated.h"
 
 /* How long leases last, where lease_ms says nothing else. */
@@ -27,7 +28,9 @@ struct migrated_settings {
 };
 
 struct shell;
-int shell_new(struct shell **out, struct daemon *daemon, const struct migrated_settings *settings);
+/* Takes over the socket, as sealed_udp_new(). */
+int shell_new(struct shell **out, struct daemon *daemon, const struct migrated_settings *settings,
+    struct udp *udp);
 struct shell *shell_free(struct shell *shell);
 
 /* --- between the files --- */
@@ -48,18 +51,21 @@ void shell_written(struct shell *shell, const struct migrated_action *action);
 
 /* NULL when the coordinator is this node, or none is known. */
 struct rpc_client *shell_coordinator(struct shell *shell);
+const struct peer *shell_coordinator_peer(const struct shell *shell);
 bool shell_coordinates(const struct shell *shell);
 const struct migrated *shell_core(const struct shell *shell);
 
 /* renewals.c */
 struct renewals;
-int renewals_new(
-    struct renewals **out, struct daemon *daemon, struct shell *shell, uint32_t lease_ms);
+int renewals_new(struct renewals **out, struct daemon *daemon, struct shell *shell,
+    uint32_t lease_ms, struct udp *udp);
 struct renewals *renewals_free(struct renewals *renewals);
 /* RENEW; answers with MIGRATED_GRANTED. */
 void renewals_ask(struct renewals *renewals, uint64_t id);
 /* GRANT: the answer to the renewal that is being looked at. */
 void renewals_grant(struct renewals *renewals, const struct migrated_action *action);
+/* Reads what renewals and answers have come: before a timer of this process is judged. */
+void renewals_drain(struct renewals *renewals);
 /* migrated.renew, of another node. */
 void renewals_asked(
     struct renewals *renewals, struct rpc_call *call, const void *body, size_t size);

@@ -17,7 +17,7 @@ static sd_event *loop;
 static struct {
 	uint64_t coord_version, ve_version;
 	struct buf ve;
-	bool applies; /* a transaction whose result it does not know */
+	bool applies;          /* a transaction whose result it does not know */
 	unsigned raises_after; /* looks at coord/demo until it is raised */
 } store;
 

@@ -36,10 +36,11 @@ class System:
     """A cluster under one of them. A context; `extra` is what it does to a node that has booted."""
     services = ()
     configuration = None
+    base = "dsb-failover"  # of its cluster's name
 
     def __init__(self, name, build, directory):
         self.name, self.build, self.directory = name, build, directory
-        self.cluster = Cluster(f"dsb-failover-{os.getpid()}", os.path.join(directory, "cluster"))
+        self.cluster = Cluster(f"{self.base}-{os.getpid()}", os.path.join(directory, "cluster"))
 
     def __enter__(self):
         try:

@@ -85,7 +85,7 @@ struct world {
 
 static struct lease_rule make_rule(enum weakness weakness, int64_t lease_ms)
 {
-	struct lease_rule rule = {.lease = mono_ms(lease_ms), .renewal = mono_ms(lease_ms / 4)};
+	struct lease_rule rule = {.lease = mono_ms(lease_ms), .renewal = mono_ms(lease_ms / 8)};
 
 	if (weakness != WEAK_NO_DRIFT) {
 		rule.slack = mono_ms(lease_ms / 40);

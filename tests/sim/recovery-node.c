@@ -528,7 +528,7 @@ static void *node_boot(struct sim *sim, unsigned process, void *context)
 	    .lease = {.lease = mono_ms(LEASE_MS),
 		.slack = mono_ms(LEASE_MS / 40),
 		.drift = 0.01,
-		.renewal = mono_ms(LEASE_MS / 4)}};
+		.renewal = mono_ms(LEASE_MS / 8)}};
 	struct migrated_event start = {.kind = MIGRATED_START};
 	struct migrated_begun begun[VES];
 
