@@ -50,7 +50,7 @@ SETTLE_S = 60.0  # longest wait for the kernel to start or end something: long, 
 
 # sh: joins the control groups named before "--", then becomes the command after it.
 JOIN = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@"'
-BUG = r": BUG|Sanitizer|runtime error:"  # what no daemon may say: log_bug() of common/log.h, and the sanitizers
+BUG = r": BUG: |Sanitizer|runtime error:"  # what no daemon may say: log_bug() of common/log.h, and the sanitizers
 NAMESPACES = ("--net", "--mount", "--pid", "--uts", "--ipc", "--cgroup")
 
 
