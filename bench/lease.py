@@ -41,6 +41,7 @@ GATE_LIMIT_MS = 5.0
 DEADLINE_NS = 500000000
 BEFORE_NS = 100000000  # so long before it the daemons stand still, or the round does not count
 BEYOND_S = 0.2
+SILENT_MS = 50.0  # who was silent for so long before the deadline shows nothing: its gate was shut for a checkpoint when ved was stopped
 
 # Sends echo requests as fast as it can; for each line that it reads it prints the times (CLOCK_BOOTTIME) of the last packets from there,
 # and of the last requests.
@@ -219,7 +220,7 @@ class Prober:
 
 
 def closing(system, prober, fence):
-    """Milliseconds from the deadline to the last packet; None: the daemons did not stand still early enough."""
+    """Milliseconds from the deadline to the last packet; None: the round shows nothing."""
     holder = system.holder()
     wait_until("answers before the deadline", lambda: (prober.told()[0] or [0])[-1] > now_ns() - 10**8, READY_S)
     epoch, pids = system.fact()["epoch"], system.daemons(holder)
@@ -238,6 +239,8 @@ def closing(system, prober, fence):
     if not in_time or len(near) < 2:
         return None
     late_ms, step_ms = (replies[-1] - until) / 1e6, max(b - a for a, b in zip(near, near[1:])) / 1e6
+    if late_ms < -SILENT_MS:
+        return None
     say(f"gate, {fence}: last packet {late_ms:+.2f} ms, requests at most {step_ms:.2f} ms apart")
     return late_ms
 
