@@ -13,7 +13,7 @@
 
 #define IMPORT_OPS 32
 #define IMPORT_BYTES (200 * 1024) /* of values in one transaction */
-#define LOSS_TRIES 8              /* a voter that is silent once may only be slow, or starting */
+#define LOSS_TRIES 8 /* a voter that is silent once may only be slow, or starting: any of them */
 #define LOSS_AGAIN_MS 500
 
 /* --- voters --- */
@@ -83,30 +83,35 @@ int command_meta_status(struct session *session, const struct arguments *argumen
 	return status;
 }
 
-/* Would the voters be no majority any more without this one? */
-static bool is_loss(const struct msg_metad_voters_reply *voters, const char *name)
+/* Does this node vote, and are those that can be reached no majority without it? */
+static bool is_needed(const struct msg_metad_voters_reply *voters, const char *name)
 {
-	size_t reached = count_reachable(voters, ""), left = count_reachable(voters, name);
 	bool votes = false;
 
 	for (size_t i = 0; i < voters->voters.count; i++)
 		votes |= strcmp(voters->voters.item[i].name, name) == 0;
-	/* Where there is no majority now, nothing more is lost. */
-	return votes && 2 * left <= voters->voters.count && 2 * reached > voters->voters.count;
+	return votes && 2 * count_reachable(voters, name) <= voters->voters.count;
 }
 
+/* Where there is no majority even with it, whenever one looks, nothing more is lost. */
 int meta_check_loss(struct session *session, const char *name)
 {
 	struct timespec pause = {.tv_nsec = LOSS_AGAIN_MS * 1000000L};
 	struct msg_metad_voters_reply voters;
-	int status = fetch_voters(session, &voters);
+	bool majority = false;
 
-	for (int i = 1; i < LOSS_TRIES && status == 0 && is_loss(&voters, name); i++) {
-		nanosleep(&pause, NULL);
+	for (int i = 0; i < LOSS_TRIES; i++) {
+		int status;
+
+		if (i > 0)
+			nanosleep(&pause, NULL);
 		status = fetch_voters(session, &voters);
+		if (status || !is_needed(&voters, name))
+			return status;
+		majority |= 2 * count_reachable(&voters, "") > voters.voters.count;
 	}
-	if (status || !is_loss(&voters, name))
-		return status;
+	if (!majority)
+		return 0;
 	fprintf(stderr,
 	    "depctl: %s is one of metad's %zu voters, and the %zu others that can be reached are no "
 	    "majority: no fact could be written any more\n"

@@ -207,6 +207,19 @@ class Keys(unittest.TestCase):
         self.assertNotIn("n4", self.states("n2"))
         self.assert_no_failure()
 
+    def test_31_a_voter_that_metad_needs_for_a_majority_is_revoked_by_force_only(self):
+        def voters():
+            return {row["voter"]: row["state"] for row in json.loads(self.run_depctl("n1", "meta", "status").stdout or "[]")}
+        self.up()
+        self.cluster.kill("n3")
+        self.wait("n1 knows which voters are left", lambda: [name for name, state in voters().items() if state == "unreachable"] == ["n3"])
+        revoke = ("key", "revoke", "n2", "--admin-key", self.admin)
+        done = self.run_depctl("n1", *revoke)
+        self.assertEqual((done.returncode, "n2 is one of metad's 3 voters" in done.stderr, "--force" in done.stderr), (1, True, True), done.stderr)
+        self.assertNotEqual(self.key_of("n1", "n2")["state"], "revoked")
+        self.depctl("n1", *revoke, "--force")
+        self.wait("n2 is revoked", lambda: self.key_of("n1", "n2")["state"] == "revoked")
+
     def test_40_a_node_changes_its_key_and_is_never_missed(self):
         self.up()
         for name in self.names:
