@@ -45,13 +45,35 @@ static size_t count_reachable(const struct msg_metad_voters_reply *voters, const
 	return count;
 }
 
-static const char *state_of(const struct msg_metad_voter_state *voter)
+/* The facts are in etcd: its endpoints are told instead of nodes. */
+static bool are_endpoints(const struct msg_metad_voters_reply *voters)
+{
+	return voters->voters.count && strncmp(voters->voters.item[0].name, "https://", 8) == 0;
+}
+
+static const char *state_of(
+    const struct msg_metad_voters_reply *voters, const struct msg_metad_voter_state *voter)
 {
 	if (!voter->reachable)
 		return "unreachable";
 	if (!voter->votes)
 		return "store lost";
-	return voter->leads ? "leads" : "votes";
+	if (voter->leads)
+		return "leads";
+	return are_endpoints(voters) ? "serves"
+				     : "votes"; /* endpoints may be of members that only learn */
+}
+
+/* It alone knows what a majority is: somebody leads, or nobody does. */
+static int check_leader(const struct msg_metad_voters_reply *voters)
+{
+	for (size_t i = 0; i < voters->voters.count; i++) {
+		if (voters->voters.item[i].leads)
+			return 0;
+	}
+	fprintf(stderr,
+	    "depctl: no member of etcd leads, or none can be reached: facts cannot be written\n");
+	return RPC_FAILED;
 }
 
 int command_meta_status(struct session *session, const struct arguments *arguments)
@@ -67,10 +89,13 @@ int command_meta_status(struct session *session, const struct arguments *argumen
 	for (size_t i = 0; status == 0 && i < voters.voters.count; i++) {
 		const struct msg_metad_voter_state *voter = &voters.voters.item[i];
 
-		json_array_append_new(
-		    rows, json_pack("{s:s, s:s}", "voter", voter->name, "state", state_of(voter)));
+		json_array_append_new(rows, json_pack("{s:s, s:s}", "voter", voter->name, "state",
+						state_of(&voters, voter)));
 	}
-	if (status == 0) {
+	if (status == 0 && are_endpoints(&voters)) {
+		output_rows(session->form, rows, columns, "no endpoints");
+		status = check_leader(&voters);
+	} else if (status == 0) {
 		output_rows(session->form, rows, columns, "no voters");
 		reached = count_reachable(&voters, "");
 		if (2 * reached <= voters.voters.count) {

@@ -58,14 +58,15 @@ static int run(struct daemon *daemon)
 	if (geteuid() == 0)
 		run_before_others();
 	if (settings_resolve(&settings, &daemon->node, &error) < 0)
-		return EXIT_FAILURE;             /* checked before */
-	if (engine_new(&engine, &private) < 0) { /* it may become a voter */
+		return EXIT_FAILURE; /* checked before */
+	if (settings.etcd_count == 0 &&
+	    engine_new(&engine, &private) < 0) { /* it may become a voter */
 		log_error("start: no memory");
 		return EXIT_FAILURE;
 	}
 	if (daemon_drop(daemon) < 0 || daemon_open(daemon) < 0)
 		return EXIT_FAILURE;
-	if (!private)
+	if (engine && !private)
 		log_warning("no private network namespace: started without privilege; dqlite's own "
 			    "check of its callers is left");
 	if (shell_new(&shell, daemon, &settings, engine, private) < 0)

@@ -5,6 +5,14 @@
 #include <sodium.h>
 #include <string.h>
 
+#define ETCD_FILE(field, what)                                                                     \
+	{                                                                                          \
+		.section = "metad", .name = #field, .type = CONFIG_STRING,                         \
+		.offset = offsetof(struct settings, field),                                        \
+		.size = sizeof(((struct settings *)0)->field), .fallback = "",                     \
+		.help = what ", a PEM file; needed with etcd",                                     \
+	}
+
 const struct config_key settings_keys[] = {
     {.section = "metad",
 	.name = "voters",
@@ -48,6 +56,17 @@ const struct config_key settings_keys[] = {
 	.min = 1,
 	.max = 1000,
 	.help = "so many of these files are kept"},
+    {.section = "metad",
+	.name = "etcd",
+	.type = CONFIG_STRING,
+	.offset = offsetof(struct settings, etcd_text),
+	.size = sizeof(((struct settings *)0)->etcd_text),
+	.fallback = "",
+	.help =
+	    "endpoints https://ADDRESS:PORT of an etcd that keeps the facts; without it dqlite in metad does"},
+    ETCD_FILE(etcd_ca, "CA of etcd's certificates"),
+    ETCD_FILE(etcd_cert, "our certificate for etcd"),
+    ETCD_FILE(etcd_key, "its key"),
     {0},
 };
 
@@ -87,13 +106,85 @@ static int add_voter(struct settings *settings, const struct node_config *node, 
 	return 0;
 }
 
+/* https://ADDRESS:PORT, an IPv6 address in brackets.  A name would have to be resolved, which blocks or takes a thread. */
+static bool is_endpoint(const char *text)
+{
+	char address[NODE_ADDRESS_MAX + 1], end;
+	unsigned port;
+	bool bracket = strncmp(text, "https://[", 9) == 0;
+	const char *format =
+	    bracket ? "https://[%45[0-9a-fA-F:.]]:%5u%c" : "https://%45[0-9.]:%5u%c";
+
+	return strlen(text) <= ETCD_ENDPOINT_MAX &&
+	       sscanf(text, format, address, &port, &end) == 2 && port > 0 && port < 65536 &&
+	       config_address_is_valid(address);
+}
+
+static int add_endpoint(struct settings *settings, const char *text, struct config_error *error)
+{
+	if (!is_endpoint(text)) {
+		snprintf(error->text, sizeof(error->text),
+		    "[metad] etcd: %.80s is not https://ADDRESS:PORT with a numeric address", text);
+		return -EINVAL;
+	}
+	if (settings->etcd_count == ETCD_ENDPOINTS_MAX) {
+		snprintf(error->text, sizeof(error->text), "[metad] etcd: at most %d endpoints",
+		    ETCD_ENDPOINTS_MAX);
+		return -EINVAL;
+	}
+	snprintf(settings->etcd[settings->etcd_count++], sizeof(settings->etcd[0]), "%s", text);
+	return 0;
+}
+
+static int check_etcd_file(
+    const char *name, const char *path, bool wanted, struct config_error *error)
+{
+	if (wanted ? path[0] == '/' : !path[0])
+		return 0;
+	snprintf(error->text, sizeof(error->text),
+	    wanted ? "[metad] %s: a path from / is needed with etcd"
+		   : "[metad] %s: without etcd it says nothing",
+	    name);
+	return -EINVAL;
+}
+
+static int resolve_etcd(struct settings *settings, struct config_error *error)
+{
+	char text[sizeof(settings->etcd_text)], *save = NULL;
+	bool wanted;
+	int r = 0;
+
+	settings->etcd_count = 0;
+	snprintf(text, sizeof(text), "%s", settings->etcd_text);
+	for (char *word = strtok_r(text, " \t,", &save); r == 0 && word;
+	     word = strtok_r(NULL, " \t,", &save))
+		r = add_endpoint(settings, word, error);
+	wanted = settings->etcd_count > 0;
+	if (r == 0)
+		r = check_etcd_file("etcd_ca", settings->etcd_ca, wanted, error);
+	if (r == 0)
+		r = check_etcd_file("etcd_cert", settings->etcd_cert, wanted, error);
+	if (r == 0)
+		r = check_etcd_file("etcd_key", settings->etcd_key, wanted, error);
+	if (r == 0 && wanted && settings->voters_text[0]) {
+		snprintf(error->text, sizeof(error->text),
+		    "[metad] voters: with etcd nobody votes here; leave one of the two out");
+		r = -EINVAL;
+	}
+	settings->etcd_files =
+	    (struct https_files){settings->etcd_ca, settings->etcd_cert, settings->etcd_key};
+	return r;
+}
+
 int settings_resolve(
     struct settings *settings, const struct node_config *node, struct config_error *error)
 {
 	char text[sizeof(settings->voters_text)], *save = NULL, *name;
-	int r = 0;
+	int r = resolve_etcd(settings, error);
 
 	settings->first.count = 0;
+	if (r < 0 || settings->etcd_count)
+		return r;
 	snprintf(text, sizeof(text), "%s", settings->voters_text);
 	for (name = strtok_r(text, " \t,", &save); r == 0 && name;
 	     name = strtok_r(NULL, " \t,", &save))

@@ -6,6 +6,7 @@
 
 #include "common/config.h"
 #include "metad/engine.h"
+#include "metad/store-etcd.h"
 
 struct voter_list {
 	uint64_t revision; /* of the store when it was read; 0: of the configuration */
@@ -20,7 +21,12 @@ struct settings {
 	int64_t min_free_mb;
 	int64_t export_minutes;
 	int64_t export_keep;
-	struct voter_list first; /* from voters_text */
+	struct voter_list first; /* from voters_text; none with etcd */
+	char etcd_text[512];
+	char etcd_ca[256], etcd_cert[256], etcd_key[256];
+	size_t etcd_count; /* 0: the facts are in dqlite */
+	char etcd[ETCD_ENDPOINTS_MAX][ETCD_ENDPOINT_MAX + 1];
+	struct https_files etcd_files;
 };
 
 extern const struct config_key settings_keys[];

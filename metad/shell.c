@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "metad/dialer.h"
+#include "metad/etcd-members.h"
 #include "metad/export.h"
 #include "metad/store-dqlite.h"
 #include "metad/tunnel.h"
@@ -27,6 +28,7 @@
 #define TELL_MAX 16         /* notes to one metad that may be unanswered */
 #define TELL_TIMEOUT_MS 1000
 #define DISK_CHECK_S 5
+#define ETCD_ELECTION_MS 2000 /* its default, and that we ask for a second */
 
 struct watcher {
 	LIST_ENTRY(watcher) link;
@@ -61,6 +63,7 @@ struct shell {
 	LIST_HEAD(, watcher) watchers;
 	sd_event_source *sweep; /* of watchers that are gone */
 	uint64_t leader;
+	char leader_name[NODE_NAME_MAX + 1];
 	struct mono leader_since; /* or since when there is none */
 	sd_event_source *quorum;  /* when to say that it is lost */
 	bool quorum_lost;
@@ -75,6 +78,20 @@ static const char *voter_name(const struct shell *shell, uint64_t id)
 	const struct engine_voter *voter = engine_voter_find(list->voter, list->count, id);
 
 	return voter ? voter->name : "";
+}
+
+/* The facts are in etcd: no engine, tunnel, voters or others to be told. */
+static bool with_etcd(const struct shell *shell)
+{
+	return shell->settings->etcd_count > 0;
+}
+
+static uint64_t revision_now(void *arg)
+{
+	const struct shell *shell = arg;
+
+	return with_etcd(shell) ? store_etcd_revision(shell->store)
+				: store_dqlite_revision(shell->store);
 }
 
 /* --- answers --- */
@@ -105,8 +122,12 @@ static void fail(struct rpc_call *call, int error)
 		break;
 	case -ENOSPC:
 		rpc_fail(call, RPC_FAILED,
-		    "the disk of the voter that leads is nearly full (min_free_mb): facts can be "
-		    "read, not written; nothing was applied");
+		    "the disk of the voter that leads is nearly full (min_free_mb), or etcd's quota is "
+		    "used up: facts can be read, not written; nothing was applied");
+		break;
+	case -EACCES:
+		rpc_fail(call, RPC_DENIED,
+		    "etcd refuses us, metad's log tells why; nothing was applied");
 		break;
 	case -EBUSY:
 		rpc_fail(call, RPC_FAILED, "too many requests are under way");
@@ -362,7 +383,7 @@ static void on_watch(void *userdata, struct rpc_call *call, const void *body, si
 	watcher->shell = shell;
 	watcher->call = call;
 	LIST_INSERT_HEAD(&shell->watchers, watcher, link);
-	hint(watcher, NULL, store_dqlite_revision(shell->store));
+	hint(watcher, NULL, revision_now(shell));
 }
 
 /* --- between metads --- */
@@ -407,7 +428,8 @@ static void on_changed(void *userdata, struct rpc_call *call, const void *body, 
 		return;
 	for (size_t i = 0; i < message.keys.count; i++)
 		keys[i] = message.keys.item[i];
-	store_dqlite_changed(shell->store, message.revision, keys, message.keys.count);
+	if (!with_etcd(shell)) /* another's configuration differs */
+		store_dqlite_changed(shell->store, message.revision, keys, message.keys.count);
 	rpc_reply(call, MSG_COMMON_DONE, "\x80", 1);
 }
 
@@ -487,7 +509,9 @@ static int say_quorum_lost(sd_event_source *source, uint64_t usec, void *userdat
 /* Three elections' time: one that fails for a split vote is not worth an alarm. */
 static int await_leader(struct shell *shell)
 {
-	uint64_t limit_us = (uint64_t)shell->settings->latency_ms * 15 * 2 * 3 * 1000;
+	uint64_t election_ms =
+	    with_etcd(shell) ? ETCD_ELECTION_MS : (uint64_t)shell->settings->latency_ms * 15 * 2;
+	uint64_t limit_us = election_ms * 3 * 1000;
 	int r = sd_event_source_set_time_relative(shell->quorum, limit_us);
 
 	return r < 0 ? r : sd_event_source_set_enabled(shell->quorum, SD_EVENT_ONESHOT);
@@ -501,21 +525,20 @@ static void say_quorum_back(struct shell *shell, uint64_t gap_ms)
 	daemon_tell(shell->daemon, MSG_META_QUORUM_BACK, msg_meta_quorum_back_pack, &event);
 }
 
-static void leader_changed(void *arg, uint64_t id)
+static void set_leader(struct shell *shell, uint64_t id, const char *name)
 {
-	struct shell *shell = arg;
 	struct msg_meta_leader event = {.leader = id, .gap_ms = since_ms(shell->leader_since)};
 	bool had_none = shell->leader == 0;
 
 	shell->leader = id;
 	shell->leader_since = mono_now();
-	voters_leader(shell->voters, id);
+	snprintf(shell->leader_name, sizeof(shell->leader_name), "%s", name);
 	if (id == 0) {
 		await_leader(shell);
 		return;
 	}
 	sd_event_source_set_enabled(shell->quorum, SD_EVENT_OFF);
-	snprintf(event.name, sizeof(event.name), "%s", voter_name(shell, id));
+	snprintf(event.name, sizeof(event.name), "%s", name);
 	event.gap_ms = had_none ? event.gap_ms : 0;
 	log_info("leader=%s gap_ms=%lu", event.name, event.gap_ms);
 	daemon_tell(shell->daemon, MSG_META_LEADER, msg_meta_leader_pack, &event);
@@ -523,29 +546,48 @@ static void leader_changed(void *arg, uint64_t id)
 		say_quorum_back(shell, event.gap_ms);
 }
 
+static void leader_changed(void *arg, uint64_t id)
+{
+	struct shell *shell = arg;
+
+	voters_leader(shell->voters, id);
+	set_leader(shell, id, voter_name(shell, id));
+}
+
+static void etcd_leader_changed(void *arg, uint64_t id, const char *name)
+{
+	set_leader(arg, id, name);
+}
+
+static void fill_voters(const struct shell *shell, struct msg_metad_status_reply *message)
+{
+	const struct voter_list *list = voters_list(shell->voters);
+
+	message->voter = voters_votes(shell->voters);
+	for (size_t i = 0; i < list->count; i++) {
+		struct msg_metad_voter *voter = &message->voters.item[message->voters.count++];
+
+		voter->id = list->voter[i].id;
+		snprintf(voter->name, sizeof(voter->name), "%s", list->name[i]);
+	}
+}
+
 static void on_status(void *userdata, struct rpc_call *call, const void *body, size_t size)
 {
 	struct shell *shell = userdata;
-	const struct voter_list *list = voters_list(shell->voters);
 	struct msg_metad_status_reply message = {
 	    .leader = shell->leader,
 	    .leader_for_ms = since_ms(shell->leader_since),
-	    .voter = voters_votes(shell->voters),
 	    .private = shell->private,
-	    .revision = store_dqlite_revision(shell->store),
+	    .revision = revision_now(shell),
 	    .pending = shell->pending,
 	};
 
 	(void)body;
 	(void)size;
-	snprintf(message.leader_name, sizeof(message.leader_name), "%s",
-	    voter_name(shell, shell->leader));
-	for (size_t i = 0; i < list->count; i++) {
-		struct msg_metad_voter *voter = &message.voters.item[message.voters.count++];
-
-		voter->id = list->voter[i].id;
-		snprintf(voter->name, sizeof(voter->name), "%s", list->name[i]);
-	}
+	snprintf(message.leader_name, sizeof(message.leader_name), "%s", shell->leader_name);
+	if (!with_etcd(shell))
+		fill_voters(shell, &message);
 	REPLY(call, MSG_METAD_STATUS_REPLY, msg_metad_status_reply_pack, &message);
 }
 
@@ -580,7 +622,7 @@ static bool export_wanted(void *arg)
 {
 	struct shell *shell = arg;
 
-	return voters_votes(shell->voters);
+	return with_etcd(shell) || voters_votes(shell->voters);
 }
 
 static int start_export(struct shell *shell)
@@ -713,13 +755,6 @@ static struct rpc_client *client_of(void *arg, const char *node)
 	return peer ? shell->others[peers_place(peers, peer)].client : NULL;
 }
 
-static uint64_t revision_now(void *arg)
-{
-	struct shell *shell = arg;
-
-	return store_dqlite_revision(shell->store);
-}
-
 static void voters_changed(void *arg, const struct voter_list *list)
 {
 	struct shell *shell = arg;
@@ -781,9 +816,80 @@ static int start_timers(struct shell *shell)
 	return r;
 }
 
+static const char *leader_name(void *arg)
+{
+	const struct shell *shell = arg;
+
+	return shell->leader ? shell->leader_name : "";
+}
+
+/* libcurl reads them for each connection; what is wrong with them is better said now. */
+static int check_etcd_files(const struct https_files *files)
+{
+	const char *const paths[] = {files->ca, files->cert, files->key};
+
+	for (size_t i = 0; i < 3; i++) {
+		if (access(paths[i], R_OK) < 0) {
+			log_error("read %s: %s", paths[i], strerror(errno));
+			return -EACCES;
+		}
+	}
+	return 0;
+}
+
+static int start_etcd(struct shell *shell)
+{
+	const struct settings *settings = shell->settings;
+	struct store_etcd_config config = {
+	    .loop = shell->daemon->loop,
+	    .cluster = shell->daemon->node.cluster,
+	    .count = settings->etcd_count,
+	    .files = settings->etcd_files,
+	    .leader = etcd_leader_changed,
+	    .arg = shell,
+	};
+	int r = check_etcd_files(&settings->etcd_files);
+
+	memcpy(config.endpoint, settings->etcd, sizeof(config.endpoint));
+	if (engine_has_log(shell->dir))
+		log_warning(
+		    "the facts are in etcd now; those in %s/dqlite are not used (depctl meta "
+		    "export, import)",
+		    shell->dir);
+	if (r == 0)
+		r = start_timers(shell);
+	if (r >= 0)
+		r = store_etcd_open(&shell->store, &config);
+	if (r >= 0)
+		r = start_export(shell);
+	if (r >= 0)
+		r = etcd_members_start(shell->daemon, settings, leader_name, shell);
+	return r;
+}
+
+static int start_dqlite(struct shell *shell)
+{
+	int r = start_tunnel(shell);
+
+	if (r >= 0)
+		r = dialer_new(
+		    &shell->dialer, shell->daemon->loop, shell->tunnel, &shell->daemon->node.peers);
+	if (r >= 0)
+		r = make_voters(shell);
+	if (r >= 0)
+		r = start_timers(shell);
+	if (r >= 0)
+		r = start_store(shell);
+	if (r >= 0)
+		r = start_export(shell);
+	return r >= 0 ? connect_others(shell) : r;
+}
+
 static void list_stats(struct shell *shell)
 {
-	const struct tunnel_counts *tunnel = tunnel_counts(shell->tunnel);
+	static const struct tunnel_counts none;
+	const struct tunnel_counts *tunnel =
+	    with_etcd(shell) ? &none : tunnel_counts(shell->tunnel);
 	const struct daemon_stat stats[] = {
 	    {"txn_applied", &shell->applied, "transactions of this node that were applied"},
 	    {"txn_conflicts", &shell->conflicts, "that did not match"},
@@ -825,22 +931,10 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct settings *
 	shell->private = private;
 	snprintf(
 	    shell->dir, sizeof(shell->dir), "%s/%s", daemon->node.state_dir, daemon->spec->name);
-	r = start_tunnel(shell);
-	if (r >= 0)
-		r = dialer_new(&shell->dialer, daemon->loop, shell->tunnel, &daemon->node.peers);
-	if (r >= 0)
-		r = make_voters(shell);
-	if (r >= 0)
-		r = start_timers(shell);
-	if (r >= 0)
-		r = start_store(shell);
-	if (r >= 0)
-		r = start_export(shell);
-	if (r >= 0)
-		r = connect_others(shell);
+	r = with_etcd(shell) ? start_etcd(shell) : start_dqlite(shell);
 	if (r >= 0)
 		r = rpc_server_add(daemon->rpc, methods, shell);
-	if (r >= 0)
+	if (r >= 0 && !with_etcd(shell))
 		r = voters_start(shell->voters);
 	if (r < 0) {
 		log_start_failed(r);
