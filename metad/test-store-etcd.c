@@ -163,6 +163,7 @@ enum mode {
 	PASS,
 	LOSE, /* the answer to the next transaction, and the connection */
 	HOLD, /* the next transaction, until it is let go */
+	CUT,  /* no connection comes about */
 };
 
 struct pair {
@@ -175,8 +176,9 @@ struct pair {
 
 static struct {
 	enum mode mode;
+	size_t armed; /* connections of before are meant: those that come are shaking hands */
 	int port;
-	struct pair pairs[32];
+	struct pair pairs[256];
 	size_t count;
 	struct pair *holding;
 	bool lost;
@@ -195,7 +197,7 @@ static bool catches(struct pair *pair, const char *bytes, size_t size)
 {
 	if (relay.holding == pair)
 		return true; /* that it hangs up */
-	if (relay.mode == PASS || size < REQUEST_MIN)
+	if (relay.mode == PASS || size < REQUEST_MIN || pair >= relay.pairs + relay.armed)
 		return false;
 	pair->lose = relay.mode == LOSE;
 	if (relay.mode == HOLD) {
@@ -231,11 +233,16 @@ static int pass_on(sd_event_source *source, int fd, uint32_t events, void *userd
 
 static int take_client(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
-	struct pair *pair = &relay.pairs[relay.count++];
+	struct pair *pair = &relay.pairs[relay.count];
 
 	(void)source;
 	(void)events;
 	(void)userdata;
+	if (relay.mode == CUT) {
+		close(accept(fd, NULL, NULL));
+		return 0;
+	}
+	relay.count++;
 	check(relay.count <= sizeof(relay.pairs) / sizeof(relay.pairs[0]));
 	pair->end[0] = accept(fd, NULL, NULL);
 	pair->end[1] = connect_to_etcd();
@@ -243,6 +250,12 @@ static int take_client(sd_event_source *source, int fd, uint32_t events, void *u
 		check(sd_event_add_io(
 			  loop, &pair->source[i], pair->end[i], EPOLLIN, pass_on, pair) >= 0);
 	return 0;
+}
+
+static void arm_relay(enum mode mode)
+{
+	relay.mode = mode;
+	relay.armed = relay.count;
 }
 
 static void start_relay(void)
@@ -372,11 +385,27 @@ static struct store *open_lossy(void *arg)
 	struct store *store = open_relayed();
 
 	(void)arg;
-	relay.mode = LOSE;
+	arm_relay(LOSE);
 	return store;
 }
 
 /* --- claims of its own --- */
+
+static void an_answer_lost_is_asked_for_until_it_is_there(void)
+{
+	struct store *store = open_relayed();
+	struct kept kept;
+
+	relay.lost = false;
+	for (uint64_t i = 0; !relay.lost; i++) {
+		arm_relay(LOSE);
+		kept = put(store, "asked", STORE_ANY, 777000 + i);
+		check_int(kept.rc, 0);
+		check_int(version_of(store, "asked"), kept.revision);
+	}
+	relay.mode = PASS;
+	store_close(store);
+}
 
 static void an_endpoint_that_is_down_is_passed_over(void)
 {
@@ -412,19 +441,24 @@ static void let_go(void)
 	check(send(pair->end[1], pair->held, pair->held_size, MSG_NOSIGNAL) == size);
 }
 
+/* Again while the machine was so slow that the connection had been given up before, or the deadline was over. */
 static void what_was_sent_and_not_answered_is_in_doubt(void)
 {
 	struct store *store = open_relayed();
-	struct store_op op = {"doubt", 0, STORE_PUT, "v", 1};
+	char key[24];
+	struct store_op op = {key, 0, STORE_PUT, "v", 1};
 	struct kept kept;
 
-	relay.mode = HOLD;
-	submit(store, &op, 0, 300, &kept);
-	check_int(await(&kept).rc, STORE_UNKNOWN);
-	check(relay.holding != NULL);
-	check_int(version_of(store, "doubt"), 0);
+	for (int i = 0; !relay.holding; i++) {
+		snprintf(key, sizeof(key), "doubt/%d", i);
+		arm_relay(HOLD);
+		submit(store, &op, 0, 300, &kept);
+		await(&kept);
+	}
+	check_int(kept.rc, STORE_UNKNOWN);
+	check_int(version_of(store, key), 0);
 	let_go();
-	while (version_of(store, "doubt") == 0)
+	while (version_of(store, key) == 0)
 		; /* the test's own time is limited */
 	store_close(store);
 }
@@ -436,20 +470,21 @@ static void a_conflict_is_told_only_when_no_attempt_can_be_applied_later(void)
 	struct store_op op = {"late", 0, STORE_PUT, "v", 1},
 			gone = {"late", STORE_ANY, STORE_DELETE, NULL, 0};
 	struct kept kept, deleted;
-	uint64_t version = put(other, "late", 0, 0).revision;
+	uint64_t nonce, version = put(other, "late", 0, 0).revision;
 
-	relay.mode = HOLD;
-	submit(store, &op, 4242, 60000, &kept);
-	check_int(await(&kept).rc, STORE_CONFLICT);
-	check_int(kept.conflict_version, version);
-	check(relay.holding != NULL);
+	for (nonce = 4242; !relay.holding; nonce++) {
+		arm_relay(HOLD);
+		submit(store, &op, nonce, 60000, &kept);
+		check_int(await(&kept).rc, STORE_CONFLICT);
+		check_int(kept.conflict_version, version);
+	}
 	submit(other, &gone, 0, 60000, &deleted);
 	check_int(await(&deleted).rc, 0);
 	let_go();
 	for (int i = 0; i < 50; i++)
 		check_int(version_of(other, "late"), 0);
 	/* And who asks again gets the same answer. */
-	submit(other, &op, 4242, 60000, &kept);
+	submit(other, &op, nonce - 1, 60000, &kept);
 	check_int(await(&kept).rc, STORE_CONFLICT);
 	check_int(kept.conflict_version, version);
 	store_close(store);
@@ -487,6 +522,7 @@ static void a_watch_that_comes_too_late_tells_to_look_at_all(void)
 	struct kept kept;
 
 	check_int(store_watch(store, "", count_hint, hints, &watch), 0);
+	relay.mode = CUT;
 	for (size_t i = 0; i < relay.count; i++) {
 		end_side(&relay.pairs[i], 0);
 		end_side(&relay.pairs[i], 1);
@@ -494,6 +530,7 @@ static void a_watch_that_comes_too_late_tells_to_look_at_all(void)
 	put(other, "missed", STORE_ANY, 0);
 	kept = put(other, "missed", STORE_ANY, 0);
 	compact(kept.revision);
+	relay.mode = PASS;
 	while (hints[0] == 0)
 		pump(NULL);
 	store_close(store);
@@ -534,11 +571,13 @@ static void post(const char *ca, const char *name, const char *path, const char 
 	files.cert = file(cert);
 	files.key = file(key);
 	snprintf(url, sizeof(url), "https://127.0.0.1:%d%s", port, path);
-	seen.done = false;
 	check_int(https_new(&https, loop, &files), 0);
-	check_int(https_post(https, &request, &call), 0);
-	while (!seen.done)
-		pump(NULL);
+	do {
+		seen.done = false;
+		check_int(https_post(https, &request, &call), 0);
+		while (!seen.done)
+			pump(NULL);
+	} while (seen.answer.rc == -ETIMEDOUT); /* the machine is slow */
 	https_free(https);
 }
 
@@ -596,6 +635,7 @@ static void an_answer_that_is_too_long_is_cut_off(void)
 int main(int argc, char **argv)
 {
 	static const struct test own[] = {
+	    TEST(an_answer_lost_is_asked_for_until_it_is_there),
 	    TEST(an_endpoint_that_is_down_is_passed_over),
 	    TEST(what_nobody_answers_ends_with_the_deadline),
 	    TEST(what_was_sent_and_not_answered_is_in_doubt),
@@ -628,7 +668,6 @@ int main(int argc, char **argv)
 	version_of(first, "any"); /* it has elected itself */
 	store_close(first);
 	suite_run(&(struct suite){open_client, open_lossy, pump, NULL}, &n);
-	check(relay.lost);
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
 		own[i].run();
 		printf("ok %d - %s\n", ++n, own[i].claim);
