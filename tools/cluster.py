@@ -450,12 +450,14 @@ class Cluster:
         self._switch_ip(f"link set {name} up")
 
     def command(self, name, command):
-        """The command line that runs a command inside a node, as root."""
+        """The command line that runs a command inside a node, as root. It ends with the process that this starts: nsenter makes a
+        child to be in another pid namespace, and would leave it behind."""
         pid = self.pid(name)
         if not pid:
             raise ClusterError(f"{name} is down")
         groups = [self.groups(name)[0] + "/daemons"] + self.groups(name)[1:]
-        inside = ["nsenter", "--target", str(pid), "--net", "--mount", "--pid", "--uts", "--ipc", "--cgroup"]
+        inside = ["nsenter", "--target", str(pid), "--net", "--mount", "--pid", "--uts", "--ipc", "--cgroup",
+                  "setpriv", "--pdeathsig", "KILL"]
         settings = [f"{key}={value}" for key, value in self._environment().items()]
         return ["sh", "-c", JOIN, "join", *groups, "--", *inside, "env", "-i", *settings, *command]
 
