@@ -74,7 +74,8 @@ struct ckptd_config {
 	X(FACTS, "placement or coordinator changed during the round")                              \
 	X(DEPOSED, "this node is no longer the coordinator")                                       \
 	X(STORE_UNREACHABLE, "metad did not answer")                                               \
-	X(OUTCOME, "another node aborted the round")
+	X(OUTCOME, "another node aborted the round")                                               \
+	X(UNWELL, "a probe of its service fails, and what hangs is not captured")
 
 enum ckptd_reason {
 #define X(name, text) CKPTD_REASON_##name,
@@ -183,7 +184,7 @@ enum ckptd_event_kind {
 	CKPTD_EV_COORD,    /* epoch, mine: who coordinates now */
 	CKPTD_EV_BEGIN,    /* places, n_places: begin a round; only while coordinator */
 	CKPTD_EV_ORPHAN,   /* id: an UNDECIDED cell was found; abort it if nobody here runs it */
-	CKPTD_EV_FROZEN,   /* id, ve, epoch of the VE, result */
+	CKPTD_EV_FROZEN,   /* id, ve, epoch of the VE, result; -EAGAIN: its service is unwell */
 	CKPTD_EV_CAPTURED, /* id, ve, result, image.frozen_ms */
 	CKPTD_EV_STORED,   /* id, ve, result, image */
 	CKPTD_EV_CELL,     /* id, ve (empty: coordinator's), op, decision after it */

@@ -123,24 +123,43 @@ static void on_frozen(void *userdata, const struct rpc_answer *answer)
 		      .kind = CKPTD_EV_FROZEN, .result = answer->status == RPC_OK ? 0 : -EIO});
 }
 
-void local_freeze(struct shell *shell, const struct ckptd_action *action)
+static void freeze_well(struct job *job)
 {
+	struct shell *shell = job->shell;
 	struct msg_ved_freeze freeze = {
-	    .epoch = action->ve_epoch,
+	    .epoch = job->ve_epoch,
 	    .max_freeze_ms = (uint64_t)shell->settings.hold_ms * 2,
-	    .hold = action->id,
+	    .hold = job->id,
 	};
-	struct freeze_info *info = freeze_find(shell, action->ve);
-	struct job *job = job_new(shell, action);
+	struct freeze_info *info = freeze_find(shell, job->ve);
 	_cleanup_buf_ struct buf body = {0};
 
-	*info = (struct freeze_info){.id = action->id, .since = mono_now()};
-	ckptd_name_copy(info->ve, action->ve);
-	memcpy(freeze.name, action->ve, sizeof(freeze.name));
+	*info = (struct freeze_info){.id = job->id, .since = mono_now()};
+	ckptd_name_copy(info->ve, job->ve);
+	memcpy(freeze.name, job->ve, sizeof(freeze.name));
 	if (msg_ved_freeze_pack(&freeze, &body) < 0 ||
 	    rpc_request(shell->ved, MSG_VED_FREEZE, body.data, body.size, shell->settings.hold_ms,
 		on_frozen, job) < 0)
 		post(job, (struct ckptd_event){.kind = CKPTD_EV_FROZEN, .result = -EIO});
+}
+
+static void on_health(void *userdata, const char *fault)
+{
+	struct job *job = userdata;
+
+	if (!*fault) {
+		freeze_well(job);
+		return;
+	}
+	complain(job, "freeze", fault);
+	post(job, (struct ckptd_event){.kind = CKPTD_EV_FROZEN, .result = -EAGAIN});
+}
+
+void local_freeze(struct shell *shell, const struct ckptd_action *action)
+{
+	struct job *job = job_new(shell, action);
+
+	health_ask(shell, job->ve, job->ve_epoch, on_health, job);
 }
 
 static void image_dir(const struct shell *shell, const char *ve, uint64_t id, char path[IMAGE_PATH])

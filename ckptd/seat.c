@@ -14,6 +14,7 @@
 #include "ckptd/core.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <string.h>
 
 #define TO(name) (1u << CKPTD_SEAT_##name)
@@ -340,7 +341,8 @@ void seat_frozen(
 		return;
 	}
 	if (event->result < 0) {
-		refuse(seat, CKPTD_REASON_FREEZE, actions);
+		refuse(seat, event->result == -EAGAIN ? CKPTD_REASON_UNWELL : CKPTD_REASON_FREEZE,
+		    actions);
 		return;
 	}
 	move(seat, CKPTD_SEAT_VOTED, actions);

@@ -69,7 +69,7 @@ struct shell {
 	struct queued *queue_first, **queue_last;
 	bool pumping;
 	sd_event_source *timer, *scan_timer, *sweep_timer;
-	struct rpc_client *ved, *gosd, *metad, *gossipd;
+	struct rpc_client *ved, *gosd, *metad, *gossipd, *fdd;
 	struct rpc_stream *watch;
 	struct rpc_client *peers[PEERS_MAX]; /* by place; made when first needed */
 	struct peers_listener listener;
@@ -123,6 +123,13 @@ void local_remove(
 void local_tidy(struct shell *shell, const struct ckptd_record *records, size_t n);
 int oid_parse(uint8_t oid[32], const char *text);
 void oid_format(char text[CKPTD_OID_SIZE], const uint8_t oid[32]);
+
+/* health.c: probes, as this node's fdd has them */
+#define HEALTH_FAULT 128
+/* fault: the probe that fails and why, or "". */
+typedef void health_done(void *userdata, const char *fault);
+void health_ask(
+    struct shell *shell, const char *ve, uint64_t ve_epoch, health_done *done, void *userdata);
 
 /* facts.c: reading several keys of metad */
 #define FACTS_MAX (2 * SHELL_MEMBERS_MAX + 2)

@@ -411,7 +411,7 @@ static int open_clients(struct shell *shell)
 		struct rpc_client **client;
 		const char *name;
 	} locals[] = {{&shell->ved, "ved"}, {&shell->gosd, "gosd"}, {&shell->metad, "metad"},
-	    {&shell->gossipd, "gossipd"}};
+	    {&shell->gossipd, "gossipd"}, {&shell->fdd, "fdd"}};
 	int r = 0;
 
 	for (size_t i = 0; r >= 0 && i < sizeof(locals) / sizeof(locals[0]); i++)
@@ -492,6 +492,7 @@ struct shell *shell_free(struct shell *shell)
 		return NULL;
 	shell->pumping = true; /* what ends now is for the next process to find */
 	daemon_unlisten_peers(shell->daemon, &shell->listener);
+	rpc_client_free(shell->fdd); /* first: whoever asks it goes on with ved */
 	rpc_client_free(shell->ved);
 	rpc_client_free(shell->gosd);
 	rpc_client_free(shell->metad);

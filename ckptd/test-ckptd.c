@@ -387,6 +387,16 @@ static void a_dump_that_fails_refuses_and_thaws(void)
 	check_int(ckptd_seat(ckptd, "a"), CKPTD_SEAT_REFUSED);
 }
 
+static void a_service_that_is_unwell_is_not_captured_and_that_is_said(void)
+{
+	fresh(NULL, 0);
+	message(CKPTD_VOTE_REQUEST, N2, 5, "a");
+	answer(CKPTD_EV_FROZEN, 5, "a", -EAGAIN);
+	check_int(sent(CKPTD_VOTE_ABORT), 1);
+	check_int(the(CKPTD_AC_SEND)->message.reason, CKPTD_REASON_UNWELL);
+	check_int(ckptd_seat(ckptd, "a"), CKPTD_SEAT_REFUSED);
+}
+
 static void a_freeze_that_comes_too_late_is_undone(void)
 {
 	fresh(NULL, 0);
@@ -516,6 +526,7 @@ int main(void)
 	    TEST(a_member_thaws_as_soon_as_its_own_dump_is_complete),
 	    TEST(a_frozen_member_that_hears_nothing_refuses_and_thaws),
 	    TEST(a_dump_that_fails_refuses_and_thaws),
+	    TEST(a_service_that_is_unwell_is_not_captured_and_that_is_said),
 	    TEST(a_freeze_that_comes_too_late_is_undone),
 	    TEST(global_abort_thaws_a_frozen_member),
 	    TEST(an_older_round_is_refused_and_told_the_newest),

@@ -136,6 +136,25 @@ class ProbesCase(unittest.TestCase):
         self.assertEqual(self.exec("true", epoch=1)[0], 5)
         self.assertEqual(len(self.exec("while echo xxxxxxxxxxxxxxxx; do :; done", timeout_ms=300)[3]), 0)
 
+    def checkpoints(self, name):
+        return [c["id"] for c in self.depctl("ckpt", "ls", name) if c["ve"] == name]
+
+    def refused_as_unwell(self, name):
+        done = self.cluster.run("n1", ["depctl", "ckpt", "create", name], capture_output=True, text=True)
+        return "what hangs is not captured" in done.stderr
+
+    def test_16_a_hung_service_is_not_checkpointed_until_it_is_well_again(self):
+        self.signal("STOP")
+        try:
+            wait_until("a refusal that says why", lambda: self.refused_as_unwell("web"))
+            wait_until("the event", lambda: "unwell" in [e["reason"] for node in ("n1", "n2", "n3") for e in self.events("ckpt.aborted", node)])
+            before = self.checkpoints("web")
+            wait_until("a second refusal", lambda: self.refused_as_unwell("web"))
+            self.assertEqual(self.checkpoints("web"), before)
+        finally:
+            self.signal("CONT")
+        wait_until("a checkpoint of it", lambda: self.depctl("ckpt", "create", "web", check=False))
+
     def test_18_a_service_that_tells_by_itself_is_checkpointed_and_restored(self):
         wait_until("a checkpoint", lambda: self.depctl("ckpt", "create", "web", check=False))
         before = self.services()[HEARTBEAT]
@@ -196,18 +215,27 @@ class ProbesCase(unittest.TestCase):
         self.assertTrue(any("it hangs: mended/http:8080/health" in reason for reason in reasons), reasons)
 
     def test_41_a_checkpoint_that_never_answers_is_set_aside_for_the_one_before(self):
+        made = []
+
         def captured_hung():
-            """A checkpoint that was committed while the service hung, unless it was mended before that, and one from before."""
+            """A checkpoint that was committed while the service hung and nobody knew yet, and one from before; not each time: it may
+            be mended before, refused as it is known to hang, or captured while it had not got round to hanging."""
             epoch = wait_until("it answers", self.answers)
             self.checkpoint()
-            self.cluster.run("client", ["curl", "-s", "--max-time", "5", "http://10.77.0.101:8080/hang"], capture_output=True)
-            made = self.depctl("ckpt", "create", "mended", check=False)
-            return made and self.mended()["epoch"] == epoch and made["id"]
-        bad = wait_until("a checkpoint of a hung service", captured_hung)
-        wait_until("it is set aside", lambda: bad in (self.mended().get("set_aside") or []))
-        wait_until("it answers", self.answers)
-        self.assertLess(self.mended()["start_ckpt"], bad)
-        reasons = [event["reason"] for event in self.placements()]
+            self.cluster.run("client", ["curl", "-s", "--max-time", "0.5", "http://10.77.0.101:8080/hang"], capture_output=True)
+            hung = self.depctl("ckpt", "create", "mended", check=False)
+            made.append(hung and hung["id"])
+            try:
+                clusters.wait_for("it is mended", lambda: self.mended()["epoch"] > epoch, 15, 0.1)
+            except clusters.ClusterError:
+                pass
+            wait_until("it answers", self.answers)
+            return next((id for id in made if id in (self.mended().get("set_aside") or [])), None)
+        bad = wait_until("a checkpoint of a hung service to be set aside", captured_hung)
+        placed = sorted(self.placements(), key=lambda event: event["epoch"])
+        last = max(i for i, event in enumerate(placed) if event["from_ckpt"] == bad)
+        self.assertLess(placed[last + 1]["from_ckpt"], bad)
+        reasons = [event["reason"] for event in placed]
         self.assertTrue(any("its probe has never succeeded" in reason for reason in reasons), reasons)
 
     def signal_metads(self, which, but):
