@@ -6,8 +6,10 @@ usage: test_probes.py BUILD_DIR [TEST ...]
 The service is stopped (SIGSTOP), killed, moved and ended; its node is well all the time. Its probes are for people, so that it stays
 hung until it is continued; those of another one have it mended.
 """
+import ast
 import json
 import os
+import platform
 import subprocess
 import sys
 import unittest
@@ -15,6 +17,7 @@ import unittest
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
 sys.dont_write_bytecode = True
+import msgpack  # noqa: E402
 import cluster as clusters  # noqa: E402
 import scenario  # noqa: E402
 import suite  # noqa: E402
@@ -25,6 +28,7 @@ PATIENCE_S = 90  # the longest wait for what must come
 ANSWER_MS = 4000  # two failed restores take so long; a sound one has to answer within it on a slow machine too
 CONFIGURATION = f"[metad]\nvoters = n1 n2 n3\n[fdd]\ninterval_ms = 250\n[migrated]\nanswer_ms = {ANSWER_MS}\n" \
     "restarts = 50\nbackoff_max_ms = 2000\n"  # a slow machine makes a try in vain, which is no reason to give the service up
+FOREIGN = [(59, "bti"), (0, "pni")]  # features of migrated/cpu.c that an x86 lacks, and an ARM
 HTTP, PROCESS, HEARTBEAT, COMMAND = "web/http:8080/health", "web/process", "web/heartbeat", "web/command"
 
 
@@ -237,6 +241,47 @@ class ProbesCase(unittest.TestCase):
         self.assertLess(placed[last + 1]["from_ckpt"], bad)
         reasons = [event["reason"] for event in placed]
         self.assertTrue(any("its probe has never succeeded" in reason for reason in reasons), reasons)
+
+    def ask_metad(self, name, body):
+        """What the admin of a node may ask of its metad."""
+        program = ("import msgpack, sys, zmq\n"
+                   "caller = zmq.Context().socket(zmq.DEALER)\n"
+                   "caller.connect('ipc:///run/depsys/metad.rpc')\n"
+                   f"caller.send_multipart([msgpack.packb({{'n': {name!r}, 'i': 1, 't': 5000}}), msgpack.packb({body!r})])\n"
+                   "if caller.poll(10000):\n"
+                   "    header, body = [msgpack.unpackb(frame) for frame in caller.recv_multipart()]\n"
+                   "    print(body if header.get('s', 0) == 0 else None)\n")
+        done = self.cluster.run("n1", ["/usr/bin/python3", "-c", program], capture_output=True, text=True, timeout=PATIENCE_S)
+        return ast.literal_eval(done.stdout.strip() or "None")
+
+    def set_cpu(self, change):
+        """Changes the features that the fact of mended tells; returns what they were."""
+        got = self.ask_metad("metad.get", {"key": "ve/mended"})
+        fact = got and msgpack.unpackb(got["entry"]["d"])
+        if not fact:
+            return None
+        old, fact["cpu"] = fact["cpu"], change(fact["cpu"])
+        reply = self.ask_metad("metad.txn", {"ops": [{"o": "put", "k": "ve/mended", "e": got["entry"]["v"],
+                                                      "d": msgpack.packb(fact)}]})
+        return old if reply and reply["result"] == "applied" else None
+
+    def test_45_what_no_node_can_run_is_refused_with_what_it_lacks(self):
+        def refusal(*words):
+            return self.cluster.run("n1", ["depctl", *words], capture_output=True, text=True).stderr
+        wait_until("too much memory to be refused", lambda: "of memory are free" in refusal(
+            "ve", "run", "big", self.bundle, "--memory", str(1 << 24)))
+        wait_until("it answers", self.answers)
+        self.checkpoint()
+        self.depctl("ve", "stop", "mended", check=False)
+        wait_until("it to be stopped", lambda: self.mended().get("want") == "stopped")
+        lacking = FOREIGN[platform.machine() == "aarch64"]
+        features = wait_until("another CPU in its fact", lambda: self.set_cpu(lambda cpu: cpu | 1 << lacking[0]))
+        self.assertGreater(features, 0)
+        wait_until("it to be refused with the name of what is lacking", lambda: f"its CPU lacks {lacking[1]}" in refusal(
+            "ckpt", "restore", "mended"))
+        wait_until("its own CPU again", lambda: self.set_cpu(lambda cpu: features))
+        wait_until("its restoration", lambda: self.depctl("ckpt", "restore", "mended", check=False) or self.mended().get("want") == "run")
+        wait_until("it answers", self.answers)
 
     def signal_metads(self, which, but):
         for node in {"n1", "n2", "n3"} - {but}:
