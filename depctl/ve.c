@@ -145,6 +145,32 @@ static int fill_run(struct msg_migrated_run *request, const struct arguments *ar
 	return 0;
 }
 
+/* Does it mount directories of the host?  What is wrong with it ved says when it runs. */
+static bool bundle_is_shared(const char *path)
+{
+	char name[PATH_MAX];
+	json_t *config, *mount, *option;
+	bool shared = false;
+	size_t i, k;
+
+	snprintf(name, sizeof(name), "%s/config.json", path);
+	config = json_load_file(name, 0, NULL);
+	json_array_foreach(json_object_get(config, "mounts"), i, mount)
+	{
+		const char *type = json_string_value(json_object_get(mount, "type"));
+
+		shared |= type && strcmp(type, "bind") == 0;
+		json_array_foreach(json_object_get(mount, "options"), k, option)
+		{
+			const char *word = json_string_value(option);
+
+			shared |= word && (strcmp(word, "bind") == 0 || strcmp(word, "rbind") == 0);
+		}
+	}
+	json_decref(config);
+	return shared;
+}
+
 static json_t *ask_run(struct session *session, const struct msg_migrated_run *request, int *status)
 {
 	_cleanup_buf_ struct buf body = {0};
@@ -163,6 +189,7 @@ int command_ve_run(struct session *session, const struct arguments *arguments)
 		status = check_bundle(arguments->positional[1]);
 	if (status)
 		return status;
+	request.shared = bundle_is_shared(arguments->positional[1]);
 	allow(session, PLACE_MS);
 	/* What cannot be placed must not leave its bundle in the store. */
 	request.check = true;

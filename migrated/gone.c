@@ -1,6 +1,6 @@
 /*
  * Is the copy before really gone?  That its lease has ended says so where a fence silences it.  Where none does (the fact's
- * `unfenced`), a lost node may still run it and be heard, and nothing that this side can see tells a dead one from one that is
+ * `unfenced`), or where it writes to directories that other nodes have too (`shared`), a lost node may still run it and be heard, and nothing that this side can see tells a dead one from one that is
  * cut off.  Then the VE stays on its node until the node itself says that the copy is gone (a report, as of any VE that
  * ended), or an administrator does: migrated.fenced, which names the epoch, so that a word about one copy is never taken for
  * a word about a later one.  Until then the fact's `held` tells why.
@@ -19,7 +19,7 @@
 
 bool gone_is_sure(const struct migrated_ve *ve)
 {
-	return !ve->fact.unfenced || ve->fact.fenced == ve->fact.epoch;
+	return !(ve->fact.unfenced || ve->fact.shared) || ve->fact.fenced == ve->fact.epoch;
 }
 
 /* Then it ends the copy itself, or goes on with it. */
@@ -36,12 +36,14 @@ void gone_why_held(
 	const struct migrated_node *node = find_node(migrated, ve->fact.node);
 
 	snprintf(why, size,
-	    "node %s %s and has no fence: its copy may still run; when it does not: depctl ve fenced %s %" PRIu64,
+	    "node %s %s, and %s: its copy may still run; when it does not: depctl ve fenced %s %" PRIu64,
 	    ve->fact.node,
 	    ve->node_revoked                        ? "is revoked"
 	    : node && !mono_is_never(node->left_at) ? "has left"
 	    : node && node->dead                    ? "is dead"
 						    : "is not alive",
+	    ve->fact.unfenced ? "has no fence"
+			      : "no fence stops what it writes to shared directories",
 	    ve->fact.name, ve->fact.epoch);
 }
 

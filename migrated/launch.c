@@ -195,7 +195,8 @@ static int pack_start(const struct launch *launch, struct buf *body)
 {
 	struct msg_ved_start request = {.epoch = launch->fact.epoch,
 	    .until_ns = lease_of(launch),
-	    .unfenced = launch->fact.unfenced};
+	    .unfenced = launch->fact.unfenced,
+	    .shared = launch->fact.shared};
 
 	memcpy(request.name, launch->fact.name, sizeof(request.name));
 	memcpy(request.bundle, launch->fact.bundle, sizeof(request.bundle));
@@ -209,7 +210,8 @@ static int pack_restore(const struct launch *launch, struct buf *body)
 {
 	struct msg_ved_restore request = {.epoch = launch->fact.epoch,
 	    .until_ns = lease_of(launch),
-	    .unfenced = launch->fact.unfenced};
+	    .unfenced = launch->fact.unfenced,
+	    .shared = launch->fact.shared};
 
 	memcpy(request.name, launch->fact.name, sizeof(request.name));
 	memcpy(request.bundle, launch->fact.bundle, sizeof(request.bundle));

@@ -524,6 +524,7 @@ static void on_run(void *userdata, struct rpc_call *call, const void *body, size
 	request.fact.hung_ms = message.hung_ms;
 	memcpy(request.fact.group, message.group, sizeof(request.fact.group));
 	request.fact.apart = message.apart;
+	request.fact.shared = message.shared;
 	request.fact.memory = message.memory;
 	request.check = message.check;
 	take(shell, call, MSG_MIGRATED_RUN, body, size, &request);

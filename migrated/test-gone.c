@@ -87,6 +87,31 @@ static void without_a_fence_a_node_that_comes_back_says_itself_that_the_copy_is_
 	check(!*world.ve.fact.held);
 }
 
+static void a_ve_that_shares_directories_stays_too_behind_any_fence(void)
+{
+	world_init(1);
+	settle();
+	ask(MIGRATED_ASK_RUN, "n1", 0);
+	world.ve.fact.shared = true;
+	set_coordinator(1);
+	settle();
+	kill_node(0);
+	settle();
+	check_str(world.ve.fact.node, "n1");
+	check(strstr(world.ve.fact.held, "shared directories"));
+	ask_fenced(world.ve.fact.epoch);
+	check_int(running(), 1);
+	check_str(runner()->name, "n2");
+	/* So it is everywhere. */
+	check(world.ve.fact.shared);
+	boot_node(0);
+	settle();
+	kill_node(1);
+	set_coordinator(0);
+	settle();
+	check(*world.ve.fact.held);
+}
+
 /* Its node is lost before it hears of it. */
 static void without_a_fence_a_copy_that_was_to_be_restarted_may_still_run(void)
 {
@@ -110,5 +135,6 @@ int main(void)
 	    TEST(without_a_fence_a_ve_stays_until_somebody_says_that_its_copy_is_gone),
 	    TEST(without_a_fence_a_node_that_was_cut_off_goes_on_where_it_stood),
 	    TEST(without_a_fence_a_node_that_comes_back_says_itself_that_the_copy_is_gone),
+	    TEST(a_ve_that_shares_directories_stays_too_behind_any_fence),
 	    TEST(without_a_fence_a_copy_that_was_to_be_restarted_may_still_run), {0}});
 }

@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "ved/binds.h"
 #include "ved/files.h"
 
 static bool text_is(json_t *json, const char *text)
@@ -11,26 +12,24 @@ static bool text_is(json_t *json, const char *text)
 	return json_is_string(json) && strcmp(json_string_value(json), text) == 0;
 }
 
-static int refuse_mount(json_t *mount, struct engine_error *error)
+static int refuse_mount(json_t *mount, const struct engine_config *engine,
+    const struct ve_spec *spec, struct engine_error *error)
 {
 	const char *type = json_string_value(json_object_get(mount, "type"));
 	const char *to = json_string_value(json_object_get(mount, "destination"));
-	json_t *option;
-	size_t i;
 
-	if (!to || !type || strcmp(type, "bind") == 0 || strcmp(type, "cgroup") == 0)
+	if (binds_is(mount))
+		return binds_take(mount, engine, spec, error);
+	if (!to || !type || strcmp(type, "cgroup") == 0)
 		return engine_refuse(error, -EINVAL,
 		    "bundle: mount %s of type %s: only file systems that live inside the VE "
 		    "(proc, tmpfs, devpts, mqueue, sysfs) can move with it",
 		    to ? to : "?", type ? type : "none");
-	json_array_foreach(json_object_get(mount, "options"), i,
-	    option) if (text_is(option, "bind") ||
-			text_is(option, "rbind")) return engine_refuse(error, -EINVAL,
-	    "bundle: mount %s: bind mounts of the host cannot move", to);
 	return 0;
 }
 
-static int refuse_what_cannot_move(json_t *config, struct engine_error *error)
+static int refuse_what_cannot_move(json_t *config, const struct engine_config *engine,
+    const struct ve_spec *spec, struct engine_error *error)
 {
 	json_t *mount, *linux_part = json_object_get(config, "linux"), *namespace;
 	size_t i;
@@ -50,7 +49,7 @@ static int refuse_what_cannot_move(json_t *config, struct engine_error *error)
 			       "user")) return engine_refuse(error, -EINVAL,
 	    "bundle: user namespaces are not supported");
 	json_array_foreach(json_object_get(config, "mounts"), i,
-	    mount) if ((rc = refuse_mount(mount, error)) < 0) return rc;
+	    mount) if ((rc = refuse_mount(mount, engine, spec, error)) < 0) return rc;
 	return 0;
 }
 
@@ -108,9 +107,9 @@ static int write_config(json_t *config, const char *out_dir, struct engine_error
 	return rc < 0 ? engine_fail(error, rc, "write %s", path) : 0;
 }
 
-int bundle_prepare(const char *bundle_dir, const char *name, const char *root_dir,
-    const char *netns, const char *out_dir, struct cgroup_limits *limits,
-    struct engine_error *error)
+int bundle_prepare(const char *bundle_dir, const struct engine_config *engine,
+    const struct ve_spec *spec, const char *root_dir, const char *netns, const char *out_dir,
+    struct cgroup_limits *limits, struct engine_error *error)
 {
 	char path[VE_PATH * 2];
 	json_error_t fault;
@@ -126,10 +125,10 @@ int bundle_prepare(const char *bundle_dir, const char *name, const char *root_di
 	if (!json_is_object(config))
 		rc = engine_refuse(error, -EINVAL, "bundle: %s: not an object", path);
 	else
-		rc = refuse_what_cannot_move(config, error);
+		rc = refuse_what_cannot_move(config, engine, spec, error);
 	if (rc == 0) {
 		take_limits(config, limits);
-		rc = set_ours(config, name, root_dir, netns);
+		rc = set_ours(config, spec->name, root_dir, netns);
 	}
 	if (rc == 0)
 		rc = write_config(config, out_dir, error);

@@ -193,27 +193,52 @@ static void common_options(CriuOpts *options, const struct handles *handles)
 	set_option(options, network_lock, CRIU_NETWORK_LOCK_METHOD__SKIP);
 }
 
+/* What criu shall not look into: the network namespace, and each mount of a host directory. */
+struct externals {
+	char *list[1 + BINDS_MAX];
+	char net[64];
+	char mount[BINDS_MAX][2 * VE_PATH + 16];
+};
+
+/* A mount's key is where it is in the VE; its value is that too when it is written down, and then where it comes from. */
+static void set_external(
+    CriuOpts *options, struct externals *externals, const struct criu_job *job, bool restores)
+{
+	size_t count = 0;
+
+	if (!restores)
+		externals->list[count++] = externals->net;
+	for (size_t i = 0; i < job->binds->count; i++) {
+		const struct bind *bind = &job->binds->bind[i];
+
+		path_set(
+		    externals->mount[i], "mnt[%s]:%s", bind->to, restores ? bind->from : bind->to);
+		externals->list[count++] = externals->mount[i];
+	}
+	options->external = externals->list;
+	options->n_external = count;
+}
+
 int criu_dump(const struct criu_job *job, struct engine_error *error)
 {
 	CriuOpts options = CRIU_OPTS__INIT;
 	CriuReq request = CRIU_REQ__INIT;
 	struct handles handles;
 	struct stat st;
-	char netns[64], *external[] = {netns};
+	struct externals externals;
 	CriuResp *answer = NULL;
 	int rc = open_handles(&handles, job, error);
 
 	if (rc == 0 && fstat(handles.netns, &st) < 0)
 		rc = engine_fail(error, -errno, "look at %s", job->netns);
 	if (rc == 0) {
-		path_set(netns, "net[%lu]:" NETNS_KEY, (unsigned long)st.st_ino);
+		path_set(externals.net, "net[%lu]:" NETNS_KEY, (unsigned long)st.st_ino);
 		common_options(&options, &handles);
 		set_option(&options, pid, job->pid);
 		set_option(&options, leave_running, true);
 		set_option(&options, tcp_skip_in_flight, true);
 		options.freeze_cgroup = (char *)job->cgroup->unified;
-		options.external = external;
-		options.n_external = 1;
+		set_external(&options, &externals, job, false);
 		request.type = CRIU_REQ_TYPE__DUMP;
 		request.opts = &options;
 		rc = run(job, &request, NULL, &answer, error);
@@ -229,6 +254,7 @@ int criu_restore(const struct criu_job *job, pid_t *pid, struct engine_error *er
 	CriuOpts options = CRIU_OPTS__INIT;
 	CriuReq request = CRIU_REQ__INIT;
 	InheritFd netns = INHERIT_FD__INIT, *inherit[] = {&netns};
+	struct externals externals;
 	struct handles handles;
 	CriuResp *answer = NULL;
 	int rc = open_handles(&handles, job, error);
@@ -240,6 +266,7 @@ int criu_restore(const struct criu_job *job, pid_t *pid, struct engine_error *er
 		netns.fd = handles.netns;
 		options.inherit_fd = inherit;
 		options.n_inherit_fd = 1;
+		set_external(&options, &externals, job, true);
 		set_option(&options, rst_sibling, true);
 		request.type = CRIU_REQ_TYPE__RESTORE;
 		request.opts = &options;

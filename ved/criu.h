@@ -8,6 +8,7 @@
 #ifndef VED_CRIU_H
 #define VED_CRIU_H
 
+#include "ved/binds.h"
 #include "ved/cgroup.h"
 #include "ved/engine.h"
 
@@ -19,6 +20,7 @@ struct criu_job {
 	const struct cgroup *cgroup; /* dump: frozen; restore: where the tasks are born */
 	pid_t pid;                   /* dump: the VE's first process */
 	const char *root;            /* restore: where its root file system is mounted */
+	const struct binds *binds;   /* mounts that stay the host's */
 	int (*on_connected)(
 	    void *data); /* restore: connections are there, tasks stand still: open the gate */
 	void *data;

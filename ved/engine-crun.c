@@ -130,7 +130,7 @@ static int make_parts(const struct parts *parts, const struct engine_config *con
 		rc = record_save(config, &record);
 	if (rc < 0)
 		return engine_fail(error, rc, "write the record in %s", parts->dir);
-	rc = bundle_prepare(bundle_dir, spec->name, parts->overlay.root, parts->net.netns,
+	rc = bundle_prepare(bundle_dir, config, spec, parts->overlay.root, parts->net.netns,
 	    parts->dir, &limits, error);
 	if (rc == 0)
 		rc = overlay_make(&parts->overlay, bundle_dir, upper_tar, error);
@@ -339,6 +339,7 @@ static int restore_tasks(const struct engine_config *config, const struct parts 
 {
 	char work[VE_PATH * 3];
 	struct connected connected = {parts, spec, times};
+	struct binds binds;
 	struct criu_job job = {
 	    .program = config->criu,
 	    .image_dir = image_dir,
@@ -346,6 +347,7 @@ static int restore_tasks(const struct engine_config *config, const struct parts 
 	    .netns = parts->net.netns,
 	    .cgroup = &parts->cgroup,
 	    .root = parts->overlay.root,
+	    .binds = &binds,
 	    .on_connected = on_connected,
 	    .data = &connected,
 	};
@@ -353,7 +355,9 @@ static int restore_tasks(const struct engine_config *config, const struct parts 
 	int rc;
 
 	path_set(work, "%s/criu", parts->dir);
-	rc = criu_restore(&job, &pid, error);
+	rc = binds_load(parts->dir, &binds, error);
+	if (rc == 0)
+		rc = criu_restore(&job, &pid, error);
 	return rc < 0 ? rc : save_running(config, spec, pid, error);
 }
 
@@ -547,6 +551,7 @@ static int dump_frozen(const struct engine_config *config, const struct ve_recor
     struct engine_error *error)
 {
 	char work[VE_PATH * 3], upper[VE_PATH * 2];
+	struct binds binds;
 	struct criu_job job = {
 	    .program = config->criu,
 	    .image_dir = image_dir,
@@ -554,6 +559,7 @@ static int dump_frozen(const struct engine_config *config, const struct ve_recor
 	    .netns = parts->net.netns,
 	    .cgroup = &parts->cgroup,
 	    .pid = record->pid,
+	    .binds = &binds,
 	};
 	int64_t begin = clock_us(CLOCK_MONOTONIC), dumped;
 	int rc;
@@ -562,7 +568,9 @@ static int dump_frozen(const struct engine_config *config, const struct ve_recor
 	rc = path_set(upper, "%s/upper.tar", image_dir);
 	if (rc < 0)
 		return engine_fail(error, rc, "image directory %s", image_dir);
-	rc = criu_dump(&job, error);
+	rc = binds_load(parts->dir, &binds, error);
+	if (rc == 0)
+		rc = criu_dump(&job, error);
 	dumped = clock_us(CLOCK_MONOTONIC);
 	if (rc == 0)
 		rc = archive_pack(parts->overlay.upper, upper, error);

@@ -29,9 +29,10 @@ struct engine_config {
 	    [IFNAMSIZ]; /* bridge of this node that VEs are attached to; empty: VEs have a loopback only */
 	char criu[VE_PATH]; /* programs */
 	char crun[VE_PATH];
-	int criu_version;      /* as check() answered; 0: asked when it is needed */
-	gid_t group;           /* who may read the images: group depsys; (gid_t)-1: root only */
-	enum fence_kind fence; /* of VEs with a lease that are started from now on */
+	int criu_version;       /* as check() answered; 0: asked when it is needed */
+	gid_t group;            /* who may read the images: group depsys; (gid_t)-1: root only */
+	enum fence_kind fence;  /* of VEs with a lease that are started from now on */
+	char mounts[VE_MOUNTS]; /* host directories that bundles may mount, between blanks */
 };
 
 /* What a VE is, independent of where it runs. */
@@ -43,6 +44,7 @@ struct ve_spec {
 	char bundle[VE_OID];      /* object id of the bundle */
 	int64_t
 	    until_ns; /* of start and restore: its lease, CLOCK_BOOTTIME; 0: it needs none.  Not in the record */
+	bool shared; /* the same: its placement knows that it has directories of the host */
 };
 
 enum ve_record_state {

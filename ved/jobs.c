@@ -170,6 +170,7 @@ void jobs_set_engine(struct msg_ved_job *job, const struct engine_config *engine
 	path_set(job->state, "%s", engine->state);
 	path_set(job->cgroup, "%s", engine->cgroup);
 	path_set(job->bridge, "%s", engine->bridge);
+	path_set(job->mounts, "%s", engine->mounts);
 	path_set(job->criu, "%s", engine->criu);
 	path_set(job->crun, "%s", engine->crun);
 	job->criu_version = (uint64_t)engine->criu_version;

@@ -12,6 +12,7 @@ enum {
 	VE_OID = 130,
 	VE_PATH = 256,
 	VE_ERROR = 1024,
+	VE_MOUNTS = 1024,
 	VE_MAX = 256, /* VEs on one node */
 };
 

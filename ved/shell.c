@@ -8,6 +8,7 @@
 
 #include "common/deadline.h"
 #include "proto/ved.h"
+#include "ved/binds.h"
 #include "ved/commands.h"
 #include "ved/engine.h"
 #include "ved/fence.h"
@@ -18,57 +19,6 @@
 #include "ved/overlay.h"
 #include "ved/record.h"
 #include "ved/ve.h"
-
-/* [ved] fence: the kinds by their own numbers, and auto behind them. */
-enum { FENCE_AUTO = FENCE_KINDS };
-static const char *const fence_choices[] = {"none", "bpf", "nft", "auto", NULL};
-
-const struct config_key ved_keys[] = {
-    {.section = "ved",
-	.name = "bridge",
-	.type = CONFIG_STRING,
-	.offset = offsetof(struct ved_settings, bridge),
-	.size = sizeof(((struct ved_settings *)0)->bridge),
-	.fallback = "br0",
-	.help = "the bridge that VEs are attached to"},
-    {.section = "ved",
-	.name = "criu",
-	.type = CONFIG_STRING,
-	.offset = offsetof(struct ved_settings, criu),
-	.size = sizeof(((struct ved_settings *)0)->criu),
-	.fallback = "",
-	.help = "the criu to use, 4.1 or newer; empty: that of tools/setup, or the first in PATH"},
-    {.section = "ved",
-	.name = "crun",
-	.type = CONFIG_STRING,
-	.offset = offsetof(struct ved_settings, crun),
-	.size = sizeof(((struct ved_settings *)0)->crun),
-	.fallback = "",
-	.help = "the crun to use; empty: the same"},
-    {.section = "ved",
-	.name = "cgroup",
-	.type = CONFIG_STRING,
-	.offset = offsetof(struct ved_settings, cgroup),
-	.size = sizeof(((struct ved_settings *)0)->cgroup),
-	.fallback = "",
-	.help = "the control group above those of the VEs; empty: depsys/NODE"},
-    {.section = "ved",
-	.name = "max_freeze_ms",
-	.type = CONFIG_INT,
-	.offset = offsetof(struct ved_settings, max_freeze_ms),
-	.fallback = "10000",
-	.min = 10,
-	.max = 600000,
-	.help = "a VE that was frozen longer is thawed"},
-    {.section = "ved",
-	.name = "fence",
-	.type = CONFIG_CHOICE,
-	.offset = offsetof(struct ved_settings, fence),
-	.fallback = "auto",
-	.choices = fence_choices,
-	.help = "how VEs are silenced at the end of their leases; auto: bpf, else nft, else none"},
-    {0},
-};
 
 /* One VE whose first process is watched for its end. */
 struct watch {
@@ -141,7 +91,8 @@ int ved_check(const struct node_config *node, const void *data, struct config_er
 {
 	const struct ved_settings *settings = data;
 	struct engine_config engine;
-	const char *missing;
+	const char *missing, *word;
+	size_t length;
 	int rc = find_programs(settings, &engine, &missing);
 
 	if (rc < 0) {
@@ -158,6 +109,12 @@ int ved_check(const struct node_config *node, const void *data, struct config_er
 		path_set(error->text,
 		    "[ved] cgroup: %s: a path below the top of each hierarchy, as depsys/n1",
 		    settings->cgroup);
+		return -EINVAL;
+	}
+	if (!binds_allowed_ok(settings->mounts, &word, &length)) {
+		path_set(error->text,
+		    "[ved] mounts: %.*s: absolute paths without . and .., between blanks",
+		    (int)length, word);
 		return -EINVAL;
 	}
 	return 0;
@@ -303,6 +260,7 @@ static void describe_job(
 	    .epoch = request->epoch,
 	    .limit_ms = request->limit_ms,
 	    .until_ns = request->until_ns,
+	    .shared = request->shared,
 	    .kill = request->kill};
 	path_set(job->name, "%s", request->name);
 	path_set(job->bundle, "%s", request->bundle);
@@ -599,6 +557,7 @@ static void on_start(void *userdata, struct rpc_call *call, const void *body, si
 	path_set(request.address, "%s", message.address);
 	path_set(request.gateway, "%s", message.gateway);
 	request.until_ns = message.until_ns;
+	request.shared = message.shared;
 	if (may_run(userdata, call, message.until_ns != 0 && !message.unfenced))
 		submit(userdata, call, &request, message.name);
 }
@@ -617,6 +576,7 @@ static void on_restore(void *userdata, struct rpc_call *call, const void *body, 
 	path_set(request.address, "%s", message.address);
 	path_set(request.gateway, "%s", message.gateway);
 	request.until_ns = message.until_ns;
+	request.shared = message.shared;
 	if (may_run(userdata, call, message.until_ns != 0 && !message.unfenced))
 		submit(userdata, call, &request, message.name);
 }
@@ -825,7 +785,8 @@ static int set_engine(struct engine_config *engine, const struct node_config *no
 	engine->group = group ? group->gr_gid : (gid_t)-1;
 	if (path_set(engine->run, "%s", node->run_dir) < 0 ||
 	    path_set(engine->state, "%s/ved", node->state_dir) < 0 ||
-	    path_set(engine->bridge, "%s", settings->bridge) < 0)
+	    path_set(engine->bridge, "%s", settings->bridge) < 0 ||
+	    path_set(engine->mounts, "%s", settings->mounts) < 0)
 		return -ENAMETOOLONG;
 	if (settings->cgroup[0])
 		return path_set(engine->cgroup, "%s", settings->cgroup);

@@ -7,6 +7,11 @@
 #include <stdint.h>
 
 #include "common/daemon.h"
+#include "ved/fence.h"
+#include "ved/names.h"
+
+/* [ved] fence: the kinds by their own numbers, and auto behind them. */
+enum { FENCE_AUTO = FENCE_KINDS };
 
 struct ved_settings {
 	char bridge[16];
@@ -14,7 +19,8 @@ struct ved_settings {
 	char crun[256];
 	char cgroup[256];
 	int64_t max_freeze_ms;
-	int fence;
+	int fence; /* enum fence_kind, or FENCE_AUTO */
+	char mounts[VE_MOUNTS];
 };
 
 extern const struct config_key ved_keys[];

@@ -7,6 +7,7 @@
 
 #include "common/test.h"
 #include "ved/archive.h"
+#include "ved/binds.h"
 #include "ved/bundle.h"
 #include "ved/criu-words.h"
 #include "ved/files.h"
@@ -103,12 +104,15 @@ static void a_torn_or_foreign_record_is_refused(void)
 	check_int(record_load(&config, "other", &record), -ENOENT);
 }
 
+static struct engine_config engine = {.mounts = "/srv/shared /mnt/x"};
+static struct ve_spec spec = {.name = "counter"};
+
 static int prepare(const char *config, struct cgroup_limits *limits, struct engine_error *error)
 {
 	put_file(in_base("config.json"), config);
 	check_int(dir_make(in_base("out"), 0700), 0);
 	return bundle_prepare(
-	    base, "counter", "/root/dir", "/run/netns", in_base("out"), limits, error);
+	    base, &engine, &spec, "/root/dir", "/run/netns", in_base("out"), limits, error);
 }
 
 static void a_bundle_gets_our_root_namespaces_and_no_cgroups(void)
@@ -152,6 +156,60 @@ static void what_cannot_move_is_refused_in_plain_words(void)
 		check_int(prepare(cases[i][0], &limits, &error), -EINVAL);
 		check(strstr(error.text, cases[i][1]));
 	}
+}
+
+static void a_listed_directory_of_the_host_is_mounted_and_nothing_below_it_is(void)
+{
+	static const char *const cases[][2] = {
+	    {"\"destination\": \"/d\", \"type\": \"bind\", \"source\": \"/srv/shared/a\"",
+		"/srv/shared/a"},
+	    {"\"destination\": \"/d\", \"type\": \"bind\", \"source\": \"/srv\"",
+		"/srv is not there"},
+	    {"\"destination\": \"/a/../d\", \"type\": \"bind\", \"source\": \"/mnt/x\"",
+		"without . and .."},
+	    {"\"destination\": \"/d\", \"type\": \"none\", \"source\": \"/mnt/x\", \"options\": [\"rbind\"]",
+		"rbind"},
+	    {"\"destination\": \"/d\", \"type\": \"bind\", \"source\": \"/mnt/x\", \"options\": [\"bind\", "
+	     "\"dev\"]",
+		"option dev"},
+	};
+	static const char good[] = "{\"mounts\": [{\"destination\": \"/d\", \"type\": \"bind\", "
+				   "\"source\": \"/mnt/x\", \"options\": [\"bind\", \"ro\"]}]}";
+	_cleanup_buf_ struct buf text = {0};
+	struct engine_error error;
+	struct cgroup_limits limits;
+	struct binds binds;
+	char config[512];
+
+	check_int(prepare(good, &limits, &error), -EPERM);
+	check(strstr(error.text, "/d") && strstr(error.text, "placement"));
+	spec.shared = true;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		path_set(config, "{\"mounts\": [{%s}]}", cases[i][0]);
+		check_int(prepare(config, &limits, &error), -EINVAL);
+		check(strstr(error.text, cases[i][1]));
+	}
+	check_int(prepare(good, &limits, &error), 0);
+	check_int(binds_load(in_base("out"), &binds, &error), 0);
+	check_int(binds.count, 1);
+	check_str(binds.bind[0].from, "/mnt/x");
+	check_str(binds.bind[0].to, "/d");
+	check_int(file_read(in_base("out/config.json"), 65536, &text), 0);
+	check(strstr((char *)text.data, "[\"bind\",\"rprivate\",\"nosuid\",\"nodev\",\"ro\"]"));
+	spec.shared = false;
+}
+
+static void what_may_be_mounted_is_named_by_plain_paths(void)
+{
+	const char *word;
+	size_t length;
+
+	check(binds_allowed_ok("", &word, &length));
+	check(binds_allowed_ok(" /a  /b/c ", &word, &length));
+	check(!binds_allowed_ok("/a b", &word, &length) && *word == 'b');
+	check(!binds_allowed_ok("/", &word, &length));
+	check(!binds_allowed_ok("/a/../b", &word, &length));
+	check(!binds_allowed_ok("/a/", &word, &length));
 }
 
 static void an_archive_keeps_links_modes_and_whiteouts(void)
@@ -232,6 +290,8 @@ int main(void)
 	    TEST(a_torn_or_foreign_record_is_refused),
 	    TEST(a_bundle_gets_our_root_namespaces_and_no_cgroups),
 	    TEST(what_cannot_move_is_refused_in_plain_words),
+	    TEST(a_listed_directory_of_the_host_is_mounted_and_nothing_below_it_is),
+	    TEST(what_may_be_mounted_is_named_by_plain_paths),
 	    TEST(an_archive_keeps_links_modes_and_whiteouts),
 	    TEST(an_archive_cannot_write_outside_of_its_directory),
 	    TEST(a_short_archive_is_an_error_not_a_short_tree),

@@ -60,6 +60,7 @@ struct ve_request {
 	char gateway[VE_ADDRESS];
 	uint64_t until_ns; /* start, restore: the lease; 0: none is needed */
 	int64_t limit_ms;  /* stop: grace, below 0: silently. freeze: at most; 0: as configured */
+	bool shared;       /* start, restore: its placement knows of host directories */
 	bool kill;         /* dump */
 	uint64_t hold;     /* freeze, thaw, dump: for whom it stands; 0: for anybody */
 };

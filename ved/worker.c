@@ -26,13 +26,15 @@ static void configure(struct engine_config *config, const struct msg_ved_job *jo
 	path_set(config->state, "%s", job->state);
 	path_set(config->cgroup, "%s", job->cgroup);
 	path_set(config->bridge, "%s", job->bridge);
+	path_set(config->mounts, "%s", job->mounts);
 	path_set(config->criu, "%s", job->criu);
 	path_set(config->crun, "%s", job->crun);
 }
 
 static struct ve_spec spec_of(const struct msg_ved_job *job)
 {
-	struct ve_spec spec = {.epoch = job->epoch, .until_ns = (int64_t)job->until_ns};
+	struct ve_spec spec = {
+	    .epoch = job->epoch, .until_ns = (int64_t)job->until_ns, .shared = job->shared};
 
 	path_set(spec.name, "%s", job->name);
 	path_set(spec.address, "%s", job->address);

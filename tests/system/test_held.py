@@ -4,14 +4,19 @@
 usage: test_held.py BUILD_DIR [TEST ...]
 """
 import os
+import shutil
+import subprocess
 import sys
+import tempfile
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path.insert(0, os.path.join(TREE, "tools"))
 sys.dont_write_bytecode = True
 import scenario  # noqa: E402
 import suite  # noqa: E402
-from test_recovery import CONFIGURATION, RecoveryCase, wait_until  # noqa: E402
+from test_recovery import BASE, CONFIGURATION, RecoveryCase, wait_until  # noqa: E402
+
+WRITER = "10.77.0.110"
 
 
 class Held(RecoveryCase):
@@ -71,6 +76,61 @@ class Held(RecoveryCase):
         wait_until("nothing holds it", lambda: not self.fact()["held"])
         self.assertEqual(self.fact()["epoch"], ve["epoch"])
         self.assert_counts_on()
+
+
+class Shared(RecoveryCase):
+    """A directory of the host that all nodes have, and a service that writes there."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.shared = tempfile.mkdtemp(prefix=BASE + "-shared-")
+        cls.addClassCleanup(shutil.rmtree, cls.shared, True)
+        os.chmod(cls.shared, 0o777)
+        cls.configuration = CONFIGURATION + f"[ved]\nmounts = /srv/no {cls.shared}\n"
+        super().setUpClass()
+        cls.sharing = os.path.join(cls.directory, "sharing")
+        subprocess.run([os.path.join(TREE, "tools", "bundle"), "--out", cls.sharing, "--program", "/usr/bin/redis-server", "--user",
+                        "redis", "--mount", f"{cls.shared}:/shared", "--", "--dir", "/shared", "--protected-mode", "no"], check=True)
+
+    def run_writer(self, name, address):
+        wait_until(f"{name} is placed", lambda: self.depctl("n1", "ve", "ls", check=False) and self.depctl(
+            "n1", "ve", "run", name, self.sharing, "--address", f"{address}/24", "--node", "n1", "--interval", "0s", check=False))
+        self.wait_writes(address)
+
+    def wait_writes(self, address):
+        """Its service writes to the directory of the host, now."""
+        path = os.path.join(self.shared, "dump.rdb")
+        if os.path.exists(path):
+            os.unlink(path)
+        wait_until(f"{address} writes to the shared directory", lambda: self.cluster.run(
+            "client", ["timeout", "5", "redis-cli", "-h", address, "save"], capture_output=True, text=True).stdout.strip() == "OK" and
+            os.path.exists(path))
+
+    def placed(self, name):
+        """As a node that is not cut off has it."""
+        return wait_until(f"the placement of {name}", lambda: next((ve for ve in self.depctl("n2", "ve", "ls", check=False) or []
+                                                                    if ve["name"] == name), None))
+
+    def test_10_it_is_captured_and_brought_back_with_the_directory_as_it_is(self):
+        self.run_writer("writer", WRITER)
+        wait_until("a checkpoint", lambda: self.depctl("n1", "ckpt", "create", "writer", check=False))
+        epoch = self.placed("writer")["epoch"]
+        wait_until("it is restored", lambda: self.placed("writer")["epoch"] > epoch or self.depctl(
+            "n1", "ckpt", "restore", "writer", check=False))
+        wait_until("from the checkpoint", lambda: self.placed("writer")["start_ckpt"])
+        self.wait_writes(WRITER)
+
+    def test_20_its_fence_is_not_enough_for_a_directory_that_is_shared(self):
+        before = self.placed("writer")
+        self.cluster.cut("n1")
+        self.addCleanup(self.cluster.heal, "n1")
+        wait_until("the VE that shares nothing goes on elsewhere", lambda: self.placed("counter")["node"] != "n1")
+        held = wait_until("the other one is held", lambda: self.placed("writer")["held"])
+        self.assertIn("shared directories", held)
+        self.assertEqual(self.placed("writer")["epoch"], before["epoch"])
+        wait_until("the word is taken, and it goes on elsewhere", lambda: self.placed("writer")["node"] not in ("n1", "") or (
+            self.depctl("n2", "ve", "fenced", "writer", str(before["epoch"]), check=False) and False))
+        self.wait_writes(WRITER)
 
 
 if __name__ == "__main__":
