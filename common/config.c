@@ -14,10 +14,14 @@
 
 #define LINE_MAX_BYTES 4096
 #define KEYS_MAX 256
+#define NAMED_MAX 32
 
 /* The sections that a file may have; those of other daemons are passed over. */
 static const char *const daemon_sections[] = {"busd", "fdd", "gossipd", "ckptd", "migrated",
     "metad", "ved", "gosd", "glsd", "gnsd", "secd", "webd", "proxyd", "depctl", NULL};
+
+/* Those that take a name beside peer, and whose they are; see config_load_named(). */
+static const char *const named_sections[] = {"fence", NULL};
 
 static const char *const profile_names[] = {"fast", "balanced", "economy", NULL};
 
@@ -82,9 +86,12 @@ struct reading {
 	int line;
 	bool seen_here[2][KEYS_MAX];
 	unsigned peer_seen_here[PEERS_MAX];
+	/* [SECTION NAME] */
+	const struct config_named *named; /* NULL: they are passed over */
+	unsigned item_seen[NAMED_MAX], item_seen_here[NAMED_MAX];
 	/* of the present section */
 	char section[64];
-	int peer; /* index, or -1 */
+	int peer, item; /* index, or -1 */
 	bool skip;
 };
 
@@ -168,6 +175,32 @@ static int open_peer(struct reading *reading, const char *name)
 	return 0;
 }
 
+static char *item_at(const struct config_named *named, size_t i)
+{
+	return (char *)named->items + i * named->size;
+}
+
+static int open_named(struct reading *reading, const char *section, const char *name)
+{
+	const struct config_named *named = reading->named;
+
+	if (!config_name_is_valid(name))
+		return fault(reading, "[%s %s]: a name is 1 to 63 of a-z 0-9 -", section, name);
+	reading->skip = !named || strcmp(named->section, section) != 0;
+	if (reading->skip)
+		return 0;
+	for (size_t i = 0; i < *named->count; i++)
+		if (strcmp(item_at(named, i), name) == 0) {
+			reading->item = (int)i;
+			return 0;
+		}
+	if (*named->count == named->max || *named->count == NAMED_MAX)
+		return fault(reading, "more than %zu sections [%s NAME]", named->max, section);
+	reading->item = (int)(*named->count)++;
+	memcpy(item_at(named, (size_t)reading->item), name, strlen(name) + 1);
+	return 0;
+}
+
 static bool is_own_section(const struct reading *reading, const char *section)
 {
 	for (const struct config_key *key = reading->keys; key && key->section; key++)
@@ -184,14 +217,17 @@ static int open_section(struct reading *reading, char *text)
 		return fault(reading, "a section reads [name] or [peer NAME]");
 	*end = '\0';
 	text = trim(text + 1);
-	reading->peer = -1;
+	reading->peer = reading->item = -1;
 	reading->skip = false;
 	space = strchr(text, ' ');
 	if (space) {
 		*space = '\0';
+		snprintf(reading->section, sizeof(reading->section), "%.60s", text);
+		if (in_list(text, named_sections))
+			return open_named(reading, text, trim(space + 1));
 		if (strcmp(text, "peer") != 0)
-			return fault(reading, "only [peer NAME] takes a name, not [%s ...]", text);
-		snprintf(reading->section, sizeof(reading->section), "peer");
+			return fault(reading,
+			    "only [peer NAME] and [fence NAME] take a name, not [%s ...]", text);
 		return open_peer(reading, trim(space + 1));
 	}
 	if (strlen(text) >= sizeof(reading->section) ||
@@ -294,6 +330,21 @@ static int take_peer_value(struct reading *reading, const char *name, const char
 	return set_value(reading, &peer_keys_table[i], &reading->peers[reading->peer], value);
 }
 
+static int take_named_value(struct reading *reading, const char *name, const char *value)
+{
+	const struct config_named *named = reading->named;
+	char *item = item_at(named, (size_t)reading->item);
+	int i = find_key(named->keys, named->section, name);
+
+	if (i < 0)
+		return fault(reading, "[%s %s]: unknown key %.60s", named->section, item, name);
+	if (reading->item_seen_here[reading->item] & 1u << i)
+		return fault(reading, "%s: twice in this file", name);
+	reading->item_seen_here[reading->item] |= 1u << i;
+	reading->item_seen[reading->item] |= 1u << i;
+	return set_value(reading, &named->keys[i], item, value);
+}
+
 static int take_value(struct reading *reading, char *text)
 {
 	char *equals = strchr(text, '=');
@@ -311,6 +362,8 @@ static int take_value(struct reading *reading, char *text)
 		return fault(reading, "%.60s stands before any [section]", name);
 	if (reading->peer >= 0)
 		return take_peer_value(reading, name, value);
+	if (reading->item >= 0)
+		return take_named_value(reading, name, value);
 	if (reading->skip)
 		return 0;
 	i = find_key(keys, reading->section, name);
@@ -344,10 +397,11 @@ static int read_file(struct reading *reading, const char *path)
 
 	reading->path = path;
 	reading->line = 0;
-	reading->peer = -1;
+	reading->peer = reading->item = -1;
 	reading->section[0] = '\0';
 	memset(reading->seen_here, 0, sizeof(reading->seen_here));
 	memset(reading->peer_seen_here, 0, sizeof(reading->peer_seen_here));
+	memset(reading->item_seen_here, 0, sizeof(reading->item_seen_here));
 	if (!file) {
 		r = -errno;
 		fault(reading, "open: %s", strerror(errno));
@@ -528,6 +582,44 @@ int config_load(const char *path, struct node_config *node, const struct config_
 		r = apply_fallbacks(reading, node_keys_table, node, reading->seen[0]);
 	if (r == 0 && node)
 		r = finish_node(reading);
+	free(reading);
+	return r;
+}
+
+static int finish_item(struct reading *reading, size_t i)
+{
+	const struct config_named *named = reading->named;
+	char *item = item_at(named, i);
+	int r = 0;
+
+	for (unsigned k = 0; named->keys[k].section && r == 0; k++) {
+		if (reading->item_seen[i] & 1u << k)
+			continue;
+		if (!named->keys[k].fallback)
+			return fault(reading, "[%s %s]: %s is missing", named->section, item,
+			    named->keys[k].name);
+		r = set_value(reading, &named->keys[k], item, named->keys[k].fallback);
+	}
+	return r;
+}
+
+int config_load_named(
+    const char *path, const struct config_named *named, struct config_error *error)
+{
+	struct reading *reading = calloc(1, sizeof(*reading));
+	int r;
+
+	if (!reading)
+		return -ENOMEM;
+	*reading = (struct reading){.named = named, .error = error};
+	*named->count = 0;
+	r = read_file(reading, path);
+	if (r == 0)
+		r = read_drop_ins(reading, path);
+	reading->path = path;
+	reading->line = 0;
+	for (size_t i = 0; i < *named->count && r == 0; i++)
+		r = finish_item(reading, i);
 	free(reading);
 	return r;
 }

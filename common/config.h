@@ -5,7 +5,7 @@
  * and what was expected.  A daemon checks [node], [peer NAME] and its own sections, and passes over
  * the sections of the other daemons.
  *
- * Grammar: "[section]", "[section NAME]", "key = value", comments from ';' or '#' at the start of a
+ * Grammar: "[section]", "[section NAME]" (peer, and fence for migrated), "key = value", comments from ';' or '#' at the start of a
  * line or after white space.  Debian's libinih cuts values at 191 bytes without a word; so this is ours.
  */
 #ifndef COMMON_CONFIG_H
@@ -79,6 +79,20 @@ struct config_error {
  */
 int config_load(const char *path, struct node_config *node, const struct config_key *keys,
     void *settings, struct config_error *error);
+
+/*
+ * The sections [SECTION NAME] of one kind, each into an item of its own, which begins with char[NODE_NAME_MAX + 1]: its
+ * name.  More than max of them are refused.
+ */
+struct config_named {
+	const char *section;
+	const struct config_key *keys; /* at most 32; offsets within an item */
+	void *items;
+	size_t size, max;
+	size_t *count;
+};
+int config_load_named(
+    const char *path, const struct config_named *named, struct config_error *error);
 
 /* 1 to 63 of a-z 0-9 -; a numeric IPv4 or IPv6 address. */
 bool config_name_is_valid(const char *name);

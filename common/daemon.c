@@ -164,6 +164,8 @@ int daemon_options(
 		snprintf(private->user, sizeof(private->user),
 		    spec->keep_root ? "root" : "depsys-%s", spec->name);
 	r = config_load(options.path, &daemon->node, spec->keys, spec->settings, &error);
+	if (r == 0 && spec->named)
+		r = config_load_named(options.path, spec->named, &error);
 	if (r == 0 && spec->check)
 		r = spec->check(&daemon->node, spec->settings, &error);
 	if (r < 0) {

@@ -37,6 +37,7 @@ struct daemon_spec {
 	const char *summary;           /* one line for --help */
 	const struct config_key *keys; /* of its own sections; NULL: none */
 	void *settings;
+	const struct config_named *named; /* sections with names of its own; NULL: none */
 	/* Checks that no table can say; 0 or negative errno with the error filled.  May be NULL. */
 	int (*check)(
 	    const struct node_config *node, const void *settings, struct config_error *error);

@@ -120,6 +120,61 @@ static void faults_are_told_with_file_and_line(void)
 	refused(NODE PEERS "[peer n3]\naddress = 10.0.0.3\nkey = " KEY1 "\n", "the same as of n1");
 }
 
+struct door {
+	char name[NODE_NAME_MAX + 1];
+	char command[16];
+	int64_t timeout_s;
+};
+
+static const struct config_key door_keys[] = {
+    {"fence", "command", CONFIG_STRING, offsetof(struct door, command), 16, NULL, 0, 0, NULL, NULL},
+    {"fence", "timeout_s", CONFIG_INT, offsetof(struct door, timeout_s), 0, "60", 1, 99, NULL,
+	NULL},
+    {0},
+};
+static struct door doors[2];
+static size_t n_doors;
+
+static int load_doors(const char *text)
+{
+	const struct config_named named = {
+	    "fence", door_keys, doors, sizeof(doors[0]), 2, &n_doors};
+	char path[300];
+
+	put("depsys.conf", text);
+	snprintf(path, sizeof(path), "%s/depsys.conf", directory);
+	return config_load_named(path, &named, &error);
+}
+
+static void refused_doors(const char *text, const char *words)
+{
+	check_int(load_doors(text), -EINVAL);
+	check(strstr(error.text, words));
+}
+
+static void sections_with_names_are_read_each_into_its_own(void)
+{
+	static const char two[] = NODE PEERS "[fence off]\ncommand = /a b\n[fdd]\nfast = yes\n"
+					     "[fence pdu-2]\ntimeout_s = 5\ncommand = /c\n";
+
+	check_int(load(two), 0); /* those who do not want them pass over them */
+	check_int(load_doors(two), 0);
+	check_int(n_doors, 2);
+	check_str(doors[0].name, "off");
+	check_str(doors[0].command, "/a b");
+	check_int(doors[0].timeout_s, 60);
+	check_str(doors[1].name, "pdu-2");
+	check_int(doors[1].timeout_s, 5);
+	refused_doors("[fence off]\ntimeout_s = 5\n", "[fence off]: command is missing");
+	refused_doors("[fence off]\ncommand = /a\ncommand = /b\n", "depsys.conf:3: command: twice");
+	refused_doors("[fence off]\ncommand = /a\nuser = root\n", "[fence off]: unknown key user");
+	refused_doors("[fence off]\ncommand = /a\ntimeout_s = 0\n", "0 is not in 1 to 99");
+	refused_doors("[fence Off]\n", "[fence Off]: a name is");
+	refused_doors("[door off]\n", "only [peer NAME] and [fence NAME]");
+	refused_doors(
+	    "[fence a]\ncommand = /a\n[fence b]\ncommand = /a\n[fence c]\n", "more than 2");
+}
+
 static void a_long_value_is_taken_whole_or_refused(void)
 {
 	char text[6000] = NODE PEERS "[fdd]\ntext = ";
@@ -192,6 +247,7 @@ int main(void)
 	    TEST(a_good_file_is_read_with_its_defaults),
 	    TEST(places_for_peers_that_are_not_there_are_not_written_to),
 	    TEST(faults_are_told_with_file_and_line),
+	    TEST(sections_with_names_are_read_each_into_its_own),
 	    TEST(a_long_value_is_taken_whole_or_refused),
 	    TEST(drop_ins_replace_values_in_the_order_of_their_names),
 	    TEST(a_missing_file_is_one_clear_line),

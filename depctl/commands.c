@@ -60,7 +60,10 @@ const struct command commands[] = {
 		"(default 5s)"},
 	    {"group", "NAME", "replicas of one service, on different nodes if that can be"},
 	    {"apart", NULL, "it waits rather than run on a node where another of its group is"},
-	    {"memory", "MIB", "what its node must have free when it is placed"}},
+	    {"memory", "MIB", "what its node must have free when it is placed"},
+	    {"fence", "NAME",
+		"section [fence NAME] of the configuration: makes sure of its copy when its node is lost "
+		"and no fence does"}},
 	"run an OCI bundle (config.json, rootfs.tar) as a virtual environment",
 	"depctl ve run counter ./bundle --address 10.77.0.100/24 --interval 2s", command_ve_run,
 	false},

@@ -81,6 +81,7 @@ enum {
 	RUN_GROUP,
 	RUN_APART,
 	RUN_MEMORY,
+	RUN_FENCE,
 };
 
 /* False with one line. */
@@ -131,6 +132,7 @@ static int fill_run(struct msg_migrated_run *request, const struct arguments *ar
 	    (option[RUN_HUNG_AFTER] &&
 		!parse_duration_ms("--hung-after", option[RUN_HUNG_AFTER], &request->hung_ms)) ||
 	    (option[RUN_GROUP] && !PARSE_TEXT("--group", option[RUN_GROUP], request->group)) ||
+	    (option[RUN_FENCE] && !PARSE_TEXT("--fence", option[RUN_FENCE], request->fence)) ||
 	    (option[RUN_MEMORY] &&
 		!parse_count("--memory", option[RUN_MEMORY], 1, MEMORY_MAX_MIB, &memory_mib)) ||
 	    !fill_probes(request, arguments))

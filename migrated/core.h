@@ -55,6 +55,12 @@ struct place {
 	uint64_t unfenced; /* epoch that its node cannot fence, 0: none */
 	uint64_t away;     /* checkpoint that it would start from, and that no node has; 0: none */
 	struct mono away_since;
+	/* gone.c: epochs, 0: none */
+	uint64_t fencing, vouched; /* whose fence command runs; has confirmed */
+	uint64_t tried; /* whose command has failed, how often, why, and until when it rests */
+	uint32_t tries;
+	char said[128];
+	struct mono fence_at;
 };
 
 struct pending {
@@ -122,6 +128,10 @@ const char *place_next(const struct migrated *migrated, const char *name);
 /* It was placed so lately that its node's free memory does not show it. */
 bool place_is_new(const struct migrated *migrated, const char *name);
 bool place_is_writing(struct migrated *migrated, const char *name);
+/* A fence command has ended. */
+void place_fenced(struct migrated *migrated, const struct migrated_event *event);
+struct mono place_backoff(
+    const struct migrated *migrated, const struct msg_migrated_ve_fact *fact, uint32_t tries);
 bool place_has_lost_its_node(const struct migrated *migrated, const struct migrated_ve *ve);
 /* gone.c */
 /* Is the copy that ve speaks of silent when its lease has ended?  If not, why_held() says for a person why, and what to do. */
@@ -132,6 +142,9 @@ void gone_why_held(
 /* A copy that runs, and hangs, is ended by its own node before the next one: it stays there. */
 void gone_pin(
     const struct migrated_ve *ve, const struct place *place, struct msg_migrated_ve_fact *fact);
+/* Runs the VE's fence command while it is held, or ends it when it is held no more. */
+void gone_fence(struct migrated *migrated, const struct migrated_ve *ve, struct place *place,
+    struct migrated_actions *actions);
 /* What is to be said about a placement that stays: fills fact and returns true when there is something new. */
 bool gone_note(const struct migrated *migrated, const struct migrated_ve *ve,
     const struct place *place, struct msg_migrated_ve_fact *fact);

@@ -1,9 +1,11 @@
 /*
  * Is the copy before really gone?  That its lease has ended says so where a fence silences it.  Where none does (the fact's
- * `unfenced`), or where it writes to directories that other nodes have too (`shared`), a lost node may still run it and be heard, and nothing that this side can see tells a dead one from one that is
- * cut off.  Then the VE stays on its node until the node itself says that the copy is gone (a report, as of any VE that
- * ended), or an administrator does: migrated.fenced, which names the epoch, so that a word about one copy is never taken for
- * a word about a later one.  Until then the fact's `held` tells why.
+ * `unfenced`), or where it writes to directories that other nodes have too (`shared`), a lost node may still run it and be
+ * heard, and nothing that this side can see tells a dead one from one that is cut off.  Then the VE stays on its node until
+ * the node itself says that the copy is gone (a report, as of any VE that ended), or an administrator does:
+ * migrated.fenced, which names the epoch, so that a word about one copy is never taken for a word about a later one.  Or
+ * the VE names a command that makes sure ([fence NAME], fencer.h): it is run while the VE is held, with pauses that grow to
+ * backoff_max_ms, and is believed when it ends well.  Until then the fact's `held` tells why.
  *
  * A node says with its renewals what it cannot fence.  It gets no grant, and starts nothing, before that stands in the fact:
  * a coordinator that comes later has nothing else to know it from.
@@ -36,7 +38,7 @@ void gone_why_held(
 	const struct migrated_node *node = find_node(migrated, ve->fact.node);
 
 	snprintf(why, size,
-	    "node %s %s, and %s: its copy may still run; when it does not: depctl ve fenced %s %" PRIu64,
+	    "node %s %s, and %s: its copy may still run; if not: depctl ve fenced %s %" PRIu64,
 	    ve->fact.node,
 	    ve->node_revoked                        ? "is revoked"
 	    : node && !mono_is_never(node->left_at) ? "has left"
@@ -54,16 +56,66 @@ void gone_pin(
 		copy_text(fact->node, sizeof(fact->node), ve->fact.node);
 }
 
-bool gone_note(const struct migrated *migrated, const struct migrated_ve *ve,
-    const struct place *place, struct msg_migrated_ve_fact *fact)
+/* Nobody is sure of the copy, and its node cannot be asked. */
+static bool is_held(
+    const struct migrated *migrated, const struct migrated_ve *ve, const struct place *place)
 {
 	bool said = place->reported == ve->fact.epoch && !place->trouble.runs;
 
+	return ve->fact.want == MSG_MIGRATED_WANT_RUN && place_has_lost_its_node(migrated, ve) &&
+	       !gone_is_sure(ve) && place->vouched != ve->fact.epoch && !said;
+}
+
+static size_t count_fencing(const struct migrated *migrated)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < migrated->n_places; i++)
+		count += migrated->places[i].fencing != 0;
+	return count;
+}
+
+/* It cannot be taken back: not before the store has taken that the VE is held, from a coordinator. */
+void gone_fence(struct migrated *migrated, const struct migrated_ve *ve, struct place *place,
+    struct migrated_actions *actions)
+{
+	bool wanted = is_held(migrated, ve, place) && *ve->fact.held && *ve->fact.fence;
+	struct migrated_action *action;
+
+	if (place->fencing && (!wanted || place->fencing != ve->fact.epoch)) {
+		place->fencing = 0;
+		action_add(actions, MIGRATED_SPARE, ve->fact.name);
+	}
+	if (!wanted || place->fencing || count_fencing(migrated) == FENCING_MAX ||
+	    actions->count == MIGRATED_ACTIONS_MAX)
+		return;
+	if (place->tried == ve->fact.epoch && !mono_due(place->fence_at, migrated->now)) {
+		migrated->place_at = mono_min(migrated->place_at, place->fence_at);
+		return;
+	}
+	place->fencing = ve->fact.epoch;
+	action = action_add(actions, MIGRATED_FENCE, ve->fact.name);
+	action->epoch = ve->fact.epoch;
+	action->fact = ve->fact;
+}
+
+bool gone_note(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, struct msg_migrated_ve_fact *fact)
+{
+	size_t length;
+
 	*fact = ve->fact;
 	fact->unfenced |= place->unfenced == fact->epoch;
+	if (place->vouched == fact->epoch)
+		fact->fenced = fact->epoch;
 	memset(fact->held, 0, sizeof(fact->held));
-	if (ve->fact.want == MSG_MIGRATED_WANT_RUN && place_has_lost_its_node(migrated, ve) &&
-	    !gone_is_sure(ve) && !said)
+	if (is_held(migrated, ve, place)) {
 		gone_why_held(migrated, ve, fact->held, sizeof(fact->held));
-	return fact->unfenced != ve->fact.unfenced || strcmp(fact->held, ve->fact.held) != 0;
+		length = strlen(fact->held);
+		if (place->tried == fact->epoch)
+			snprintf(fact->held + length, sizeof(fact->held) - length,
+			    "; fence command %.63s: %s", fact->fence, place->said);
+	}
+	return fact->unfenced != ve->fact.unfenced || fact->fenced != ve->fact.fenced ||
+	       strcmp(fact->held, ve->fact.held) != 0;
 }

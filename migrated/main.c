@@ -2,6 +2,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "migrated/fencer.h"
 #include "migrated/shell.h"
 
 #define KEY(key, field, text, low, high, help)                                                     \
@@ -40,12 +41,29 @@ static const struct config_key keys[] = {
     {0},
 };
 
-static int check_lease(const struct node_config *node, const void *data, struct config_error *error)
+static const struct config_key fence_keys[] = {
+    {"fence", "command", CONFIG_STRING, offsetof(struct fence_settings, command),
+	sizeof(((struct fence_settings *)0)->command), NULL, 0, 0, NULL,
+	"makes sure that a lost node's copy of a VE can write nothing more; exit status 0 says so"},
+    {"fence", "timeout_s", CONFIG_INT, offsetof(struct fence_settings, timeout_s), 0, "60", 1, 3600,
+	NULL, "it is killed after so long, and has confirmed nothing"},
+    {0},
+};
+static struct fences fences;
+static const struct config_named fence_sections = {.section = "fence",
+    .keys = fence_keys,
+    .items = fences.fence,
+    .size = sizeof(fences.fence[0]),
+    .max = FENCES_MAX,
+    .count = &fences.count};
+
+static int check_settings(
+    const struct node_config *node, const void *data, struct config_error *error)
 {
 	const struct migrated_settings *settings = data;
 
 	if (settings->lease_ms == 0 || settings->lease_ms >= LEASE_MIN_MS)
-		return 0;
+		return fences_check(&fences, error);
 	snprintf(error->text, sizeof(error->text), "node %s: [migrated]: lease_ms: %d to 60000",
 	    node->name, LEASE_MIN_MS);
 	return -EINVAL;
@@ -60,7 +78,8 @@ int main(int argc, char **argv)
 		"where each VE runs: placement and recovery on the coordinator, keeping on every node",
 	    .keys = keys,
 	    .settings = &settings,
-	    .check = check_lease,
+	    .named = &fence_sections,
+	    .check = check_settings,
 	    .tcp_offset = PORT_MIGRATED_RPC,
 	    .shared_dir = "bundles", /* where gosd writes them for ved */
 	};
@@ -77,7 +96,7 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = daemon_open(&daemon);
 	if (r == 0)
-		r = shell_new(&shell, &daemon, &settings, &udp);
+		r = shell_new(&shell, &daemon, &settings, &fences, &udp);
 	status = r == 0 ? daemon_run(&daemon) : 1;
 	shell_free(shell);
 	udp_close(&udp);

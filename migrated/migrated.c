@@ -274,6 +274,9 @@ void migrated_step(
 	case MIGRATED_WRITTEN:
 		take_written(migrated, event, actions);
 		return;
+	case MIGRATED_FENCED:
+		place_fenced(migrated, event);
+		break;
 	case MIGRATED_REPORT:
 		place_report(migrated, event);
 		break;

@@ -49,6 +49,7 @@
 #define MIGRATED_ACTIONS_MAX 64
 #define MIGRATED_REASON 256
 #define MIGRATED_ASKS_MAX 32 /* requests that wait */
+#define FENCING_MAX 8        /* fence commands at once */
 
 struct migrated;
 
@@ -146,6 +147,7 @@ enum migrated_event_kind {
 			 image answers, -ETIMEDOUT: in doubt */
 	MIGRATED_ENDED,   /* name, result: answer to END */
 	MIGRATED_WRITTEN, /* name, ok: answer to WRITE or REMOVE; then a new look at the facts */
+	MIGRATED_FENCED,  /* name, epoch, ok, reason: answer to FENCE */
 	MIGRATED_REPORT,  /* name, epoch, trouble, runs, reason: from a node */
 	MIGRATED_ASKED,   /* request: by a client, on the coordinator */
 };
@@ -205,6 +207,8 @@ enum migrated_action_kind {
 	MIGRATED_REMOVE,  /* name, version, cat_version: facts away; answer WRITTEN */
 	MIGRATED_RENEW,   /* id: ask the coordinator for migrated_leases(); answer GRANTED */
 	MIGRATED_GRANT,   /* id: answer that renewal with leases, count, for length */
+	MIGRATED_FENCE,   /* name, epoch, fact: run the command that it names; answer FENCED */
+	MIGRATED_SPARE,   /* name: end it, without an answer */
 	MIGRATED_ARM,     /* migrated_leases() may be heard until migrated_lease_until() */
 	MIGRATED_TELL,    /* name, epoch, trouble, runs, reason: report to the coordinator */
 	MIGRATED_ANSWER,  /* id, status (enum rpc_status), fact or reason */

@@ -99,7 +99,7 @@ static uint32_t jitter_of(const struct msg_migrated_ve_fact *fact)
  * How long a VE in trouble waits for its n-th try since it was last well: nothing, base, twice that and so on up to a
  * maximum, less by up to a half.  The first one is at once, as most failures come alone.
  */
-static struct mono backoff(
+struct mono place_backoff(
     const struct migrated *migrated, const struct msg_migrated_ve_fact *fact, uint32_t tries)
 {
 	int64_t ms = migrated->config.backoff_ms, max = migrated->config.backoff_max_ms;
@@ -120,7 +120,7 @@ static struct mono backed_off(const struct migrated *migrated, const struct migr
 			     ? next->restarts - 1
 			     : ve->fact.attempts + images_set_aside(ve, &ve->fact);
 
-	return mono_add(place->reported_at, backoff(migrated, &ve->fact, tries));
+	return mono_add(place->reported_at, place_backoff(migrated, &ve->fact, tries));
 }
 
 /* --- deciding --- */
@@ -427,6 +427,7 @@ static void place_one(
 		return;
 	place->leaving = 0;
 	wanted = decide(migrated, ve, place, &fact);
+	gone_fence(migrated, ve, place, actions);
 	if (gone_note(migrated, ve, place, &noted)) {
 		write_fact(ve, place, &noted, actions)->note = true;
 		return;
@@ -464,6 +465,28 @@ void place_report(struct migrated *migrated, const struct migrated_event *event)
 	place->trouble = (struct migrated_trouble){.kind = event->trouble, .runs = event->runs};
 	copy_text(place->trouble.reason, sizeof(place->trouble.reason),
 	    event->reason ? event->reason : "");
+}
+
+void place_fenced(struct migrated *migrated, const struct migrated_event *event)
+{
+	struct place *place = migrated->mine ? find_place(migrated, event->name) : NULL;
+
+	/* One that was ended, or of an earlier epoch, confirms nothing. */
+	if (!place || place->fencing == 0 || place->fencing != event->epoch)
+		return;
+	place->fencing = 0;
+	if (event->ok) {
+		place->vouched = event->epoch;
+		return;
+	}
+	place->tries = place->tried == event->epoch ? place->tries + 1 : 1;
+	place->tried = event->epoch;
+	copy_text(place->said, sizeof(place->said), event->reason ? event->reason : "");
+	place->fence_at =
+	    find_ve(migrated, event->name)
+		? mono_add(migrated->now,
+		      place_backoff(migrated, &find_ve(migrated, event->name)->fact, place->tries))
+		: migrated->now;
 }
 
 void place_written(struct migrated *migrated, const struct migrated_event *event)

@@ -10,6 +10,7 @@
 
 #include "common/deadline.h"
 #include "migrated/address.h"
+#include "migrated/fencer.h"
 #include "proto/common.h"
 #include "proto/migrated.h"
 
@@ -46,6 +47,7 @@ struct shell {
 	struct cluster *cluster;
 	struct probes *probes;
 	struct renewals *renewals;
+	struct fencer *fencer;
 	struct capacity_teller *capacity;
 	sd_event_source *timer;
 	LIST_HEAD(, waiting) waiting;
@@ -96,13 +98,26 @@ static void tell_held(struct shell *shell, const struct msg_migrated_ve_fact *fa
 	log_warning("held ve=%s epoch=%" PRIu64 ": %s", fact->name, fact->epoch, fact->held);
 }
 
+static void tell_fenced(struct shell *shell, const struct msg_migrated_ve_fact *fact)
+{
+	struct msg_ve_fenced event = {.epoch = fact->epoch};
+
+	memcpy(event.ve, fact->name, sizeof(event.ve));
+	memcpy(event.node, fact->node, sizeof(event.node));
+	daemon_tell(shell->daemon, MSG_VE_FENCED, msg_ve_fenced_pack, &event);
+	log_notice("its copy is known to be gone ve=%s epoch=%" PRIu64 " node=%s", fact->name,
+	    fact->epoch, fact->node);
+}
+
 static void tell_noted(struct shell *shell, const struct msg_migrated_ve_fact *fact)
 {
 	if (*fact->held)
 		tell_held(shell, fact);
+	else if (fact->fenced == fact->epoch)
+		tell_fenced(shell, fact);
 	else
-		log_notice("noted ve=%s epoch=%" PRIu64 " unfenced=%d fenced=%" PRIu64, fact->name,
-		    fact->epoch, fact->unfenced, fact->fenced);
+		log_notice("noted ve=%s epoch=%" PRIu64 " unfenced=%d", fact->name, fact->epoch,
+		    fact->unfenced);
 }
 
 static void tell_recovered(struct shell *shell, const struct migrated_action *action)
@@ -294,6 +309,12 @@ static void carry_out(struct shell *shell, const struct migrated_action *action)
 	case MIGRATED_GRANT:
 		renewals_grant(shell->renewals, action);
 		break;
+	case MIGRATED_FENCE:
+		fencer_run(shell->fencer, action);
+		break;
+	case MIGRATED_SPARE:
+		fencer_spare(shell->fencer, action->name);
+		break;
 	case MIGRATED_ARM:
 		renewals_arm(shell->renewals);
 		break;
@@ -328,6 +349,8 @@ void shell_step(struct shell *shell, struct migrated_event *event)
 		carry_out(shell, &actions->list[i]);
 	free(actions);
 	deadline_set(shell->timer, migrated_deadline(shell->core));
+	if (event->kind == MIGRATED_COORD && !event->mine)
+		fencer_spare(shell->fencer, NULL);
 	if (event->kind == MIGRATED_COORD)
 		keys_coord(shell->keys, event->mine);
 	else if (event->kind == MIGRATED_NODES)
@@ -525,6 +548,7 @@ static void on_run(void *userdata, struct rpc_call *call, const void *body, size
 	memcpy(request.fact.group, message.group, sizeof(request.fact.group));
 	request.fact.apart = message.apart;
 	request.fact.shared = message.shared;
+	memcpy(request.fact.fence, message.fence, sizeof(request.fact.fence));
 	request.fact.memory = message.memory;
 	request.check = message.check;
 	take(shell, call, MSG_MIGRATED_RUN, body, size, &request);
@@ -726,7 +750,7 @@ static int open_parts(
 }
 
 int shell_new(struct shell **out, struct daemon *daemon, const struct migrated_settings *settings,
-    struct udp *udp)
+    const struct fences *fences, struct udp *udp)
 {
 	struct shell *shell = calloc(1, sizeof(*shell));
 	struct migrated_event start = {.kind = MIGRATED_START};
@@ -737,6 +761,8 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct migrated_s
 	shell->daemon = daemon;
 	LIST_INIT(&shell->waiting);
 	r = open_parts(shell, settings, udp);
+	if (r >= 0)
+		r = fencer_new(&shell->fencer, daemon, shell, fences);
 	if (r < 0) {
 		log_start_failed(r);
 		shell_free(shell);
@@ -769,6 +795,7 @@ struct shell *shell_free(struct shell *shell)
 	launcher_free(shell->launcher);
 	probes_free(shell->probes);
 	renewals_free(shell->renewals);
+	fencer_free(shell->fencer);
 	capacity_free(shell->capacity);
 	cluster_free(shell->cluster);
 	sd_event_source_disable_unref(shell->timer);

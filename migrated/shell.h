@@ -20,6 +20,7 @@
 /* How long leases last, where lease_ms says nothing else. */
 enum lease_profile { LEASE_LAN, LEASE_DEFAULT };
 
+struct fences;
 struct migrated_settings {
 	int64_t scan_ms, restarts_max, steady_ms, retry_ms, backoff_ms, backoff_max_ms, answer_ms,
 	    image_wait_ms;
@@ -30,7 +31,7 @@ struct migrated_settings {
 struct shell;
 /* Takes over the socket, as sealed_udp_new(). */
 int shell_new(struct shell **out, struct daemon *daemon, const struct migrated_settings *settings,
-    struct udp *udp);
+    const struct fences *fences, struct udp *udp);
 struct shell *shell_free(struct shell *shell);
 
 /* --- between the files --- */

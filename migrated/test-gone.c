@@ -112,6 +112,70 @@ static void a_ve_that_shares_directories_stays_too_behind_any_fence(void)
 	check(*world.ve.fact.held);
 }
 
+/* n1 is cut off, the VE names a command, and n2 coordinates. */
+static void lose_n1(bool works)
+{
+	run_unfenced_on_n1();
+	snprintf(world.ve.fact.fence, sizeof(world.ve.fact.fence), "off");
+	settle();
+	world.fence_works = works;
+	set_cut(0, true);
+}
+
+static void a_fence_command_that_confirms_lets_it_go_on_elsewhere(void)
+{
+	lose_n1(true);
+	check_int(world.fences, 1);
+	check_int(running(), 1);
+	check_str(runner()->name, "n2");
+	check(!*world.ve.fact.held);
+}
+
+static void one_that_fails_is_tried_again_with_pauses_that_grow_and_says_why(void)
+{
+	unsigned first;
+
+	lose_n1(false);
+	first = world.fences;
+	check(first >= 3 && first <= 8);
+	check_str(world.ve.fact.node, "n1");
+	check(strstr(world.ve.fact.held, "off: no route"));
+	settle();
+	check(world.fences - first >= 3 &&
+	      world.fences - first <= 7); /* 6 s at most, less up to a half */
+	kill_node(0);
+	ask_fenced(world.ve.fact.epoch);
+	check_str(runner()->name, "n2");
+}
+
+static void one_that_speaks_of_an_earlier_epoch_confirms_nothing(void)
+{
+	run_unfenced_on_n1();
+	snprintf(world.ve.fact.fence, sizeof(world.ve.fact.fence), "off");
+	settle();
+	world.fence_is_old = world.fence_works = true;
+	kill_node(0);
+	settle();
+	check_int(world.fences, 1);
+	check_str(world.ve.fact.node, "n1");
+	check(*world.ve.fact.held);
+}
+
+static void one_that_runs_is_ended_when_the_node_is_back(void)
+{
+	run_unfenced_on_n1();
+	snprintf(world.ve.fact.fence, sizeof(world.ve.fact.fence), "off");
+	settle();
+	world.fence_hangs = true;
+	set_cut(0, true);
+	check_int(world.fences, 1);
+	check_int(world.spared, 0);
+	set_cut(0, false);
+	check_int(world.spared, 1);
+	check_str(runner()->name, "n1");
+	check(!*world.ve.fact.held);
+}
+
 /* Its node is lost before it hears of it. */
 static void without_a_fence_a_copy_that_was_to_be_restarted_may_still_run(void)
 {
@@ -136,5 +200,9 @@ int main(void)
 	    TEST(without_a_fence_a_node_that_was_cut_off_goes_on_where_it_stood),
 	    TEST(without_a_fence_a_node_that_comes_back_says_itself_that_the_copy_is_gone),
 	    TEST(a_ve_that_shares_directories_stays_too_behind_any_fence),
+	    TEST(a_fence_command_that_confirms_lets_it_go_on_elsewhere),
+	    TEST(one_that_fails_is_tried_again_with_pauses_that_grow_and_says_why),
+	    TEST(one_that_speaks_of_an_earlier_epoch_confirms_nothing),
+	    TEST(one_that_runs_is_ended_when_the_node_is_back),
 	    TEST(without_a_fence_a_copy_that_was_to_be_restarted_may_still_run), {0}});
 }

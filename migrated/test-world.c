@@ -338,6 +338,24 @@ static void arm(struct node *node)
 		node->copy.gate = until;
 }
 
+/* The command switches the node off, or fails. */
+static void do_fence(struct node *node, const struct migrated_action *action)
+{
+	struct migrated_event event = {.kind = MIGRATED_FENCED,
+	    .name = "ve",
+	    .epoch = action->epoch - world.fence_is_old,
+	    .ok = world.fence_works,
+	    .reason = "no route"};
+
+	check_str(action->fact.fence, "off");
+	world.fences++;
+	for (size_t i = 0; i < NODES && world.fence_works; i++)
+		if (strcmp(world.nodes[i].name, action->fact.node) == 0)
+			world.nodes[i].copy = (struct copy){0};
+	if (!world.fence_hangs)
+		step(node, &event);
+}
+
 static bool do_one(struct node *node)
 {
 	struct migrated_action action;
@@ -383,6 +401,12 @@ static bool do_one(struct node *node)
 		if (node->copy.present)
 			arm(node);
 		check_heard();
+		break;
+	case MIGRATED_FENCE:
+		do_fence(node, &action);
+		break;
+	case MIGRATED_SPARE:
+		world.spared++;
 		break;
 	case MIGRATED_GRANT: /* see step() */
 		break;

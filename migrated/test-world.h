@@ -61,6 +61,8 @@ struct world {
 	uint64_t heard;                      /* the highest epoch */
 	uint64_t waits;                      /* placements for which a lease had to end */
 	struct rng rng;
+	bool fence_works, fence_hangs, fence_is_old; /* the fence command */
+	unsigned fences, spared;                     /* how often it was run, was ended */
 };
 
 extern struct world world;

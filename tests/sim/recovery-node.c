@@ -167,7 +167,7 @@ static void carry_out(
 	case MIGRATED_TELL:
 		report(sim, process, node, action);
 		break;
-	default: /* REMOVE, ANSWER, RUNS: nobody asks, nobody listens */
+	default: /* REMOVE, ANSWER, RUNS, FENCE: nobody asks, nobody listens */
 		break;
 	}
 }

@@ -16,7 +16,18 @@ import scenario  # noqa: E402
 import suite  # noqa: E402
 from test_recovery import BASE, CONFIGURATION, RecoveryCase, wait_until  # noqa: E402
 
-WRITER = "10.77.0.110"
+WRITER, SWITCHED, STUCK = "10.77.0.110", "10.77.0.111", "10.77.0.112"
+
+# What the administrator wrote: the test is the switch.
+OFF = """#!/bin/sh
+echo "$DEPSYS_VE $DEPSYS_NODE $DEPSYS_EPOCH" >"$1/asked.new" && mv "$1/asked.new" "$1/asked" || exit 1
+until test -e "$1/is-off"; do sleep 0.1; done
+"""
+BROKEN = """#!/bin/sh
+echo connecting >&2
+echo "no route to the power switch" >&2
+exit 1
+"""
 
 
 class Held(RecoveryCase):
@@ -86,15 +97,24 @@ class Shared(RecoveryCase):
         cls.shared = tempfile.mkdtemp(prefix=BASE + "-shared-")
         cls.addClassCleanup(shutil.rmtree, cls.shared, True)
         os.chmod(cls.shared, 0o777)
-        cls.configuration = CONFIGURATION + f"[ved]\nmounts = /srv/no {cls.shared}\n"
+        cls.commands = tempfile.mkdtemp(prefix=BASE + "-commands-")
+        cls.addClassCleanup(shutil.rmtree, cls.commands, True)
+        os.chmod(cls.commands, 0o777)
+        for name, text in (("off", OFF), ("broken", BROKEN)):
+            with open(os.path.join(cls.commands, name), "w", encoding="utf-8") as script:
+                script.write(text)
+            os.chmod(script.name, 0o755)
+        cls.configuration = CONFIGURATION + (
+            f"[ved]\nmounts = /srv/no {cls.shared}\n[fence off]\ncommand = {cls.commands}/off {cls.commands}\ntimeout_s = 600\n"
+            f"[fence broken]\ncommand = {cls.commands}/broken\n")
         super().setUpClass()
         cls.sharing = os.path.join(cls.directory, "sharing")
         subprocess.run([os.path.join(TREE, "tools", "bundle"), "--out", cls.sharing, "--program", "/usr/bin/redis-server", "--user",
                         "redis", "--mount", f"{cls.shared}:/shared", "--", "--dir", "/shared", "--protected-mode", "no"], check=True)
 
-    def run_writer(self, name, address):
+    def run_writer(self, name, address, *words):
         wait_until(f"{name} is placed", lambda: self.depctl("n1", "ve", "ls", check=False) and self.depctl(
-            "n1", "ve", "run", name, self.sharing, "--address", f"{address}/24", "--node", "n1", "--interval", "0s", check=False))
+            "n1", "ve", "run", name, self.sharing, "--address", f"{address}/24", "--node", "n1", "--interval", "0s", *words, check=False))
         self.wait_writes(address)
 
     def wait_writes(self, address):
@@ -131,6 +151,28 @@ class Shared(RecoveryCase):
         wait_until("the word is taken, and it goes on elsewhere", lambda: self.placed("writer")["node"] not in ("n1", "") or (
             self.depctl("n2", "ve", "fenced", "writer", str(before["epoch"]), check=False) and False))
         self.wait_writes(WRITER)
+
+    def test_30_a_fence_command_makes_sure_and_one_that_fails_says_why(self):
+        self.cluster.heal("n1")
+        wait_until("all nodes are there", lambda: scenario.is_ready(self.cluster, "n1"))
+        self.run_writer("switched", SWITCHED, "--fence", "off")
+        self.run_writer("stuck", STUCK, "--fence", "broken")
+        epoch = self.placed("switched")["epoch"]
+        self.cluster.cut("n1")
+        wait_until("the switch is asked", lambda: os.path.exists(os.path.join(self.commands, "asked")))
+        with open(os.path.join(self.commands, "asked"), encoding="utf-8") as asked:
+            self.assertEqual(asked.read().split(), ["switched", "n1", str(epoch)])
+        wait_until("the failure is told", lambda: "no route to the power switch" in self.placed("stuck")["held"])
+        self.assertEqual((self.placed("switched")["node"], self.placed("switched")["epoch"]), ("n1", epoch))
+        self.cluster.kill("n1")
+        with open(os.path.join(self.commands, "is-off"), "w", encoding="utf-8"):
+            pass
+        wait_until("it is believed, and the VE goes on elsewhere", lambda: self.placed("switched")["node"] not in ("n1", ""))
+        self.wait_writes(SWITCHED)
+        self.assertEqual(self.placed("stuck")["node"], "n1")
+        self.cluster.start("n1")
+        wait_until("its own node has said that the other copy is gone", lambda: not self.placed("stuck")["held"])
+        self.wait_writes(STUCK)
 
 
 if __name__ == "__main__":
