@@ -100,8 +100,8 @@ static void keep_running(struct migrated *migrated, struct keep *keep,
     const struct msg_migrated_ve_fact *fact, const struct migrated_local *local,
     struct migrated_actions *actions)
 {
-	/* The copy of an epoch before may be heard still, if ved was not asked to replace it. */
-	bool old_runs = local && local->epoch < fact->epoch && local->running;
+	/* The copy of an epoch before may be heard still, if ved was not asked to replace it, and so may one that is being ended. */
+	bool old_runs = local && local->epoch <= fact->epoch && (local->running || local->stopping);
 	const struct migrated_trouble died = {
 	    .kind = MSG_MIGRATED_TROUBLE_DIED, .runs = old_runs, .reason = "its processes ended"};
 

@@ -98,6 +98,7 @@ static void on_listed(void *userdata, const struct rpc_answer *answer)
 		snprintf(local->name, sizeof(local->name), "%s", listed->ves.item[i].name);
 		local->epoch = listed->ves.item[i].epoch;
 		local->running = is_running(listed->ves.item[i].state);
+		local->stopping = listed->ves.item[i].state == MSG_VED_STATE_STOPPING;
 		local->unfenced = listed->ves.item[i].has_fence
 				      ? listed->ves.item[i].fence == MSG_VED_FENCE_NONE
 				      : unfenced;

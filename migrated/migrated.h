@@ -103,7 +103,8 @@ struct migrated_node {
 struct migrated_local {
 	char name[NODE_NAME_MAX + 1];
 	uint64_t epoch;
-	bool running; /* or frozen; false: its processes have ended */
+	bool running;  /* or frozen; false: its processes have ended, or are being ended: */
+	bool stopping; /* it may be heard still */
 	bool unfenced;
 };
 

@@ -53,6 +53,20 @@ static void what_cannot_be_begun_is_tried_elsewhere_when_the_old_copy_is_silent(
 	check_int(runner()->copy.ckpt, 7);
 }
 
+/* As the one before, but that ved is about to end the copy on n1, which takes its time. */
+static void a_copy_that_is_being_ended_may_be_heard_still(void)
+{
+	run_on_n1();
+	add_ckpt(7, "n2");
+	world.nodes[1].silent = world.nodes[0].copy.stopping = true;
+	settle();
+	check(strstr(world.ve.fact.reason, "could not be begun on n"));
+	check_range(world.waits, 1, 100);
+	world.nodes[1].silent = false;
+	settle();
+	check_int(running(), 1);
+}
+
 /* Where it runs its image is, too, though the catalogue does not know. */
 static void what_was_restored_once_is_restored_again_without_those_that_had_it(void)
 {
@@ -75,6 +89,7 @@ int main(void)
 	    TEST(an_older_checkpoint_is_taken_when_nobody_has_had_the_newest_one_for_long),
 	    TEST(a_ve_waits_for_the_only_node_that_has_its_image),
 	    TEST(what_cannot_be_begun_is_tried_elsewhere_when_the_old_copy_is_silent),
+	    TEST(a_copy_that_is_being_ended_may_be_heard_still),
 	    TEST(what_was_restored_once_is_restored_again_without_those_that_had_it),
 	    {0},
 	});

@@ -194,8 +194,10 @@ static void do_read(struct node *node)
 
 static void do_list(struct node *node)
 {
-	struct migrated_local local = {
-	    .epoch = node->copy.epoch, .running = node->copy.running, .unfenced = node->unfenced};
+	struct migrated_local local = {.epoch = node->copy.epoch,
+	    .running = node->copy.running && !node->copy.stopping,
+	    .stopping = node->copy.stopping,
+	    .unfenced = node->unfenced};
 
 	snprintf(local.name, sizeof(local.name), "ve");
 	step(node, &(struct migrated_event){.kind = MIGRATED_LOCALS,
@@ -237,9 +239,13 @@ static void do_run(struct node *node, const struct migrated_action *action)
 	} else {
 		/* One epoch is started at most once, wherever. */
 		check(action->fact.epoch < 512 && world.runs_begun[action->fact.epoch]++ == 0);
-		node->copy = (struct copy){true, true, action->fact.epoch, action->fact.start_ckpt,
-		    migrated_lease_until(node->core, "ve", action->fact.epoch),
-		    action->fact.has_start_from && action->fact.start_ckpt == world.mute_ckpt};
+		node->copy = (struct copy){.present = true,
+		    .running = true,
+		    .epoch = action->fact.epoch,
+		    .ckpt = action->fact.start_ckpt,
+		    .gate = migrated_lease_until(node->core, "ve", action->fact.epoch),
+		    .hangs =
+			action->fact.has_start_from && action->fact.start_ckpt == world.mute_ckpt};
 		world.ran_at = world.now;
 		check(!node->unfenced || action->fact.unfenced);
 		if (node->unfenced)

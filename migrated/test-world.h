@@ -18,6 +18,7 @@ struct copy {
 	uint64_t epoch, ckpt;
 	struct mono gate; /* it is heard until then */
 	bool hangs;       /* its probes fail, if it has any */
+	bool stopping;    /* so ved says, and it runs for a while yet */
 };
 
 struct node {
