@@ -34,7 +34,8 @@ PATIENCE_S = 60  # a loaded machine takes its time; what is well does not use it
 TURNS, GROWN_KB = 5, 2 << (12 if suite.SANITIZED else 10)  # the sanitizer keeps what was freed for a while
 LINES_A_MINUTE = 60  # the limiter lets six a minute through for each place
 CAPTURED = {"fdd": 30, "gossipd": 12}  # datagrams; gossipd sends few when there is no news
-UDP_PORTS = {"fdd": 0, "gossipd": 1}
+DAMAGED = ("truncated", "oversized", "malformed", "unknown_sender")  # what common/seal.h calls it
+UDP_PORTS = {"fdd": 0, "gossipd": 1, "migrated": 4}
 CURVE_PORTS = {"busd": 3, "gossipd": 11, "ckptd": 12, "migrated": 13, "gosd": 14, "metad": 17}
 EVENTS_PORT, JOIN_PORT, HTTP_PORT = 2, 18, 20
 PENDING_MAX = 64
@@ -107,7 +108,7 @@ class BadInput(unittest.TestCase):
         for daemon in cls.daemons.values():
             daemon.wait_ready()
         clusters.wait_for("first contacts", cls.settled, PATIENCE_S, 0.1)
-        cls.captures = {name: cls.capture(name) for name in UDP_PORTS}
+        cls.captures = {name: cls.capture(name) for name in CAPTURED}
         cls.begun = time.monotonic()
         cls.before = {name: daemon.ask("common.hello") for name, daemon in cls.daemons.items()}
         cls.lines = {name: len(daemon.log().splitlines()) for name, daemon in cls.daemons.items()}
@@ -282,19 +283,26 @@ class BadInput(unittest.TestCase):
             self.captures[name] = said
         return self.captures[name]
 
+    def flood_until_counted(self, name, captured, reasons):
+        for _ in range(5):
+            self.flood(name, self.captured(captured))
+            self.daemons[name].stats()  # answered when what had come before was read
+            if all(self.gain(name, f"refused_{reason}") > 0 for reason in reasons):
+                break
+        for reason in reasons:
+            self.assert_counted(name, f"refused_{reason}")
+
     def test_23_datagrams_forged_damaged_and_replayed(self):
         """Once more when something is not counted: what a daemon that waits for the processor has no room for is lost unseen."""
-        reasons = [f"refused_{word}" for word in ("truncated", "oversized", "malformed", "unknown_sender", "bad_tag", "old_boot", "replayed")]
-        for name in UDP_PORTS:
-            for _ in range(5):
-                self.flood(name, self.captured(name))
-                self.daemons[name].stats()  # answered when what had come before was read
-                if all(self.gain(name, reason) > 0 for reason in reasons):
-                    break
-            for reason in reasons:
-                self.assert_counted(name, reason)
+        for name in CAPTURED:
+            self.flood_until_counted(name, name, (*DAMAGED, "bad_tag", "old_boot", "replayed"))
 
-    def test_24_what_is_no_good_http_is_refused_or_cut(self):
+    def test_24_datagrams_between_daemons_of_one_kind_are_none_for_another(self):
+        """Leases go from node to node only where there are VEs; their port gets what is gossipd's, as it was and damaged."""
+        self.flood_until_counted("migrated", "gossipd", (*DAMAGED, "old_boot"))
+        self.assertEqual(self.gain("migrated", "refused_body"), 0, "nothing was opened")
+
+    def test_25_what_is_no_good_http_is_refused_or_cut(self):
         self.intrude("n1", "tcp", "127.0.0.1", PORT + HTTP_PORT, self.dice.randrange(1 << 30))
         self.assert_counted("webd", "http_unfinished", 10)
         said = json.loads(self.intrude("n1", "http", "127.0.0.1", PORT + HTTP_PORT, self.dice.randrange(1 << 30)))
@@ -304,7 +312,7 @@ class BadInput(unittest.TestCase):
     def ask_to_join(self):
         return json.loads(self.intrude("client", "join", self.address, PORT + JOIN_PORT, self.public_key(), self.dice.randrange(1 << 30)))
 
-    def test_25_strangers_at_the_port_where_nodes_ask_to_join(self):
+    def test_26_strangers_at_the_port_where_nodes_ask_to_join(self):
         said = self.ask_to_join()
         self.assertEqual((said["accepted"], said["lost"], said["again"]), (0, 0, said["asked"]), said)
         self.assert_counted("gossipd", "strangers_asked", said["again"])
@@ -315,7 +323,7 @@ class BadInput(unittest.TestCase):
         self.intrude("client", "tcp", self.address, PORT + JOIN_PORT, self.dice.randrange(1 << 30))
         self.assertEqual([row["node"] for row in self.daemons["gossipd"].ask("gossipd.keys")["keys"]], ["n1", "n2", "n3"])
 
-    def test_26_records_that_the_administrator_did_not_sign_are_refused(self):
+    def test_27_records_that_the_administrator_did_not_sign_are_refused(self):
         said = json.loads(self.intrude("n2", "forge", self.address, PORT + CURVE_PORTS["gossipd"], self.public_key(), self.secret_of("n2")))
         self.assertEqual(said["statuses"], {str(intruder.DENIED): said["forged"], str(intruder.INVALID): said["malformed"]})
         self.assert_counted("gossipd", "records_forged", said["forged"])
@@ -336,7 +344,7 @@ class BadInput(unittest.TestCase):
         self.send_events()
         self.ask_to_join()
         for name in UDP_PORTS:
-            self.flood(name, self.captured(name))
+            self.flood(name, self.captured(name if name in CAPTURED else "gossipd"))
         return {name: daemon.memory_kb() - before[name] for name, daemon in self.daemons.items()}
 
     def test_90_what_was_sent_before_makes_no_daemon_grow_when_it_is_sent_again(self):
