@@ -533,7 +533,7 @@ def sweep(base):
     prefixes of the clusters."""
     found = {os.path.basename(path) for root in [REGISTRY] + hierarchies() for path in glob.glob(f"{root}/{base}-*")}
     swept = []
-    for prefix in sorted(name for name in found if not name.endswith(".new")):
+    for prefix in sorted({name.removesuffix(".new") for name in found}):
         cluster = Cluster(prefix)
         if cluster.is_orphan():
             cluster.down()

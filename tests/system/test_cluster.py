@@ -191,6 +191,15 @@ class Ends(ClusterCase):
             clusters.sweep(BASE + "-killed")
             self.assert_nothing_left(f"{BASE}-killed-{tool.pid}")
 
+    def test_sweep_removes_a_record_that_was_never_finished(self):
+        with subprocess.Popen(["true"]) as dead:
+            dead.wait()
+        prefix = f"{BASE}-killed-{dead.pid}"
+        os.makedirs(clusters.REGISTRY, exist_ok=True)
+        clusters.write(os.path.join(clusters.REGISTRY, prefix + ".new"), "{")
+        clusters.sweep(BASE + "-killed")
+        self.assertEqual(leftovers(prefix), [])
+
     def test_sweep_removes_directories_of_dead_processes_with_what_is_mounted_there(self):
         with subprocess.Popen(["true"]) as dead:
             dead.wait()
