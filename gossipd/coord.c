@@ -258,6 +258,8 @@ static void get_succeeded(
 		coord->doubtful = (struct gossipd_fact){0};
 		if (coord->held)
 			append(actions, GOSSIPD_REIGN);
+	} else if (event->meta.version != coord->doubt_expected) {
+		coord->doubtful = (struct gossipd_fact){0}; /* it can succeed no more */
 	}
 	see(coord, event->meta.version, event->meta.fact, event->now, actions);
 	if (begins)
@@ -284,9 +286,12 @@ void coord_result(
 		coord->read = false; /* nothing may be built on what has changed */
 	} else {
 		if (request == COORD_PUT) {
+			/* Two tries of one raise look alike in the store: it may have been the first one. */
+			if (!same(coord->doubtful, coord->wanted))
+				coord->doubt_sent_at = coord->sent_at;
 			coord->doubtful = coord->wanted;
 			coord->doubtful_succeeds = coord->succeeds;
-			coord->doubt_sent_at = coord->sent_at;
+			coord->doubt_expected = coord->version;
 		}
 		coord->read = false; /* read again before anything is built on it */
 		coord->next_at = mono_add_ms(event->now, RETRY_MS);

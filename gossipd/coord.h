@@ -44,7 +44,8 @@ struct coord {
 	struct mono doubt_sent_at; /* of a put in doubt, and what it wanted */
 	struct gossipd_fact doubtful;
 	bool doubtful_succeeds;
-	struct mono next_at; /* next request */
+	uint64_t doubt_expected; /* the version that it compares with */
+	struct mono next_at;     /* next request */
 	bool hinted;
 	/* own lease */
 	bool held;

@@ -23,6 +23,8 @@ struct bench {
 	struct gossipd_actions actions;
 	unsigned elected, lost;
 	bool unreachable, swallow; /* no request arrives; puts are done but the answer is lost */
+	bool drops;                /* puts are not done, and nobody says so */
+	bool duplicates;           /* puts are done, and the answer is that of a second copy */
 	unsigned requests;
 };
 
@@ -57,9 +59,12 @@ static void serve(struct bench *bench, const struct gossipd_action *action)
 	} else if (action->type == GOSSIPD_META_PUT) {
 		if (action->meta.expected != bench->cell.version)
 			event.meta.rc = GOSSIPD_META_CONFLICT;
-		else
+		else if (!bench->drops)
 			swap(&bench->cell, action->meta.fact);
-		if (bench->swallow)
+		if (bench->duplicates)
+			event.meta.rc = GOSSIPD_META_CONFLICT;
+		bench->duplicates = false;
+		if (bench->swallow || bench->drops)
 			event.meta.rc = GOSSIPD_META_DOUBT;
 	}
 	event.meta.version = bench->cell.version;
@@ -148,6 +153,45 @@ static void a_takeover_in_doubt_says_since_when_it_was_sent(void)
 	run(&bench, LEASE_MS + 500);
 	check(bench.coord.held);
 	check_range(mono_to_ms(bench.coord.since), 1000 + LEASE_MS, 1000 + LEASE_MS + 100);
+}
+
+/* It looks like the one before, which was in doubt and could succeed no more: that one would have had nothing to wait for. */
+static void a_takeover_is_not_taken_for_an_earlier_one_in_doubt(void)
+{
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	swap(&bench.cell, others(1));
+	bench.drops = true;
+	run(&bench, LEASE_MS + 20);
+	check_int(bench.coord.doubtful.epoch, 5);
+	bench.drops = false;
+	bench.duplicates = true;
+	swap(&bench.cell, (struct gossipd_fact){4, 0, 2, mono_ms(LEASE_MS)});
+	run(&bench, 300);
+	check_int(bench.cell.fact.epoch, 5);
+	check_int(bench.coord.since.ns, 0);
+}
+
+/* A raise and its second try are alike. */
+static void what_is_found_after_two_tries_is_held_from_the_first(void)
+{
+	struct mono first;
+	struct bench bench;
+
+	bench_init(&bench, 0);
+	run(&bench, 10);
+	bench.drops = true;
+	run(&bench, LEASE_MS / 4);
+	first = bench.coord.sent_at;
+	run(&bench, LEASE_MS / 4 + 200);
+	check(mono_before(first, bench.coord.sent_at));
+	check_int(bench.coord.doubtful.seq, bench.cell.fact.seq + 1);
+	swap(&bench.cell, bench.coord.doubtful);
+	for (int i = 0; i < 100 && bench.coord.fact.seq != bench.cell.fact.seq; i++)
+		run(&bench, 10);
+	check_int(bench.coord.fact.seq, bench.cell.fact.seq);
+	check(mono_to_ms(bench.coord.held_until) <= mono_to_ms(first) + LEASE_MS * 95 / 100);
 }
 
 static void an_empty_cell_is_taken_at_once_by_the_first_candidate(void)
@@ -376,6 +420,8 @@ int main(void)
 	return test_main((struct test[]){
 	    TEST(a_reign_says_since_when_where_the_last_one_had_run_out),
 	    TEST(a_reign_does_not_say_so_after_one_that_was_given_up_or_after_a_restart),
+	    TEST(a_takeover_is_not_taken_for_an_earlier_one_in_doubt),
+	    TEST(what_is_found_after_two_tries_is_held_from_the_first),
 	    TEST(a_takeover_in_doubt_says_since_when_it_was_sent),
 	    TEST(an_empty_cell_is_taken_at_once_by_the_first_candidate),
 	    TEST(the_holder_raises_four_times_in_a_lease),
