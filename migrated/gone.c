@@ -7,6 +7,9 @@
  * the VE names a command that makes sure ([fence NAME], fencer.h): it is run while the VE is held, with pauses that grow to
  * backoff_max_ms, and is believed when it ends well.  Until then the fact's `held` tells why.
  *
+ * Of one that is to stand still (stopped, or given up) the node says so until the fact has it (`fenced` again): it may be asked
+ * for at any time, and then on another node.
+ *
  * A node says with its renewals what it cannot fence.  It gets no grant, and starts nothing, before that stands in the fact:
  * a coordinator that comes later has nothing else to know it from.
  *
@@ -99,6 +102,14 @@ void gone_fence(struct migrated *migrated, const struct migrated_ve *ve, struct 
 	action->fact = ve->fact;
 }
 
+/* None is begun under that epoch, so the word holds for good. */
+static bool is_said_to_be_stopped(const struct migrated_ve *ve, const struct place *place)
+{
+	return ve->fact.want != MSG_MIGRATED_WANT_RUN && !gone_is_sure(ve) &&
+	       place->reported == ve->fact.epoch &&
+	       place->trouble.kind == MSG_MIGRATED_TROUBLE_STOPPED;
+}
+
 bool gone_note(const struct migrated *migrated, const struct migrated_ve *ve,
     const struct place *place, struct msg_migrated_ve_fact *fact)
 {
@@ -106,7 +117,7 @@ bool gone_note(const struct migrated *migrated, const struct migrated_ve *ve,
 
 	*fact = ve->fact;
 	fact->unfenced |= place->unfenced == fact->epoch;
-	if (place->vouched == fact->epoch)
+	if (place->vouched == fact->epoch || is_said_to_be_stopped(ve, place))
 		fact->fenced = fact->epoch;
 	memset(fact->held, 0, sizeof(fact->held));
 	if (is_held(migrated, ve, place)) {

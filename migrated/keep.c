@@ -124,6 +124,8 @@ static void keep_running(struct migrated *migrated, struct keep *keep,
 static void keep_fact(struct migrated *migrated, const struct msg_migrated_ve_fact *fact,
     struct migrated_actions *actions)
 {
+	static const struct migrated_trouble stopped = {
+	    .kind = MSG_MIGRATED_TROUBLE_STOPPED, .reason = "it is stopped"};
 	const struct migrated_local *local = find_local(migrated, fact->name);
 	struct keep *keep = add_keep(migrated, fact->name);
 
@@ -133,6 +135,8 @@ static void keep_fact(struct migrated *migrated, const struct msg_migrated_ve_fa
 		keep_running(migrated, keep, fact, local, actions);
 	else if (local && local->epoch <= fact->epoch)
 		end(keep, local->epoch, false, actions);
+	else if (!local && !keep->busy && !gone_is_sure(find_ve(migrated, fact->name)))
+		keep_tell(migrated, keep, fact->epoch, &stopped, actions);
 }
 
 /* A VE that the facts want elsewhere, or no more. */

@@ -113,11 +113,11 @@ static void tell_noted(struct shell *shell, const struct msg_migrated_ve_fact *f
 {
 	if (*fact->held)
 		tell_held(shell, fact);
-	else if (fact->fenced == fact->epoch)
+	else if (fact->fenced == fact->epoch && fact->want == MSG_MIGRATED_WANT_RUN)
 		tell_fenced(shell, fact);
 	else
-		log_notice("noted ve=%s epoch=%" PRIu64 " unfenced=%d", fact->name, fact->epoch,
-		    fact->unfenced);
+		log_notice("noted ve=%s epoch=%" PRIu64 " unfenced=%d fenced=%" PRIu64, fact->name,
+		    fact->epoch, fact->unfenced, fact->fenced);
 }
 
 static void tell_recovered(struct shell *shell, const struct migrated_action *action)
@@ -184,7 +184,8 @@ static void report(struct shell *shell, const struct migrated_action *action)
 	struct rpc_client *client = shell_coordinator(shell);
 	_cleanup_buf_ struct buf body = {0};
 
-	tell_trouble(shell, action);
+	if (action->trouble != MSG_MIGRATED_TROUBLE_STOPPED)
+		tell_trouble(shell, action);
 	if (!client) {
 		struct migrated_event event = {.kind = MIGRATED_REPORT,
 		    .name = action->name,

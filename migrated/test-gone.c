@@ -193,6 +193,21 @@ static void without_a_fence_a_copy_that_was_to_be_restarted_may_still_run(void)
 	check(*world.ve.fact.held);
 }
 
+/* Its node is alive, and not fit for it any more. */
+static void without_a_fence_a_stopped_ve_starts_elsewhere_once_its_node_says_that_it_is_gone(void)
+{
+	run_unfenced_on_n1();
+	ask(MIGRATED_ASK_STOP, "", 0);
+	check_int(running(), 0);
+	check_int(world.ve.fact.fenced, world.ve.fact.epoch);
+	world.ve.fact.memory = 1 << 30;
+	step(&world.nodes[1], &(struct migrated_event){.kind = MIGRATED_TOLD, .name = "n1"});
+	ask(MIGRATED_ASK_RESTORE, "", 0);
+	check_int(world.last_status, RPC_OK);
+	check_int(running(), 1);
+	check_str(runner()->name, "n2");
+}
+
 int main(void)
 {
 	return test_main((struct test[]){
@@ -204,5 +219,7 @@ int main(void)
 	    TEST(one_that_fails_is_tried_again_with_pauses_that_grow_and_says_why),
 	    TEST(one_that_speaks_of_an_earlier_epoch_confirms_nothing),
 	    TEST(one_that_runs_is_ended_when_the_node_is_back),
-	    TEST(without_a_fence_a_copy_that_was_to_be_restarted_may_still_run), {0}});
+	    TEST(without_a_fence_a_copy_that_was_to_be_restarted_may_still_run),
+	    TEST(without_a_fence_a_stopped_ve_starts_elsewhere_once_its_node_says_that_it_is_gone),
+	    {0}});
 }

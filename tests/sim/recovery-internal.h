@@ -107,6 +107,7 @@ struct snapshot {
 };
 #define EPOCHS 256   /* more than a run has */
 #define SNAPSHOTS 64 /* one that is on its way for so many changes is lost */
+#define FENCINGS 64  /* more than run at one time */
 
 /* What waits for an answer; ticket 0: nothing does. */
 struct asked {
@@ -122,7 +123,7 @@ struct node {
 	struct mono seen_at, look_at, reign_since, reign_until;
 	uint64_t ticket;
 	bool reigns;
-	struct asked raise, read, list, writes[VES], runs[VES], ends[VES];
+	struct asked raise, read, list, writes[VES], runs[VES], ends[VES], fences[VES];
 };
 
 struct ve {
@@ -130,6 +131,13 @@ struct ve {
 	bool begun[EPOCHS];
 	struct mono written_at; /* the present placement */
 	bool last_bad;
+};
+
+/* A fence command that a coordinator runs. */
+struct fencing {
+	struct world *world;
+	unsigned by, ve, target;
+	uint64_t epoch, ticket;
 };
 
 struct world {
@@ -140,12 +148,18 @@ struct world {
 	struct snapshot snapshots[SNAPSHOTS];
 	struct ve about[VES];
 	struct host hosts[NODES + 1];
+	struct fencing fencings[FENCINGS]; /* the latest */
+	unsigned n_fencings;
 	bool calm;
 	const char *wrong; /* what the store saw */
 };
 
 /* recovery-node.c */
 extern const struct sim_program recovery_node;
+/* Begins a fence command. */
+void recovery_fence(struct sim *sim, struct world *world, const struct fencing *fencing);
+/* Its end is told to the core that waits for this ticket, if it does so still. */
+void recovery_fenced(struct sim *sim, struct node *node, const struct fencing *fencing, bool ok);
 /* Hands an event to the core in this process, and carries out what it wants. */
 void recovery_step(
     struct sim *sim, unsigned process, struct node *node, struct migrated_event *event);

@@ -127,6 +127,33 @@ static void report(
 		recovery_post(sim, process, node->coord.node, message);
 }
 
+static void fence(
+    struct sim *sim, unsigned process, struct node *node, const struct migrated_action *action)
+{
+	unsigned ve = recovery_ve_of(action->name);
+
+	recovery_fence(sim, node->host->world,
+	    &(struct fencing){.by = process,
+		.ve = ve,
+		.target = recovery_node_of(action->fact.node),
+		.epoch = action->epoch,
+		.ticket = begin(sim, process, node, &node->fences[ve])});
+}
+
+void recovery_fenced(struct sim *sim, struct node *node, const struct fencing *fencing, bool ok)
+{
+	char name[NODE_NAME_MAX + 1];
+
+	recovery_name_ve(name, fencing->ve);
+	if (end(&node->fences[fencing->ve], fencing->ticket))
+		recovery_step(sim, fencing->by, node,
+		    &(struct migrated_event){.kind = MIGRATED_FENCED,
+			.name = name,
+			.epoch = fencing->epoch,
+			.ok = ok,
+			.reason = "no route"});
+}
+
 static void carry_out(
     struct sim *sim, unsigned process, struct node *node, const struct migrated_action *action)
 {
@@ -167,7 +194,13 @@ static void carry_out(
 	case MIGRATED_TELL:
 		report(sim, process, node, action);
 		break;
-	default: /* REMOVE, ANSWER, RUNS, FENCE: nobody asks, nobody listens */
+	case MIGRATED_FENCE:
+		fence(sim, process, node, action);
+		break;
+	case MIGRATED_SPARE:
+		node->fences[recovery_ve_of(action->name)].ticket = 0;
+		break;
+	default: /* REMOVE, ANSWER, RUNS: nobody asks, nobody listens */
 		break;
 	}
 }

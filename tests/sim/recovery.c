@@ -594,6 +594,32 @@ static void vouch(struct sim *sim, struct world *world, unsigned ve)
 	ask_for(sim, MIGRATED_ASK_FENCED, ve, fact->epoch);
 }
 
+/* It switches the node off, or does not reach it; what was ended, or is waited for no more, may have done so too. */
+static void end_fencing(struct sim *sim, void *argument)
+{
+	struct fencing *fencing = argument;
+	struct world *world = fencing->world;
+	struct host *host = &world->hosts[fencing->target];
+	bool works = rng_chance(sim_rng(sim), 0.6);
+	struct node *node;
+
+	if (works && world->weakness != RECOVERY_FENCE_LIES)
+		kill_for(sim, host, mono_ms((int64_t)rng_below(sim_rng(sim), 4000)));
+	node = sim_state(sim, fencing->by);
+	if (node)
+		recovery_fenced(sim, node, fencing, works);
+}
+
+void recovery_fence(struct sim *sim, struct world *world, const struct fencing *fencing)
+{
+	struct fencing *own = &world->fencings[world->n_fencings++ % FENCINGS];
+
+	*own = *fencing;
+	own->world = world;
+	sim_at(sim, mono_add_ms(sim_time(sim), 20 + (int64_t)rng_below(sim_rng(sim), 2000)),
+	    end_fencing, own);
+}
+
 static void strike(struct sim *sim, void *argument)
 {
 	struct world *world = argument;
@@ -691,7 +717,7 @@ static const char *recovers(struct sim *sim, struct world *world)
 	return sim_broken(sim);
 }
 
-static void place(struct world *world, unsigned ve)
+static void place(struct world *world, unsigned ve, bool fence)
 {
 	struct msg_migrated_ve_fact *fact = &world->ves[ve].fact;
 
@@ -703,12 +729,15 @@ static void place(struct world *world, unsigned ve)
 		snprintf(fact->group, sizeof(fact->group), "replicas");
 		fact->apart = true;
 	}
+	if (fence)
+		snprintf(fact->fence, sizeof(fact->fence), "off");
 }
 
 const char *recovery_run(uint64_t seed, enum recovery_weakness weakness, struct sim **out)
 {
 	struct sim *sim = *out = sim_new(seed, NODES + 2);
 	static struct world world;
+	bool fence = rng_chance(sim_rng(sim), 0.5);
 
 	memset(&world, 0, sizeof(world));
 	world.weakness = weakness;
@@ -717,7 +746,7 @@ const char *recovery_run(uint64_t seed, enum recovery_weakness weakness, struct 
 	sim_invariant(sim, holds, &world);
 	sim_spawn(sim, STORE, "store", &store_program, &world);
 	for (unsigned i = 0; i < VES; i++)
-		place(&world, i);
+		place(&world, i, fence);
 	for (unsigned i = 1; i <= NODES; i++) {
 		world.hosts[i] = (struct host){.world = &world, .node = i};
 		sim_clock_rate(sim, i, 0.99 + 0.02 * rng_unit(sim_rng(sim)));

@@ -7,7 +7,7 @@
  * Who coordinates is a lease in the store, kept as gossipd keeps it; that rule is searched in leases.c.
  *
  * In one run of three a node has no fence: its copies are heard as long as they run, and an administrator now and then
- * vouches for one of a node that is off.
+ * vouches for one of a node that is off, or the services name a fence command, which switches the node off or fails.
  *
  * After every step: at most one copy of a service is heard, and never one below an epoch that was heard; each placement
  * that is written has a higher epoch, starts from the newest committed checkpoint that is not set aside, keeps replicas of
@@ -33,6 +33,7 @@ enum recovery_weakness {
 	RECOVERY_DEAF,        /* reports of trouble are lost */
 	RECOVERY_UNSAID,      /* a node does not say that it has no fence */
 	RECOVERY_RASH_WORD,   /* an administrator vouches for a copy that runs */
+	RECOVERY_FENCE_LIES,  /* a fence command says that it worked, and did nothing */
 };
 
 /* One run from its seed; NULL or what was broken.  *out is the caller's to free. */

@@ -43,6 +43,7 @@ WEAK(restarts_follow_at_once, RECOVERY_NO_BACKOFF)
 WEAK(reports_of_trouble_are_lost, RECOVERY_DEAF)
 WEAK(a_node_does_not_say_that_it_has_no_fence, RECOVERY_UNSAID)
 WEAK(an_administrator_vouches_for_a_copy_that_runs, RECOVERY_RASH_WORD)
+WEAK(a_fence_command_says_what_is_not_so, RECOVERY_FENCE_LIES)
 
 int main(int argc, char **argv)
 {
@@ -58,7 +59,8 @@ int main(int argc, char **argv)
 	    CASE(a_copy_that_hangs_is_taken_for_gone, true), CASE(restarts_follow_at_once, true),
 	    CASE(reports_of_trouble_are_lost, true),
 	    CASE(a_node_does_not_say_that_it_has_no_fence, true),
-	    CASE(an_administrator_vouches_for_a_copy_that_runs, true), {0}};
+	    CASE(an_administrator_vouches_for_a_copy_that_runs, true),
+	    CASE(a_fence_command_says_what_is_not_so, true), {0}};
 
 	/* A core is a megabyte, of which a few pages are used: it is not to be cleared but mapped. */
 	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
