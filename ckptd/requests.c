@@ -4,6 +4,7 @@
  */
 #include "ckptd/shell-internal.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,31 +66,42 @@ struct early_create {
 /* Is one of them unknown or not running, as far as the placements were read? */
 static bool is_early(const struct shell *shell, const struct msg_ckptd_create *create)
 {
-	for (size_t i = 0; i < create->ves.count; i++) {
-		const struct schedule_ve *ve = schedule_find(&shell->schedule, create->ves.item[i]);
+	struct ckptd_place places[SHELL_MEMBERS_MAX];
+	const char *idle;
+	size_t n = 0;
+	int r = 0;
 
-		if (!ve || !ve->eligible)
-			return true;
-	}
-	return false;
+	for (size_t i = 0; i < create->ves.count && r == 0; i++)
+		r = schedule_places(
+		    &shell->schedule, create->ves.item[i], places, &n, SHELL_MEMBERS_MAX, &idle);
+	return r == -ENOENT || r == -EAGAIN;
 }
 
-/* Fills places from the facts last read; false when the call was refused. */
+/* Fills places from the facts last read, with all of each one's set; false when the call was refused. */
 static bool find_places(struct shell *shell, struct rpc_call *call,
-    const struct msg_ckptd_create *create, struct ckptd_place *places)
+    const struct msg_ckptd_create *create, struct ckptd_place *places, size_t *n)
 {
-	for (size_t i = 0; i < create->ves.count; i++) {
-		const struct schedule_ve *ve = schedule_find(&shell->schedule, create->ves.item[i]);
+	const char *idle = "";
 
-		if (!ve) {
-			rpc_fail(call, RPC_NOT_FOUND, "no VE %s", create->ves.item[i]);
-			return false;
-		}
-		if (!ve->eligible) {
-			rpc_fail(call, RPC_FAILED, "VE %s is not running", create->ves.item[i]);
-			return false;
-		}
-		places[i] = ve->place;
+	*n = 0;
+	for (size_t i = 0; i < create->ves.count; i++) {
+		const char *name = create->ves.item[i];
+		int r =
+		    schedule_places(&shell->schedule, name, places, n, SHELL_MEMBERS_MAX, &idle);
+
+		if (r == 0)
+			continue;
+		if (r == -ENOENT)
+			rpc_fail(call, RPC_NOT_FOUND, "no VE or set %s", name);
+		else if (r == -E2BIG)
+			rpc_fail(call, RPC_INVALID, "with their sets these are more than %d VEs",
+			    SHELL_MEMBERS_MAX);
+		else if (strcmp(idle, name) == 0)
+			rpc_fail(call, RPC_FAILED, "VE %s is not running", name);
+		else
+			rpc_fail(
+			    call, RPC_FAILED, "VE %s of the set of %s is not running", idle, name);
+		return false;
 	}
 	return true;
 }
@@ -97,13 +109,14 @@ static bool find_places(struct shell *shell, struct rpc_call *call,
 static void begin_round(
     struct shell *shell, struct rpc_call *call, const struct msg_ckptd_create *create)
 {
-	struct ckptd_place places[16];
+	struct ckptd_place places[SHELL_MEMBERS_MAX];
 	struct round_info *info;
 	uint64_t id;
+	size_t n;
 
-	if (!find_places(shell, call, create, places))
+	if (!find_places(shell, call, create, places, &n))
 		return;
-	id = shell_begin(shell, places, create->ves.count);
+	id = shell_begin(shell, places, n);
 	info = id ? shell_round(shell, id) : NULL;
 	if (!id)
 		rpc_fail(call, RPC_FAILED, "no round: %s", ckptd_reason_text(shell->begun_reason));

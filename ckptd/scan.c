@@ -120,7 +120,8 @@ static void take_ve(struct scan *scan, const struct msg_metad_entry *entry)
 	ve->place.ve_epoch = fact.epoch;
 	ve->place.node = peer ? peer->id : 0;
 	ve->place.copies = fact.copies;
-	ve->eligible = fact.want == MSG_MIGRATED_WANT_RUN && peer &&
+	memcpy(ve->set, fact.set, sizeof(ve->set));
+	ve->eligible = fact.want == MSG_MIGRATED_WANT_RUN && !fact.gathering && peer &&
 		       shell_node_status(scan->shell, peer->id) != CKPTD_STATUS_DEAD;
 	scan->n_ves++;
 }

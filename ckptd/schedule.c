@@ -1,5 +1,6 @@
 #include "ckptd/schedule.h"
 
+#include <errno.h>
 #include <string.h>
 
 static struct schedule_ve *find(struct schedule *schedule, const char *ve)
@@ -61,20 +62,79 @@ void schedule_update(
 	schedule->n = kept;
 }
 
+static bool together(const struct schedule_ve *a, const struct schedule_ve *b)
+{
+	return a == b || (a->set[0] && !strcmp(a->set, b->set));
+}
+
+static uint32_t shortest_interval_ms(const struct schedule *schedule, const struct schedule_ve *ve)
+{
+	uint32_t shortest = ve->interval_ms;
+
+	for (size_t i = 0; i < schedule->n; i++) {
+		const struct schedule_ve *other = &schedule->ves[i];
+
+		if (together(ve, other) && timed(other) && other->interval_ms < shortest)
+			shortest = other->interval_ms;
+	}
+	return shortest;
+}
+
 const struct schedule_ve *schedule_take(struct schedule *schedule, struct mono now)
 {
-	for (size_t i = 0; i < schedule->n; i++) {
-		struct schedule_ve *ve = &schedule->ves[i];
+	const struct schedule_ve *first = NULL;
+	uint32_t interval_ms;
+	struct mono next;
 
-		if (!mono_due(ve->due, now))
-			continue;
-		/* in step with the first, unless it was missed by more than an interval */
-		ve->due = mono_add_ms(ve->due, ve->interval_ms);
-		if (mono_due(ve->due, now))
-			ve->due = mono_add_ms(now, ve->interval_ms);
-		return ve;
+	for (size_t i = 0; i < schedule->n && !first; i++) {
+		if (mono_due(schedule->ves[i].due, now))
+			first = &schedule->ves[i];
 	}
-	return NULL;
+	if (!first)
+		return NULL;
+	interval_ms = shortest_interval_ms(schedule, first);
+	/* in step with the first, unless it was missed by more than an interval */
+	next = mono_add_ms(first->due, interval_ms);
+	if (mono_due(next, now))
+		next = mono_add_ms(now, interval_ms);
+	for (size_t i = 0; i < schedule->n; i++) {
+		if (together(first, &schedule->ves[i]) && timed(&schedule->ves[i]))
+			schedule->ves[i].due = next;
+	}
+	return first;
+}
+
+static bool has_place(const struct ckptd_place *places, size_t n, const char *ve)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (!strcmp(places[i].ve, ve))
+			return true;
+	}
+	return false;
+}
+
+int schedule_places(const struct schedule *schedule, const char *name, struct ckptd_place *places,
+    size_t *n, size_t max, const char **idle)
+{
+	const struct schedule_ve *named = schedule_find(schedule, name);
+	int r = -ENOENT;
+
+	for (size_t i = 0; i < schedule->n; i++) {
+		const struct schedule_ve *ve = &schedule->ves[i];
+
+		if (named ? !together(named, ve) : strcmp(ve->set, name) != 0)
+			continue;
+		r = 0;
+		if (has_place(places, *n, ve->place.ve))
+			continue;
+		*idle = ve->place.ve;
+		if (!ve->eligible)
+			return -EAGAIN;
+		if (*n == max)
+			return -E2BIG;
+		places[(*n)++] = ve->place;
+	}
+	return r;
 }
 
 struct mono schedule_deadline(const struct schedule *schedule)

@@ -1,6 +1,10 @@
 /*
  * When each VE is to be checkpointed next: its interval after the last begin, never in bursts.  A
  * VE's first checkpoint under an epoch comes one interval after it was first seen under it.
+ *
+ * A set of VEs is one thing to the schedule: it is due when the first of its members is, at the shortest of their intervals,
+ * and it is captured whole or, while one of them does not run, not at all.  A checkpoint of some of its members would be one
+ * that the set cannot go back to.
  */
 #ifndef CKPTD_SCHEDULE_H
 #define CKPTD_SCHEDULE_H
@@ -12,8 +16,9 @@
 /* A VE as its placement says. */
 struct schedule_ve {
 	struct ckptd_place place;
-	uint32_t interval_ms; /* 0: only on request */
-	bool eligible;        /* it is to run, on a node that is not known to be dead */
+	char set[CKPTD_VE_SIZE]; /* that it belongs to; empty: it stands alone */
+	uint32_t interval_ms;    /* 0: only on request */
+	bool eligible;           /* it is to run, on a node that is not known to be dead */
 	struct mono due;
 	bool seen; /* used by schedule_update */
 };
@@ -26,9 +31,15 @@ struct schedule {
 /* Takes over what was read: keeps the due times of VEs that are still there under their epoch. */
 void schedule_update(
     struct schedule *schedule, const struct schedule_ve *ves, size_t n, struct mono now);
-/* The next VE that is due, and its following time; NULL when there is none. */
+/* The next VE that is due, and its following time, which is that of all its set; NULL when there is none. */
 const struct schedule_ve *schedule_take(struct schedule *schedule, struct mono now);
 const struct schedule_ve *schedule_find(const struct schedule *schedule, const char *ve);
+/*
+ * Adds to places those of what a name means: a VE with all of its set, or a set.  0; -ENOENT: there is neither; -E2BIG: they
+ * are more than max; -EAGAIN: *idle, one of them, does not run.
+ */
+int schedule_places(const struct schedule *schedule, const char *name, struct ckptd_place *places,
+    size_t *n, size_t max, const char **idle);
 struct mono schedule_deadline(const struct schedule *schedule);
 
 #endif

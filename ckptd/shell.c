@@ -296,14 +296,32 @@ void shell_tell_coordinator(struct shell *shell)
 
 /* ---- timers */
 
+/* A VE with its set: all of them, or none. */
+static void begin_with_set(struct shell *shell, const char *ve)
+{
+	struct ckptd_place places[SHELL_MEMBERS_MAX];
+	const char *idle;
+	size_t n = 0;
+	int r = schedule_places(&shell->schedule, ve, places, &n, SHELL_MEMBERS_MAX, &idle);
+
+	if (r < 0) {
+		log_info("no round for the set of ve=%s: %s %s", ve, idle,
+		    r == -E2BIG ? "is one too many" : "is not running");
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (ckptd_ve_busy(shell->core, places[i].ve))
+			return;
+	}
+	shell_begin(shell, places, n);
+}
+
 static void begin_due(struct shell *shell)
 {
 	const struct schedule_ve *ve;
 
-	while ((ve = schedule_take(&shell->schedule, mono_now()))) {
-		if (!ckptd_ve_busy(shell->core, ve->place.ve))
-			shell_begin(shell, &ve->place, 1);
-	}
+	while ((ve = schedule_take(&shell->schedule, mono_now())))
+		begin_with_set(shell, ve->place.ve);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)

@@ -130,6 +130,55 @@ static void the_journal_holds_over_a_restart_what_was_written(void)
 	unlink(path);
 }
 
+static struct schedule_ve of_set(const char *name, const char *set, uint32_t interval_ms)
+{
+	struct schedule_ve v = ve(name, 1, interval_ms);
+
+	ckptd_name_copy(v.set, set);
+	return v;
+}
+
+static void a_set_is_due_as_one_at_its_shortest_interval(void)
+{
+	struct schedule *s = calloc(1, sizeof(*s));
+	struct schedule_ve v[] = {of_set("a", "bank", 9000), of_set("b", "bank", 1000),
+	    of_set("c", "bank", 0), of_set("d", "", 5000)};
+
+	schedule_update(s, v, 4, mono_ms(0));
+	check_str(schedule_take(s, mono_ms(1000))->place.ve, "b");
+	check(!schedule_take(s, mono_ms(1000)));
+	for (int i = 2; i < 5; i++) {
+		check_int(mono_to_ms(schedule_deadline(s)), 1000 * i);
+		check_str(schedule_take(s, mono_ms(1000 * i))->set, "bank");
+		check(!schedule_take(s, mono_ms(1000 * i)));
+	}
+	free(s);
+}
+
+static void a_member_of_a_set_is_never_captured_alone(void)
+{
+	struct schedule *s = calloc(1, sizeof(*s));
+	struct schedule_ve v[] = {
+	    of_set("a", "bank", 1000), of_set("b", "bank", 1000), of_set("c", "", 1000)};
+	struct ckptd_place places[3];
+	const char *idle = NULL;
+	size_t n = 0;
+
+	schedule_update(s, v, 3, mono_ms(0));
+	check_int(schedule_places(s, "b", places, &n, 3, &idle), 0);
+	check(n == 2 && !strcmp(places[0].ve, "a") && !strcmp(places[1].ve, "b"));
+	check_int(schedule_places(s, "bank", places, &n, 3, &idle), 0);
+	check_int(n, 2); /* each once */
+	check_int(schedule_places(s, "c", places, &n, 2, &idle), -E2BIG);
+	check_int(schedule_places(s, "nobody", places, &n, 3, &idle), -ENOENT);
+	v[0].eligible = false;
+	schedule_update(s, v, 3, mono_ms(10));
+	n = 0;
+	check_int(schedule_places(s, "b", places, &n, 3, &idle), -EAGAIN);
+	check_str(idle, "a");
+	free(s);
+}
+
 int main(void)
 {
 	return test_main((struct test[]){
@@ -137,6 +186,8 @@ int main(void)
 	    TEST(reading_the_facts_again_does_not_put_a_checkpoint_off),
 	    TEST(missed_checkpoints_are_not_made_up_for_in_a_burst),
 	    TEST(stopped_and_untimed_ves_are_never_due),
+	    TEST(a_set_is_due_as_one_at_its_shortest_interval),
+	    TEST(a_member_of_a_set_is_never_captured_alone),
 	    TEST(the_catalogue_keeps_the_newest_and_hands_out_the_rest),
 	    TEST(keys_and_names_are_read_as_they_are_written),
 	    TEST(the_journal_holds_over_a_restart_what_was_written),

@@ -82,6 +82,7 @@ enum {
 	RUN_APART,
 	RUN_MEMORY,
 	RUN_FENCE,
+	RUN_SET,
 };
 
 /* False with one line. */
@@ -133,6 +134,7 @@ static int fill_run(struct msg_migrated_run *request, const struct arguments *ar
 		!parse_duration_ms("--hung-after", option[RUN_HUNG_AFTER], &request->hung_ms)) ||
 	    (option[RUN_GROUP] && !PARSE_TEXT("--group", option[RUN_GROUP], request->group)) ||
 	    (option[RUN_FENCE] && !PARSE_TEXT("--fence", option[RUN_FENCE], request->fence)) ||
+	    (option[RUN_SET] && !PARSE_TEXT("--set", option[RUN_SET], request->set)) ||
 	    (option[RUN_MEMORY] &&
 		!parse_count("--memory", option[RUN_MEMORY], 1, MEMORY_MAX_MIB, &memory_mib)) ||
 	    !fill_probes(request, arguments))

@@ -528,6 +528,10 @@ static void on_run(void *userdata, struct rpc_call *call, const void *body, size
 		rpc_fail(call, RPC_INVALID, "name: 1 to 63 of a-z 0-9 -, not \"%s\"", message.name);
 		return;
 	}
+	if (*message.set && !name_is_valid(message.set)) {
+		rpc_fail(call, RPC_INVALID, "set: 1 to 63 of a-z 0-9 -, not \"%s\"", message.set);
+		return;
+	}
 	if (!node_is_of_this_site(shell, message.node, why, sizeof(why)) ||
 	    !address_is_usable(message.address, &shell->daemon->node.peers, why, sizeof(why))) {
 		rpc_fail(call, RPC_INVALID, "%s", why);
@@ -550,6 +554,7 @@ static void on_run(void *userdata, struct rpc_call *call, const void *body, size
 	request.fact.apart = message.apart;
 	request.fact.shared = message.shared;
 	memcpy(request.fact.fence, message.fence, sizeof(request.fact.fence));
+	memcpy(request.fact.set, message.set, sizeof(request.fact.set));
 	request.fact.memory = message.memory;
 	request.check = message.check;
 	take(shell, call, MSG_MIGRATED_RUN, body, size, &request);
