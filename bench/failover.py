@@ -14,16 +14,14 @@ import argparse
 import os
 import random
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from beside.failover import (INTERVAL_S, NODES, TREE, VE, ClusterError, Depsys, Failed, Keepalived, Pacemaker, clusters,  # noqa: E402
-                             wait_until)
+from beside.failover import INTERVAL_S, NODES, TREE, VE, Depsys, Keepalived, Pacemaker, wait_until  # noqa: E402
+from beside.ground import on_ground  # noqa: E402
 from scenario import Record, start_client  # noqa: E402
 
 MEGABYTES = 64
@@ -244,22 +242,11 @@ def main():
         with open(options.configuration, encoding="utf-8") as file:
             options.settings = file.read()
     options.elections = 1 if options.quick else 4
-    if os.geteuid() != 0:
-        print("bench: failover needs root: it makes namespaces", file=sys.stderr)
-        return 1
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     install()
-    os.nice(-15)
-    clusters.sweep("dsb-failover")
-    directory = tempfile.mkdtemp(prefix=f"dsb-failover-{os.getpid()}-")
-    try:
-        os.chmod(directory, 0o755)
-        results, elections = measure(options, directory, os.path.abspath(options.build))
-    except (Failed, ClusterError) as error:
-        print(f"bench: failover: {error}", file=sys.stderr)
+    measured = on_ground("failover", lambda directory: measure(options, directory, os.path.abspath(options.build)))
+    if not measured:
         return 1
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    results, elections = measured
     show(results, elections)
     goals(results, elections)
     return 0

@@ -16,16 +16,15 @@ import collections
 import json
 import os
 import random
-import shutil
 import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
-from beside.failover import NODES, READY_S, VE, ClusterError, Depsys, Failed, clusters, wait_until  # noqa: E402
+from beside.failover import NODES, READY_S, VE, Depsys, Failed, clusters, wait_until  # noqa: E402
+from beside.ground import on_ground  # noqa: E402
 from beside.node import descendants, name_of  # noqa: E402
 from scenario import ADDRESS, Record, depctl, start_client  # noqa: E402
 
@@ -317,21 +316,10 @@ def main():
         parser.error("--only: there is: cuts, gate")
     options.gate_rounds = GATE_ROUNDS // 5 if options.quick else GATE_ROUNDS
     options.rounds = options.rounds or (10 if options.quick else 50)
-    if os.geteuid() != 0:
-        print("bench: lease needs root: it makes namespaces", file=sys.stderr)
+    measured = on_ground("lease", lambda directory: measure(options, directory, os.path.abspath(options.build)))
+    if not measured:
         return 1
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    os.nice(-15)
-    clusters.sweep("dsb-lease")
-    directory = tempfile.mkdtemp(prefix=f"dsb-lease-{os.getpid()}-")
-    try:
-        os.chmod(directory, 0o755)
-        results, gates = measure(options, directory, os.path.abspath(options.build))
-    except (Failed, ClusterError) as error:
-        print(f"bench: lease: {error}", file=sys.stderr)
-        return 1
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    results, gates = measured
     show(results, gates)
     goals(results, gates, options)
     return 0

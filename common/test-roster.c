@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <ftw.h>
 #include <sodium.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -8,6 +7,7 @@
 #include "common/replace-file.h"
 #include "common/roster.h"
 #include "common/test-records.h"
+#include "common/test-tree.h"
 #include "common/test.h"
 
 static uint8_t secret[ADMIN_SECRET_SIZE];
@@ -69,19 +69,11 @@ static void begin(void)
 	daemon_listen_peers(&a_daemon, &listener);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 static void end(void)
 {
 	a_daemon.roster = roster_free(a_daemon.roster);
 	loop = sd_event_unref(loop);
-	(void)nftw(a_daemon.node.state_dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	test_remove_tree(a_daemon.node.state_dir);
 }
 
 /* Until the listener has heard so many changes. */

@@ -888,11 +888,7 @@ static int etcd_txn(struct store *store, const struct store_txn *txn, store_done
 		request_free(request);
 		return -ENOMEM;
 	}
-	request->nonce = txn->nonce;
-	if (!store_nonce_set(&txn->nonce)) {
-		request->nonce = s->next_nonce;
-		s->next_nonce.word[1]++;
-	}
+	request->nonce = store_nonce_or_next(&txn->nonce, &s->next_nonce);
 	return enqueue(s, request);
 }
 

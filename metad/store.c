@@ -28,6 +28,16 @@ bool store_nonce_set(const struct store_nonce *nonce)
 	return nonce->word[0] || nonce->word[1];
 }
 
+struct store_nonce store_nonce_or_next(const struct store_nonce *nonce, struct store_nonce *next)
+{
+	struct store_nonce own = *next;
+
+	if (store_nonce_set(nonce))
+		return *nonce;
+	next->word[1]++;
+	return own;
+}
+
 static bool key_repeated(const struct store_txn *txn, size_t index)
 {
 	for (size_t i = 0; i < index; i++) {

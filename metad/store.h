@@ -137,6 +137,8 @@ struct store {
 /* A key as the store takes it: 1 to STORE_KEY_MAX bytes of printable ASCII, no space. */
 bool store_key_valid(const char *key);
 bool store_nonce_set(const struct store_nonce *nonce);
+/* That of a transaction; one that came without gets next, which is raised. */
+struct store_nonce store_nonce_or_next(const struct store_nonce *nonce, struct store_nonce *next);
 /* Tells the watches to whose prefix key belongs; key NULL tells all. */
 void store_tell(struct store *store, const char *key, uint64_t revision);
 /* Frees the watches; backends call it in close. */

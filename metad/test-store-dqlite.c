@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
-#include <ftw.h>
 #include <limits.h>
 #include <raft.h>
 #include <raft/uv.h>
@@ -20,6 +19,7 @@
 #include <uv.h>
 
 #include "common/log.h"
+#include "common/test-tree.h"
 #include "common/test.h"
 #include "metad/engine.h"
 #include "metad/store-dqlite.h"
@@ -130,17 +130,9 @@ static void pump(void *arg)
 	check(sd_event_run(loop, UINT64_MAX) >= 0);
 }
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
-}
-
 static void clean_up(void)
 {
-	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	test_remove_tree(dir);
 }
 
 static void start(void)

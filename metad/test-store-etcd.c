@@ -7,7 +7,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -18,6 +17,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/test-tree.h"
 #include "common/test.h"
 #include "metad/store-etcd.h"
 #include "metad/store-suite.h"
@@ -32,21 +32,13 @@ static int port;
 
 /* --- files and processes --- */
 
-static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return remove(path);
-}
-
 static void clean_up(void)
 {
 	if (etcd > 0) {
 		kill(etcd, SIGKILL);
 		waitpid(etcd, NULL, 0);
 	}
-	nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	test_remove_tree(dir);
 }
 
 /* Stays as it is, for configurations borrow it. */

@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <ftw.h>
 #include <signal.h>
 #include <sodium.h>
 #include <spawn.h>
@@ -13,6 +12,7 @@
 
 #include "common/buf.h"
 #include "common/rpc.h"
+#include "common/test-tree.h"
 #include "common/test.h"
 #include "proto/common.h"
 
@@ -55,21 +55,13 @@ void rig_open(struct rig *rig, const char *busd, const char *busd_section)
 	check_int(zcontext_new(&rig->zmq, rig->loop, &rig->keys, &rig->peers), 0);
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
 void rig_close(struct rig *rig)
 {
 	if (rig->pid)
 		rig_kill(rig);
 	rig->zmq = zcontext_free(rig->zmq);
 	rig->loop = sd_event_unref(rig->loop);
-	(void)nftw(rig->directory, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	test_remove_tree(rig->directory);
 }
 
 pid_t rig_spawn(char *const argv[])
