@@ -5,7 +5,8 @@
 #include <ftw.h>
 #include <stdio.h>
 
-static inline int test_remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+static inline int test_remove_one(
+    const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	(void)st;
 	(void)type;

@@ -13,6 +13,9 @@
  * A node says with its renewals what it cannot fence.  It gets no grant, and starts nothing, before that stands in the fact:
  * a coordinator that comes later has nothing else to know it from.
  *
+ * From the note that it is held until that is taken back, its epoch gets no grants: a node that was switched off and is back before
+ * the word arrives would else begin a copy that the word is not about.
+ *
  * Rejected: to let such nodes run no VEs at all (one node, or a test, has no use for a fence); to place them elsewhere after a
  * long time (no time is long enough).
  */

@@ -316,7 +316,8 @@ static bool is_granted(
 	const struct migrated_ve *ve = find_ve(migrated, lease->name);
 	const struct place *place = find_place(migrated, lease->name);
 
-	if (!ve || ve->node_revoked || strcmp(ve->fact.node, node) != 0 ||
+	/* Somebody may be making sure of a copy that is held: none is begun meanwhile. */
+	if (!ve || ve->node_revoked || strcmp(ve->fact.node, node) != 0 || *ve->fact.held ||
 	    ve->fact.fenced == ve->fact.epoch ||
 	    (place && (place->writing || place->leaving == ve->fact.epoch)) ||
 	    ask_is_writing(migrated, lease->name))

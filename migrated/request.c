@@ -134,6 +134,11 @@ static enum rpc_status want_fenced(const struct migrated *migrated, const struct
 		snprintf(why, size, "node %s is alive: it ends the copy itself", ve->fact.node);
 		return RPC_FAILED;
 	}
+	if (!*ve->fact.held) {
+		snprintf(
+		    why, size, "%s is not held (yet): there is nothing to confirm", request->name);
+		return RPC_FAILED;
+	}
 	fact->fenced = request->epoch;
 	memset(fact->held, 0, sizeof(fact->held));
 	return RPC_OK;

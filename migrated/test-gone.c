@@ -193,6 +193,28 @@ static void without_a_fence_a_copy_that_was_to_be_restarted_may_still_run(void)
 	check(*world.ve.fact.held);
 }
 
+/* Its node was switched off, and is back before anybody knows: it may begin nothing that the word is not about. */
+static void while_it_is_held_its_node_gets_no_lease_for_it(void)
+{
+	struct migrated_lease lease = {.name = "ve", .unfenced = true};
+	struct migrated_event renewal = {
+	    .kind = MIGRATED_RENEWAL, .name = "n1", .leases = &lease, .count = 1};
+
+	run_unfenced_on_n1();
+	ask_fenced(world.ve.fact.epoch);
+	check_int(world.last_status, RPC_FAILED);
+	kill_node(0);
+	settle();
+	check(*world.ve.fact.held);
+	lease.epoch = world.ve.fact.epoch;
+	renewal.length = config.lease.lease;
+	step(&world.nodes[1], &renewal);
+	check(world.nodes[0].granted);
+	check_int(world.nodes[0].n_grants, 0);
+	ask_fenced(lease.epoch);
+	check_str(runner()->name, "n2");
+}
+
 /* Its node is alive, and not fit for it any more. */
 static void without_a_fence_a_stopped_ve_starts_elsewhere_once_its_node_says_that_it_is_gone(void)
 {
@@ -221,5 +243,5 @@ int main(void)
 	    TEST(one_that_runs_is_ended_when_the_node_is_back),
 	    TEST(without_a_fence_a_copy_that_was_to_be_restarted_may_still_run),
 	    TEST(without_a_fence_a_stopped_ve_starts_elsewhere_once_its_node_says_that_it_is_gone),
-	    {0}});
+	    TEST(while_it_is_held_its_node_gets_no_lease_for_it), {0}});
 }

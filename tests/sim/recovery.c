@@ -578,20 +578,36 @@ static void ask_for(struct sim *sim, enum migrated_ask ask, unsigned ve, uint64_
 	}
 }
 
-/* Of a VE that is held somebody makes sure, by switching its node off, and says so. */
+static struct fencing *add_fencing(struct world *world, const struct fencing *fencing)
+{
+	struct fencing *own = &world->fencings[world->n_fencings++ % FENCINGS];
+
+	*own = *fencing;
+	own->world = world;
+	return own;
+}
+
+static void give_word(struct sim *sim, void *argument)
+{
+	const struct fencing *fencing = argument;
+
+	ask_for(sim, MIGRATED_ASK_FENCED, fencing->ve, fencing->epoch);
+}
+
+/* Of a VE that is held somebody makes sure, by switching its node off, and says so; it may be on again by then. */
 static void vouch(struct sim *sim, struct world *world, unsigned ve)
 {
 	const struct msg_migrated_ve_fact *fact = &world->ves[ve].fact;
 	struct host *host = &world->hosts[recovery_node_of(fact->node)];
-	int64_t off_ms = 200 + (int64_t)rng_below(sim_rng(sim), 4000);
+	bool rash = world->weakness == RECOVERY_RASH_WORD;
+	struct mono later = mono_ms(rash ? 0 : (int64_t)rng_below(sim_rng(sim), 4000));
 
 	if (!*fact->held)
 		return;
-	if (world->weakness != RECOVERY_RASH_WORD) {
-		kill_host(sim, host);
-		sim_at(sim, mono_add_ms(sim_time(sim), off_ms), boot, host);
-	}
-	ask_for(sim, MIGRATED_ASK_FENCED, ve, fact->epoch);
+	if (!rash)
+		kill_for(sim, host, mono_ms((int64_t)rng_below(sim_rng(sim), 4000)));
+	sim_at(sim, mono_add(sim_time(sim), later), give_word,
+	    add_fencing(world, &(struct fencing){.ve = ve, .epoch = fact->epoch}));
 }
 
 /* It switches the node off, or does not reach it; what was ended, or is waited for no more, may have done so too. */
@@ -612,12 +628,8 @@ static void end_fencing(struct sim *sim, void *argument)
 
 void recovery_fence(struct sim *sim, struct world *world, const struct fencing *fencing)
 {
-	struct fencing *own = &world->fencings[world->n_fencings++ % FENCINGS];
-
-	*own = *fencing;
-	own->world = world;
 	sim_at(sim, mono_add_ms(sim_time(sim), 20 + (int64_t)rng_below(sim_rng(sim), 2000)),
-	    end_fencing, own);
+	    end_fencing, add_fencing(world, fencing));
 }
 
 static void strike(struct sim *sim, void *argument)
