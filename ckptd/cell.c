@@ -17,6 +17,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/crashpoint.h"
 #include "proto/gossipd.h"
 #include "proto/metad.h"
 #include "proto/migrated.h"
@@ -47,6 +48,16 @@ static void finish(struct cell_op *op, enum ckptd_decision decision)
 
 /* ---- the transaction */
 
+static void crash_after_swap(enum ckptd_decision target)
+{
+	if (target == CKPTD_UNDECIDED)
+		crash_point("ckptd.cell-created");
+	else if (target == CKPTD_COMMIT)
+		crash_point("ckptd.cell-committed");
+	else
+		crash_point("ckptd.cell-aborted");
+}
+
 static void on_txn(void *userdata, const struct rpc_answer *answer)
 {
 	struct cell_op *op = userdata;
@@ -55,14 +66,18 @@ static void on_txn(void *userdata, const struct rpc_answer *answer)
 
 	if (answer->status != RPC_OK ||
 	    msg_metad_txn_reply_unpack(&reply, answer->body, answer->size, &error) < 0 ||
-	    reply.result == MSG_METAD_RESULT_UNKNOWN)
+	    reply.result == MSG_METAD_RESULT_UNKNOWN) {
 		finish(op, CKPTD_UNKNOWN);
-	else if (reply.result == MSG_METAD_RESULT_APPLIED)
+		return;
+	}
+	if (reply.result == MSG_METAD_RESULT_APPLIED) {
+		crash_after_swap(op->target);
 		finish(op, op->target);
-	else if (++op->tries < TRIES_MAX)
+	} else if (++op->tries < TRIES_MAX) {
 		go(op);
-	else
+	} else {
 		finish(op, CKPTD_UNKNOWN);
+	}
 }
 
 static void send_txn(struct cell_op *op, struct msg_metad_txn *txn, enum ckptd_decision target)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/crashpoint.h"
 #include "proto/common.h"
 
 #define SEND_TIMEOUT_MS 5000
@@ -111,6 +112,33 @@ static void on_received(void *userdata, const struct rpc_answer *answer)
 		log_debug("a message of a round was not taken: %s", answer->error);
 }
 
+static void crash_before_send(enum ckptd_message_kind kind)
+{
+	switch (kind) {
+	case CKPTD_VOTE_REQUEST:
+		crash_point("ckptd.send-vote-request");
+		break;
+	case CKPTD_VOTE_COMMIT:
+		crash_point("ckptd.send-vote-commit");
+		break;
+	case CKPTD_VOTE_ABORT:
+		crash_point("ckptd.send-vote-abort");
+		break;
+	case CKPTD_DUMP:
+		crash_point("ckptd.send-dump");
+		break;
+	case CKPTD_DUMPED:
+		crash_point("ckptd.send-dumped");
+		break;
+	case CKPTD_GLOBAL_COMMIT:
+		crash_point("ckptd.send-global-commit");
+		break;
+	case CKPTD_GLOBAL_ABORT:
+		crash_point("ckptd.send-global-abort");
+		break;
+	}
+}
+
 void links_send(struct shell *shell, const struct ckptd_action *action)
 {
 	_cleanup_buf_ struct buf body = {0};
@@ -123,6 +151,7 @@ void links_send(struct shell *shell, const struct ckptd_action *action)
 				      .message = &action->message});
 		return;
 	}
+	crash_before_send(action->message.kind);
 	client = links_client(shell, action->node);
 	if (!client)
 		return;

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/crashpoint.h"
 #include "common/service-key.h"
 #include "proto/gosd.h"
 #include "proto/migrated.h"
@@ -117,6 +118,7 @@ static void on_frozen(void *userdata, const struct rpc_answer *answer)
 {
 	struct job *job = userdata;
 
+	crash_point("ckptd.frozen");
 	if (answer->status != RPC_OK)
 		complain(job, "freeze", answer->error);
 	post(job, (struct ckptd_event){
@@ -172,6 +174,7 @@ static void on_dumped(void *userdata, const struct rpc_answer *answer)
 	struct job *job = userdata;
 	struct ckptd_event event = {.kind = CKPTD_EV_CAPTURED};
 
+	crash_point("ckptd.dumped");
 	event.image.frozen_ms = frozen_ms(job->shell, job->ve, job->id);
 	if (answer->status != RPC_OK) {
 		complain(job, "dump", answer->error);
@@ -230,6 +233,7 @@ static void on_thawed(void *userdata, const struct rpc_answer *answer)
 {
 	struct job *job = userdata;
 
+	crash_point("ckptd.thawed");
 	if (answer->status == RPC_OK || answer->status == RPC_NOT_FOUND ||
 	    answer->status == RPC_DENIED)
 		job_free(job);
@@ -266,6 +270,7 @@ static void on_stored(void *userdata, const struct rpc_answer *answer)
 
 	if (answer->more)
 		return;
+	crash_point("ckptd.stored");
 	if (answer->status != RPC_OK) {
 		complain(job, "store", answer->error);
 	} else if (msg_gosd_put_done_unpack(&done, answer->body, answer->size, &error) < 0) {

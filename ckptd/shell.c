@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "common/crashpoint.h"
 #include "common/deadline.h"
 
 #define SCAN_MS 1000
@@ -159,35 +160,71 @@ static void answer_status(struct shell *shell, const struct ckptd_action *action
 			  });
 }
 
+static void crash_before_journal(enum ckptd_seat_state state)
+{
+	if (state == CKPTD_SEAT_FREEZING)
+		crash_point("ckptd.journal-freezing");
+	else if (state == CKPTD_SEAT_REFUSED)
+		crash_point("ckptd.journal-refused");
+	else if (state == CKPTD_SEAT_CAPTURED)
+		crash_point("ckptd.journal-captured");
+	else if (state == CKPTD_SEAT_STORED)
+		crash_point("ckptd.journal-stored");
+	else if (state == CKPTD_SEAT_COMMITTED)
+		crash_point("ckptd.journal-committed");
+	else if (state == CKPTD_SEAT_ABORTED)
+		crash_point("ckptd.journal-aborted");
+}
+
+static void crash_before_cell(enum ckptd_cell_op op)
+{
+	if (op == CKPTD_CELL_CREATE)
+		crash_point("ckptd.create-cell");
+	else if (op == CKPTD_CELL_COMMIT)
+		crash_point("ckptd.commit-cell");
+	else if (op == CKPTD_CELL_ABORT)
+		crash_point("ckptd.abort-cell");
+	else
+		crash_point("ckptd.read-cell");
+}
+
 /* 0, or negative errno when what must be durable is not. */
 static int carry_out(struct shell *shell, const struct ckptd_action *action)
 {
 	switch (action->kind) {
 	case CKPTD_AC_JOURNAL:
+		crash_before_journal(action->record.state);
 		return journal_put(shell->journal, &action->record);
 	case CKPTD_AC_FORGET:
 		return journal_forget(shell->journal, action->ve);
 	case CKPTD_AC_JOURNAL_ID:
+		crash_point("ckptd.journal-id");
 		return journal_put_id(shell->journal, action->id);
 	case CKPTD_AC_SEND:
 		links_send(shell, action);
 		break;
 	case CKPTD_AC_FREEZE:
+		crash_point("ckptd.freeze");
 		local_freeze(shell, action);
 		break;
 	case CKPTD_AC_DUMP:
+		crash_point("ckptd.dump");
 		local_dump(shell, action);
 		break;
 	case CKPTD_AC_THAW:
+		crash_point("ckptd.thaw");
 		local_thaw(shell, action);
 		break;
 	case CKPTD_AC_STORE:
+		crash_point("ckptd.store");
 		local_store(shell, action);
 		break;
 	case CKPTD_AC_CLEAN:
+		crash_point("ckptd.clean");
 		local_clean(shell, action);
 		break;
 	case CKPTD_AC_CELL:
+		crash_before_cell(action->op);
 		cell_do(shell, action);
 		break;
 	case CKPTD_AC_STATUS:
@@ -197,9 +234,11 @@ static int carry_out(struct shell *shell, const struct ckptd_action *action)
 		begun(shell, action->id);
 		break;
 	case CKPTD_AC_COMMITTED:
+		crash_point("ckptd.committed");
 		committed(shell, action->id);
 		break;
 	case CKPTD_AC_ABORTED:
+		crash_point("ckptd.aborted");
 		aborted(shell, action);
 		break;
 	case CKPTD_AC_VERDICT:

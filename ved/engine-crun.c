@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "common/crashpoint.h"
 #include "ved/archive.h"
 #include "ved/bundle.h"
 #include "ved/criu.h"
@@ -425,10 +426,13 @@ static int hold(const struct engine_config *config, struct ve_record *record,
 {
 	int rc = hold_record(config, record, max_ms);
 
+	crash_point("ved-worker.freeze-recorded");
 	if (rc == 0)
 		rc = net_gate(&parts->net, GATE_HOLD);
+	crash_point("ved-worker.gate-shut");
 	if (rc == 0)
 		rc = cgroup_freeze(&parts->cgroup, FREEZE_TIMEOUT_MS);
+	crash_point("ved-worker.frozen");
 	if (rc == 0)
 		rc = net_mute(&parts->net, true);
 	return rc < 0 ? engine_fail(error, rc, "freeze %s", record->spec.name) : 0;
@@ -460,9 +464,11 @@ static int release(const struct engine_config *config, struct ve_record *record,
 {
 	int rc = net_mute(&parts->net, false), next = cgroup_thaw(&parts->cgroup);
 
+	crash_point("ved-worker.thawed");
 	if (rc == 0)
 		rc = next;
 	next = net_gate(&parts->net, GATE_PASS);
+	crash_point("ved-worker.gate-open");
 	if (rc == 0)
 		rc = next;
 	if (rc == 0) {
@@ -602,8 +608,10 @@ static int crun_dump(const struct engine_config *config, const char *name, const
 	else if (!was_frozen)
 		rc = hold(config, &record, &parts, WHILE_DUMPING_MS, error);
 	times->freeze_us = clock_us(CLOCK_MONOTONIC) - begin;
+	crash_point("ved-worker.dump");
 	if (rc == 0)
 		rc = dump_frozen(config, &record, &parts, image_dir, times, error);
+	crash_point("ved-worker.dumped");
 	if (rc == 0 && options->kill)
 		rc = describe_image(config, &record.spec, image_dir, error);
 	if (rc == 0 && options->kill)

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "common/crashpoint.h"
 #include "common/deadline.h"
 #include "proto/ved.h"
 #include "ved/binds.h"
@@ -294,6 +295,26 @@ static void on_job_done(void *userdata, const char *name, const struct msg_ved_j
 	job_ended(userdata, name, done);
 }
 
+static void crash_before_job(enum ve_op op)
+{
+	if (op == VE_FREEZE)
+		crash_point("ved.freeze");
+	else if (op == VE_DUMP)
+		crash_point("ved.dump");
+	else if (op == VE_THAW)
+		crash_point("ved.thaw");
+}
+
+static void crash_before_reply(enum ve_op op)
+{
+	if (op == VE_FREEZE)
+		crash_point("ved.frozen");
+	else if (op == VE_DUMP)
+		crash_point("ved.dumped");
+	else if (op == VE_THAW)
+		crash_point("ved.thawed");
+}
+
 static void run_job(struct shell *shell, const struct ve_request *request)
 {
 	struct msg_ved_job_done failed = {0};
@@ -302,6 +323,7 @@ static void run_job(struct shell *shell, const struct ve_request *request)
 
 	describe_job(shell, request, &job);
 	shell->jobs_run++;
+	crash_before_job(request->op);
 	rc = jobs_start(shell->jobs, &job);
 	if (rc == 0)
 		return;
@@ -450,6 +472,7 @@ static void do_action(struct shell *shell, const struct ve_action *action)
 		jobs_kill(shell->jobs, action->name);
 		break;
 	case VE_ACTION_REPLY:
+		crash_before_reply(action->op);
 		if (action->op == VE_DUMP)
 			reply_dumped(shell, action, call);
 		else

@@ -4,6 +4,8 @@
  */
 #include "gdn/gosd/gosd.h"
 
+#include "common/crashpoint.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -105,13 +107,16 @@ static int copy_to(struct request *request, const struct copy_request *copy,
 	uint64_t stored = 0;
 	int r = offer(request, copy, peer, &answer, fault);
 
+	crash_point("gosd.offered");
 	if (r == 0 && !answer.have) {
 		r = send_object(request, &copy->oid, peer, answer.ticket, fault);
+		crash_point("gosd.sent");
 		if (r == 0)
 			r = commit(request, peer, answer.ticket, &stored, fault);
 	}
 	if (r < 0)
 		return r;
+	crash_point("gosd.copied");
 	store_set_replica(gosd->store, &copy->oid, peer->name, true);
 	gosd_tell_replicated(gosd, &copy->oid, gosd->daemon->node.name, peer->name, stored);
 	return 0;

@@ -1,6 +1,7 @@
 /* Requests of this node's own processes. */
 #include "gdn/gosd/gosd.h"
 
+#include "common/crashpoint.h"
 #include "gdn/store/coder.h"
 
 #include <errno.h>
@@ -59,10 +60,13 @@ static int do_put(struct request *request)
 	struct msg_gosd_put_done done = {0};
 	struct copy_result copies = {0};
 	struct put_result result;
-	int r = store_it(request, message, &result);
+	int r;
 
+	crash_point("gosd.put");
+	r = store_it(request, message, &result);
 	if (r < 0)
 		return r;
+	crash_point("gosd.stored-here");
 	tell_stored(request->gosd, &result, message);
 	r = copy_it(request, message, &result, &copies);
 	/* Copying found a chunk damaged that was here before: what is put still has it. */
@@ -76,6 +80,7 @@ static int do_put(struct request *request)
 	}
 	if (r < 0)
 		return r;
+	crash_point("gosd.put-done");
 	memcpy(done.oid, result.oid.bytes, ID_SIZE);
 	done.bytes = result.bytes;
 	done.stored = result.stored;
@@ -327,10 +332,13 @@ static int do_rm(struct request *request)
 	const struct msg_gosd_rm *message = request->message;
 	struct msg_gosd_rm_done done = {0};
 	struct id oid = gosd_id(message->oid);
-	int r = gosd_rm_here(request, &oid, message->has_name ? message->name : NULL);
+	int r;
 
+	crash_point("gosd.rm");
+	r = gosd_rm_here(request, &oid, message->has_name ? message->name : NULL);
 	if (r < 0 && r != -ENOENT)
 		return r;
+	crash_point("gosd.removed-here");
 	done.gone = r != 0;
 	if (r >= 0)
 		snprintf(done.nodes.item[done.nodes.count++], sizeof(done.nodes.item[0]), "%s",

@@ -4,6 +4,8 @@
  */
 #include "gdn/gosd/gosd.h"
 
+#include "common/crashpoint.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +84,7 @@ static int do_offer(struct request *request)
 	struct msg_gosd_offer_reply reply = {0};
 	int r;
 
+	crash_point("gosd.offer");
 	if (store_has(gosd->store, &session.oid) == 0) {
 		reply.have = true;
 		r = store_tag(
@@ -129,8 +132,10 @@ static int do_commit(struct request *request)
 		return fault_set(
 		    &request->fault, -ENOENT, "nothing was received under this ticket");
 	}
+	crash_point("gosd.commit");
 	r = commit_session(request, session, &reply.stored);
 	session_free(session);
+	crash_point("gosd.kept");
 	return r < 0 ? r
 		     : request_answer(request, MSG_GOSD_COMMIT_DONE,
 			   msg_gosd_commit_done_pack(&reply, &request->reply));
@@ -141,8 +146,10 @@ static int do_drop(struct request *request)
 	const struct msg_gosd_drop *message = request->message;
 	struct msg_gosd_drop_done reply = {0};
 	struct id oid = gosd_id(message->oid);
-	int r = gosd_rm_here(request, &oid, message->has_name ? message->name : NULL);
+	int r;
 
+	crash_point("gosd.drop");
+	r = gosd_rm_here(request, &oid, message->has_name ? message->name : NULL);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	reply.known = r != -ENOENT;
