@@ -54,6 +54,25 @@ static int copy_it(struct request *request, const struct msg_gosd_put *message,
 	    copies);
 }
 
+/*
+ * Copying found a chunk damaged that was here before: what is put still has it, and is stored again.
+ * If that makes another object (its pages lie elsewhere now), the damaged one is not kept.
+ */
+static int put_again(struct request *request, const struct msg_gosd_put *message,
+    struct put_result *result, struct copy_result *copies)
+{
+	struct id damaged = result->oid;
+	int r;
+
+	gosd_tell_damaged(request->gosd, &damaged, request->fault.text);
+	request->fault = (struct fault){0};
+	*copies = (struct copy_result){0};
+	r = store_it(request, message, result);
+	if (r == 0 && !id_equal(&damaged, &result->oid))
+		r = gosd_rm_here(request, &damaged, message->name);
+	return r < 0 ? r : copy_it(request, message, result, copies);
+}
+
 static int do_put(struct request *request)
 {
 	const struct msg_gosd_put *message = request->message;
@@ -69,15 +88,8 @@ static int do_put(struct request *request)
 	crash_point("gosd.stored-here");
 	tell_stored(request->gosd, &result, message);
 	r = copy_it(request, message, &result, &copies);
-	/* Copying found a chunk damaged that was here before: what is put still has it. */
-	if (r == -EBADMSG) {
-		gosd_tell_damaged(request->gosd, &result.oid, request->fault.text);
-		request->fault = (struct fault){0};
-		copies = (struct copy_result){0};
-		r = store_it(request, message, &result);
-		if (r == 0)
-			r = copy_it(request, message, &result, &copies);
-	}
+	if (r == -EBADMSG)
+		r = put_again(request, message, &result, &copies);
 	if (r < 0)
 		return r;
 	crash_point("gosd.put-done");

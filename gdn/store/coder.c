@@ -2,6 +2,7 @@
 
 #include "gdn/store/chunker.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -27,13 +28,14 @@ struct coder {
 	ZSTD_DCtx *decompress;
 	bool sealed;
 	uint8_t seal_key[crypto_aead_xchacha20poly1305_ietf_KEYBYTES];
+	uint8_t hash_key[crypto_onetimeauth_KEYBYTES];
 	uint8_t nonce_key[crypto_generichash_KEYBYTES];
 	uint8_t stored[STORED_MAX];
 	uint8_t payload[CHUNK_MAX];
 	uint8_t plain[CHUNK_MAX];
 };
 
-static void derive(uint8_t out[32], const uint8_t *key, const char *purpose)
+void coder_derive(uint8_t out[32], const uint8_t *key, const char *purpose)
 {
 	crypto_generichash(out, 32, (const uint8_t *)purpose, strlen(purpose), key, CODER_KEY_SIZE);
 }
@@ -53,8 +55,9 @@ int coder_new(struct coder **out, const uint8_t *key)
 	ZSTD_CCtx_setParameter(coder->compress, ZSTD_c_compressionLevel, LEVEL);
 	if (key) {
 		coder->sealed = true;
-		derive(coder->seal_key, key, "gosd chunk seal");
-		derive(coder->nonce_key, key, "gosd chunk nonce");
+		coder_derive(coder->seal_key, key, "gosd chunk seal");
+		coder_derive(coder->hash_key, key, "gosd chunk hash");
+		coder_derive(coder->nonce_key, key, "gosd chunk nonce");
 	}
 	*out = coder;
 	return 0;
@@ -89,17 +92,26 @@ static int compress(struct coder *coder, const uint8_t *plain, size_t size, uint
 	return 0;
 }
 
+/* nonce = PRF(flags, universal hash of the payload, its size) */
+static void make_nonce(
+    const struct coder *coder, const uint8_t *payload, size_t size, uint8_t nonce[NONCE_SIZE])
+{
+	uint8_t what[1 + 4 + crypto_onetimeauth_BYTES] = {coder->stored[0]};
+	uint32_t length = htole32((uint32_t)size);
+
+	memcpy(what + 1, &length, sizeof(length));
+	crypto_onetimeauth(what + 5, payload, size, coder->hash_key);
+	crypto_generichash(
+	    nonce, NONCE_SIZE, what, sizeof(what), coder->nonce_key, sizeof(coder->nonce_key));
+}
+
 /* Encrypts the payload where it lies, behind flags and nonce; returns the stored size. */
 static size_t seal(struct coder *coder, size_t payload_size)
 {
 	uint8_t *nonce = coder->stored + 1, *payload = nonce + NONCE_SIZE;
-	crypto_generichash_state state;
 	unsigned long long size;
 
-	crypto_generichash_init(&state, coder->nonce_key, sizeof(coder->nonce_key), NONCE_SIZE);
-	crypto_generichash_update(&state, coder->stored, 1);
-	crypto_generichash_update(&state, payload, payload_size);
-	crypto_generichash_final(&state, nonce, NONCE_SIZE);
+	make_nonce(coder, payload, payload_size, nonce);
 	crypto_aead_xchacha20poly1305_ietf_encrypt(
 	    payload, &size, payload, payload_size, coder->stored, 1, NULL, nonce, coder->seal_key);
 	return 1 + NONCE_SIZE + (size_t)size;

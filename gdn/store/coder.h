@@ -6,10 +6,12 @@
  *
  * flags: bit 0 the payload is a zstd frame, bit 1 sealed, bits 4 to 7 the form's version (1).
  * The cipher is XChaCha20-Poly1305-IETF with the flags as additional data; its nonce is a keyed
- * BLAKE2b over flags and payload.  So equal pages of one service give equal stored bytes, while
+ * BLAKE2b over flags, size and a keyed Poly1305 of the payload: a universal hash, then a
+ * pseudo-random function, as in AES-GCM-SIV (RFC 8452), at a third of the cost of BLAKE2b over all
+ * of the payload.  So equal pages of one service give equal stored bytes, while
  * two services, or somebody without the key, cannot tell what they share.  The nonce covers
  * exactly the bytes that are encrypted: were it made from the plain bytes, another version of
- * zstd would encrypt a second message under the same nonce.  Both keys are derived from the
+ * zstd would encrypt a second message under the same nonce.  All keys are derived from the
  * service's.  What a replica without key still sees: which chunks of one service are equal, and
  * their sizes.
  */
@@ -28,6 +30,8 @@ struct coder;
 /* key: CODER_KEY_SIZE bytes (copied), or NULL for plain objects.  0, -ENOMEM. */
 int coder_new(struct coder **out, const uint8_t *key);
 struct coder *coder_free(struct coder *coder);
+/* A key of the service's for one purpose. */
+void coder_derive(uint8_t out[32], const uint8_t *key, const char *purpose);
 
 /*
  * plain: 1 to CHUNK_MAX bytes.  *stored points into the coder and holds until the next call.

@@ -27,6 +27,26 @@ int disk_write(const struct disk *disk, int fd, const char *path, const void *da
 	return r;
 }
 
+int disk_write_at(const struct disk *disk, int fd, const char *path, const void *data, size_t size,
+    uint64_t offset)
+{
+	const uint8_t *at = data;
+	int r = disk_before(disk, DISK_WRITE, path);
+
+	while (r == 0 && size > 0) {
+		ssize_t n = pwrite(fd, at, size, (off_t)offset);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		at += n;
+		offset += (uint64_t)n;
+		size -= (size_t)n;
+	}
+	return r;
+}
+
 int disk_fsync(const struct disk *disk, int fd, const char *path)
 {
 	int r = disk_before(disk, DISK_FSYNC, path);

@@ -26,6 +26,8 @@ struct disk {
 /* Asks the hook; for operations made elsewhere. */
 int disk_before(const struct disk *disk, enum disk_op op, const char *path);
 int disk_write(const struct disk *disk, int fd, const char *path, const void *data, size_t size);
+int disk_write_at(const struct disk *disk, int fd, const char *path, const void *data, size_t size,
+    uint64_t offset);
 int disk_fsync(const struct disk *disk, int fd, const char *path);
 /* Renames and makes the new name durable (fsync of its directory). */
 int disk_rename(const struct disk *disk, const char *from, const char *to, int dir_fd);

@@ -12,8 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define WRITE_SIZE (256u << 10)
-
 /* One get on its way. */
 struct get {
 	const struct get_request *request;
@@ -21,7 +19,8 @@ struct get {
 	struct fault *fault;
 	struct object *object;
 	struct coder *coder;
-	struct buf pending;
+	const struct file *file; /* open to be written, or NULL */
+	int fd;
 	uint64_t done, told;
 	char temporary[PATH_MAX];
 };
@@ -93,14 +92,6 @@ static int make_temporary(struct get *get)
 	return 0;
 }
 
-static int flush(struct get *get, int fd, const char *path)
-{
-	int r = disk_write(&get->store->disk, fd, path, get->pending.data, get->pending.size);
-
-	buf_clear(&get->pending);
-	return r < 0 ? fault_set(get->fault, r, "write %s: %s", path, strerror(-r)) : 0;
-}
-
 static int tell(struct get *get)
 {
 	const struct progress *progress = &get->request->progress;
@@ -111,61 +102,80 @@ static int tell(struct get *get)
 	return progress->tell(progress->arg, get->done, object_root(get->object)->bytes);
 }
 
-static int write_chunks(
-    struct get *get, const struct file *file, const struct entry *entries, int fd, const char *path)
+static int path_of(const struct get *get, const struct file *file, char path[PATH_MAX])
 {
-	uint64_t offset = 0;
-	int r = 0;
-
-	for (uint32_t i = 0; r == 0 && i < file->chunks; i++) {
-		const uint8_t *plain;
-
-		r = object_read_plain(
-		    get->object, &entries[i], file->name, offset, get->coder, &plain, get->fault);
-		if (r == 0)
-			r = buf_append(&get->pending, plain, entries[i].plain);
-		if (r == 0 && get->pending.size >= WRITE_SIZE)
-			r = flush(get, fd, path);
-		offset += entries[i].plain;
-		get->done += entries[i].plain;
-		if (r == 0)
-			r = tell(get);
-	}
-	return r < 0 ? r : flush(get, fd, path);
+	return snprintf(path, PATH_MAX, "%s/%s", get->temporary, file->name) >= PATH_MAX
+		   ? -ENAMETOOLONG
+		   : 0;
 }
 
-static int write_file(struct get *get, const struct file *file, const struct entry *entries)
+/* Owner and group may read; what could be run can be run. */
+static int make_file(struct get *get, const struct file *file)
 {
 	char path[PATH_MAX];
-	int r, fd;
+	int fd, r = path_of(get, file, path);
 
-	if (snprintf(path, sizeof(path), "%s/%s", get->temporary, file->name) >= (int)sizeof(path))
-		return -ENAMETOOLONG;
+	if (r < 0)
+		return r;
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return fault_set(get->fault, -errno, "create %s: %s", path, strerror(errno));
-	r = write_chunks(get, file, entries, fd, path);
-	if (r == 0 && get->request->group >= 0 &&
-	    fchown(fd, (uid_t)-1, (gid_t)get->request->group) < 0)
+	if (get->request->group >= 0 && fchown(fd, (uid_t)-1, (gid_t)get->request->group) < 0)
 		r = fault_set(get->fault, -errno, "give %s to group %d: %s", path,
 		    get->request->group, strerror(errno));
-	/* Owner and group may read; what could be run can be run. */
 	if (r == 0 && fchmod(fd, 0640 | (file->mode & 0110)) < 0)
 		r = -errno;
 	close(fd);
 	return r;
 }
 
+static void close_file(struct get *get)
+{
+	if (get->file)
+		close(get->fd);
+	get->file = NULL;
+}
+
+/* Opens another file than the last one's piece went to. */
+static int turn_to(struct get *get, const struct file *file, const char *path)
+{
+	if (get->file == file)
+		return 0;
+	close_file(get);
+	get->fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (get->fd < 0)
+		return fault_set(get->fault, -errno, "open %s: %s", path, strerror(errno));
+	get->file = file;
+	return 0;
+}
+
+static int write_piece(void *arg, const struct piece *piece, struct fault *fault)
+{
+	struct get *get = arg;
+	char path[PATH_MAX];
+	int r = path_of(get, piece->file, path);
+
+	if (r == 0)
+		r = turn_to(get, piece->file, path);
+	if (r == 0)
+		r = disk_write_at(
+		    &get->store->disk, get->fd, path, piece->plain, piece->size, piece->at);
+	if (r < 0)
+		return fault_set(fault, r, "write %s: %s", path, strerror(-r));
+	get->done += piece->size;
+	return tell(get);
+}
+
 static int write_files(struct get *get)
 {
-	const struct entry *entries = object_list(get->object)->at;
 	struct files files = {0};
 	int r = object_names(get->object, get->coder, &files, get->fault);
 
-	for (size_t i = 0; r == 0 && i < files.count; i++) {
-		r = write_file(get, &files.at[i], entries);
-		entries += files.at[i].chunks;
-	}
+	for (size_t i = 0; r == 0 && i < files.count; i++)
+		r = make_file(get, &files.at[i]);
+	if (r == 0)
+		r = object_walk(get->object, &files, get->coder, write_piece, get, get->fault);
+	close_file(get);
 	files_fini(&files);
 	return r;
 }
@@ -195,9 +205,10 @@ int store_get(
 		r = coder_new(&get.coder, request->key);
 	if (r == 0)
 		r = write_object(&get);
+	if (r == 0 && object_root(get.object)->sealed)
+		series_seen(store, request->key, &request->oid);
 	*bytes = get.done;
 	coder_free(get.coder);
 	object_close(get.object);
-	buf_fini(&get.pending);
 	return r < 0 ? fault_set(fault, r, "get to %s: %s", request->path, strerror(-r)) : 0;
 }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 
 static const char schema[] =
     "CREATE TABLE pack(number INTEGER PRIMARY KEY, size INTEGER NOT NULL);"
@@ -18,7 +18,8 @@ static const char schema[] =
     "CREATE TABLE tag(oid BLOB, name TEXT, kind TEXT NOT NULL, PRIMARY KEY(oid, name))"
     " WITHOUT ROWID;"
     "CREATE TABLE replica(oid BLOB, node TEXT, PRIMARY KEY(oid, node)) WITHOUT ROWID;"
-    "PRAGMA user_version = 1;";
+    "CREATE TABLE series(name BLOB PRIMARY KEY, oid BLOB NOT NULL) WITHOUT ROWID;"
+    "PRAGMA user_version = 2;";
 
 #define OBJECT_COLUMNS "oid, sealed, bytes, stored, chunks, created_ms"
 
@@ -53,6 +54,9 @@ static const char schema[] =
 	S(REPLICA_ADD, "INSERT OR IGNORE INTO replica VALUES(?1, ?2)")                             \
 	S(REPLICA_DEL, "DELETE FROM replica WHERE oid = ?1 AND node = coalesce(?2, node)")         \
 	S(REPLICA_EACH, "SELECT node FROM replica WHERE oid = ?1 ORDER BY node")                   \
+	S(SERIES_SET, "INSERT OR REPLACE INTO series VALUES(?1, ?2)")                              \
+	S(SERIES_FIND, "SELECT oid FROM series WHERE name = ?1")                                   \
+	S(SERIES_DEL, "DELETE FROM series WHERE oid = ?1")                                         \
 	S(TOTALS, "SELECT (SELECT count(*) FROM object), (SELECT coalesce(sum(bytes), 0) FROM"     \
 		  " object), (SELECT count(*) FROM chunk), (SELECT count(*) FROM chunk WHERE pack" \
 		  " = 0 AND refs > 0), (SELECT count(*) FROM pack), (SELECT coalesce(sum(size),"   \
@@ -128,6 +132,11 @@ static int make_schema(struct index *index, const char *path, struct fault *faul
 	r = code_of(sqlite3_exec(index->db, "PRAGMA user_version", read_version, &version, NULL));
 	if (r == 0 && version > SCHEMA_VERSION)
 		return fault_set(fault, -EPROTONOSUPPORT, "open %s: schema %d is newer than %d",
+		    path, version, SCHEMA_VERSION);
+	if (r == 0 && version > 0 && version < SCHEMA_VERSION)
+		return fault_set(fault, -EPROTONOSUPPORT,
+		    "open %s: a store of an older form (%d, now %d): its objects cannot be read,"
+		    " move its directory away",
 		    path, version, SCHEMA_VERSION);
 	if (r == 0 && version == 0) {
 		r = exec(index, "BEGIN");
@@ -409,6 +418,8 @@ int index_object_del(struct index *index, const struct id *oid)
 
 	if (r == 0)
 		r = run_only(index, use_id(index, REPLICA_DEL, oid));
+	if (r == 0)
+		r = run_only(index, use_id(index, SERIES_DEL, oid));
 	return r < 0 ? r : run_only(index, use_id(index, OBJECT_DEL, oid));
 }
 
@@ -512,6 +523,28 @@ int index_replica_each(
 		if (r < 0)
 			break;
 	}
+	sqlite3_reset(s);
+	return r;
+}
+
+int index_series_set(struct index *index, const uint8_t *name, size_t size, const struct id *oid)
+{
+	sqlite3_stmt *s = use(index, SERIES_SET);
+
+	sqlite3_bind_blob64(s, 1, name, size, SQLITE_STATIC);
+	sqlite3_bind_blob(s, 2, oid->bytes, ID_SIZE, SQLITE_STATIC);
+	return run_only(index, s);
+}
+
+int index_series_find(struct index *index, const uint8_t *name, size_t size, struct id *oid)
+{
+	sqlite3_stmt *s = use(index, SERIES_FIND);
+	int r;
+
+	sqlite3_bind_blob64(s, 1, name, size, SQLITE_STATIC);
+	r = code_of(sqlite3_step(s));
+	if (r == 1)
+		*oid = id_at(s, 0);
 	sqlite3_reset(s);
 	return r;
 }

@@ -95,6 +95,10 @@ int index_replica_del(struct index *index, const struct id *oid, const char *nod
 int index_replica_each(
     struct index *index, const struct id *oid, int (*each)(void *, const char *node), void *arg);
 
+/* Series: of each, by a name of `size` bytes, the image stored last.  find: 1 found, 0 unknown. */
+int index_series_set(struct index *index, const uint8_t *name, size_t size, const struct id *oid);
+int index_series_find(struct index *index, const uint8_t *name, size_t size, struct id *oid);
+
 int index_totals(struct index *index, struct index_totals *totals);
 /* What SQLite said last. */
 const char *index_error(const struct index *index);

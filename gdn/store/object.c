@@ -191,7 +191,7 @@ int object_names(
 
 	if (r < 0)
 		return r;
-	r = names_unpack(files, &object->list, bytes.data, bytes.size);
+	r = names_unpack(files, &object->root, &object->list, bytes.data, bytes.size);
 	return r < 0 ? fault_set(fault, r, "object %s: names of files: %s",
 			   id_hex(&object->oid, hex), strerror(-r))
 		     : 0;

@@ -3,6 +3,7 @@
 #define GDN_STORE_PRIVATE_H
 
 #include "gdn/store/idset.h"
+#include "gdn/store/pages.h"
 #include "gdn/store/pack.h"
 #include "gdn/store/store.h"
 
@@ -27,6 +28,7 @@ struct store {
 	uint64_t next_pack;
 	uint64_t pack_bytes;     /* committed and on the way */
 	pthread_mutex_t gc_lock; /* one collection at a time */
+	struct series *series;   /* the last images, latest first */
 };
 
 /* Takes the lock until the end of the block. */
@@ -65,5 +67,40 @@ int object_read_plain(struct object *object, const struct entry *entry, const ch
 const struct entries *object_list(const struct object *object);
 int object_names(
     struct object *object, struct coder *coder, struct files *files, struct fault *fault);
+
+/* A piece of a file's content, and where it lies. */
+struct piece {
+	const struct file *file;
+	uint32_t chunk, offset; /* in the plain content of this chunk of the list */
+	uint64_t at;            /* in the file */
+	const uint8_t *plain;
+	size_t size;
+};
+
+/*
+ * Goes through all content by chunk and not by file, so that each chunk is read and decoded once.
+ * `each` must not return a positive number.
+ */
+int object_walk(struct object *object, const struct files *files, struct coder *coder,
+    int (*each)(void *arg, const struct piece *piece, struct fault *fault), void *arg,
+    struct fault *fault);
+
+/* --- series.c: the images of one service, one after the other --- */
+
+/* What a series is known by: says nothing about the key. */
+void series_name(uint8_t name[SERIES_NAME_SIZE], const uint8_t *key);
+/*
+ * The pages of the last image under this key, now the caller's; NULL if there was none, if it
+ * cannot be read, or if another put has them.
+ */
+struct pages *series_take(struct store *store, const uint8_t *key, struct id *last);
+/* Takes over pages: those given out, or those of the image that was stored since. */
+void series_give(
+    struct store *store, const uint8_t *key, const struct id *oid, struct pages *pages);
+/* This image was read under the key: the service goes on from it. */
+void series_seen(struct store *store, const uint8_t *key, const struct id *oid);
+void series_close(struct store *store);
+/* Is this the name of a file of memory pages? */
+bool is_pages_file(const char *name);
 
 #endif

@@ -1,7 +1,4 @@
-#include "gdn/store/private.h"
-
-#include "gdn/store/chunker.h"
-#include "gdn/store/coder.h"
+#include "gdn/store/put.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,35 +11,28 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define READ_SIZE (512u << 10)
-
-/* One put on its way. */
-struct put {
-	const struct put_request *request;
-	struct fault *fault;
-	struct chunker chunker;
-	struct coder *data; /* with the key */
-	struct coder *open; /* without, for the list */
-	struct upload *upload;
-	struct entries list;
-	struct files files;
-	uint64_t done, told, total;
-	uint8_t window[READ_SIZE];
-};
-
-static int store_chunk(struct put *put, struct coder *coder, const uint8_t *plain, size_t size,
-    struct entries *entries)
+int put_chunk(
+    struct put *put, struct coder *coder, const uint8_t *plain, size_t size, struct entry *entry)
 {
-	struct entry entry = {.plain = (uint32_t)size};
 	const uint8_t *stored;
 	size_t stored_size;
 	int r = coder_encode(coder, plain, size, &stored, &stored_size);
 
 	if (r < 0)
 		return r;
-	entry.id = id_of(stored, stored_size);
-	entry.stored = (uint32_t)stored_size;
-	r = upload_add(put->upload, &entry.id, stored, stored_size, put->fault);
+	*entry = (struct entry){.id = id_of(stored, stored_size),
+	    .stored = (uint32_t)stored_size,
+	    .plain = (uint32_t)size};
+	r = upload_add(put->upload, &entry->id, stored, stored_size, put->fault);
+	return r < 0 ? r : 0;
+}
+
+static int store_chunk(struct put *put, struct coder *coder, const uint8_t *plain, size_t size,
+    struct entries *entries)
+{
+	struct entry entry;
+	int r = put_chunk(put, coder, plain, size, &entry);
+
 	return r < 0 ? r : entries_add(entries, &entry);
 }
 
@@ -68,11 +58,10 @@ static int tell(struct put *put)
 	return progress->tell(progress->arg, put->done, put->total);
 }
 
-/* Reads until the window is full or the file at its end. */
-static int fill(struct put *put, int fd, size_t *have, bool *end)
+int put_fill(struct put *put, int fd, size_t *have, bool *end)
 {
-	while (*have < READ_SIZE && !*end) {
-		ssize_t n = read(fd, put->window + *have, READ_SIZE - *have);
+	while (*have < PUT_WINDOW && !*end) {
+		ssize_t n = read(fd, put->window + *have, PUT_WINDOW - *have);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -84,29 +73,54 @@ static int fill(struct put *put, int fd, size_t *have, bool *end)
 	return 0;
 }
 
+/* A piece of a file that is a chunk of its own. */
+static int store_piece(struct put *put, const uint8_t *plain, size_t size, struct file *file)
+{
+	struct extent extent = {(uint32_t)put->list.count, 0, (uint32_t)size};
+	int r = store_chunk(put, put->data, plain, size, &put->list);
+
+	return r < 0 ? r : files_extend(&put->files, file, &extent);
+}
+
+/* --- files --- */
+
+/* Stores the next piece of the file, which begins at plain; returns its size or negative errno. */
+static ssize_t store_next(struct put *put, const uint8_t *plain, size_t size, struct file *file)
+{
+	size_t piece;
+	int r;
+
+	if (put->memory && size >= MEMORY_PAGE && is_pages_file(file->name)) {
+		piece = MEMORY_PAGE;
+		r = memory_store(put, plain, file);
+	} else {
+		piece = chunker_cut(&put->chunker, plain, size);
+		r = store_piece(put, plain, piece, file);
+	}
+	return r < 0 ? r : (ssize_t)piece;
+}
+
 static int store_stream(struct put *put, int fd, struct file *file)
 {
 	size_t have = 0, at = 0;
 	bool end = false;
-	int r = fill(put, fd, &have, &end);
+	int r = put_fill(put, fd, &have, &end);
 
 	while (r == 0 && at < have) {
-		size_t size = chunker_cut(&put->chunker, put->window + at, have - at);
+		ssize_t size = store_next(put, put->window + at, have - at, file);
 
-		if (put->list.count >= OBJECT_CHUNKS_MAX)
+		if (size < 0)
+			return (int)size;
+		at += (size_t)size;
+		put->done += (uint64_t)size;
+		if (put->list.count >= OBJECT_CHUNKS_MAX || put->done > OBJECT_BYTES_MAX)
 			return -EFBIG;
-		r = store_chunk(put, put->data, put->window + at, size, &put->list);
-		at += size;
-		put->done += size;
-		file->size += size;
-		file->chunks++;
-		if (r == 0)
-			r = tell(put);
+		r = tell(put);
 		if (r == 0 && !end && have - at < CHUNK_MAX) {
 			memmove(put->window, put->window + at, have - at);
 			have -= at;
 			at = 0;
-			r = fill(put, fd, &have, &end);
+			r = put_fill(put, fd, &have, &end);
 		}
 	}
 	return r;
@@ -126,6 +140,7 @@ static int store_file(struct put *put, const char *path, const char *name)
 	if (r == 0) {
 		snprintf(file.name, sizeof(file.name), "%s", name);
 		file.mode = st.st_mode & 0777;
+		memory_turn_to(put, &st);
 		r = store_stream(put, fd, &file);
 	}
 	close(fd);
@@ -154,6 +169,8 @@ static int store_directory(struct put *put, const char *path)
 	if (count < 0)
 		return fault_set(put->fault, -errno, "read %s: %s", path, strerror(errno));
 	r = count > (int)OBJECT_FILES_MAX ? -E2BIG : 0;
+	for (int i = 0; r == 0 && i < count; i++)
+		r = memory_survey(put, path, names[i]->d_name);
 	for (int i = 0; i < count; i++) {
 		if (r == 0 && snprintf(full, sizeof(full), "%s/%s", path, names[i]->d_name) >=
 				  (int)sizeof(full))
@@ -205,11 +222,16 @@ static int finish(struct put *put, struct put_result *result)
 	_cleanup_buf_ struct buf list = {0};
 	_cleanup_buf_ struct buf names = {0};
 	_cleanup_buf_ struct buf root_bytes = {0};
-	struct root root = {.sealed = put->request->key != NULL,
-	    .bytes = put->done,
-	    .chunks = (uint32_t)put->list.count};
-	int r = list_pack(&put->list, &list);
+	struct root root = {.sealed = put->request->key != NULL, .bytes = put->done};
+	uint8_t series[SERIES_NAME_SIZE];
+	bool has_pages = memory_has_pages(put);
+	int r = memory_end_chunk(put);
 
+	root.chunks = (uint32_t)put->list.count;
+	if (r == 0)
+		r = list_pack(&put->list, &list);
+	if (has_pages)
+		series_name(series, put->request->key);
 	if (r == 0)
 		r = names_pack(&put->files, &names);
 	if (r == 0)
@@ -227,7 +249,8 @@ static int finish(struct put *put, struct put_result *result)
 			.list = &put->list,
 			.tag = put->request->tag,
 			.kind = put->request->kind,
-			.now_ms = put->request->now_ms},
+			.now_ms = put->request->now_ms,
+			.series = has_pages ? series : NULL},
 		    put->fault);
 	if (r >= 0)
 		*result = (struct put_result){.oid = id_of(root_bytes.data, root_bytes.size),
@@ -260,7 +283,9 @@ int store_put(struct store *store, const struct put_request *request, struct put
 	put->request = request;
 	put->fault = fault;
 	chunker_init(&put->chunker);
-	r = coder_new(&put->data, request->key);
+	r = request->key ? memory_new(put, store) : 0;
+	if (r == 0)
+		r = coder_new(&put->data, request->key);
 	if (r == 0)
 		r = coder_new(&put->open, NULL);
 	if (r == 0)
@@ -269,6 +294,7 @@ int store_put(struct store *store, const struct put_request *request, struct put
 		r = store_content(put);
 	if (r == 0)
 		r = finish(put, result);
+	memory_end(put, store, r == 0 ? result : NULL);
 	put_fini(put);
 	return r < 0 ? fault_set(fault, r, "put %s: %s", request->path, strerror(-r)) : 0;
 }

@@ -184,6 +184,7 @@ struct store *store_close(struct store *store)
 {
 	if (!store)
 		return NULL;
+	series_close(store);
 	index_close(store->index);
 	if (store->dir_fd >= 0)
 		close(store->dir_fd);

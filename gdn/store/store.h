@@ -152,6 +152,8 @@ int object_read(struct object *object, const struct entry *entry, const char *fi
 
 struct upload;
 
+#define SERIES_NAME_SIZE 16
+
 int upload_new(struct upload **out, struct store *store);
 /* Drops all that was not committed. */
 struct upload *upload_free(struct upload *upload);
@@ -172,6 +174,8 @@ struct upload_object {
 	const struct entries *list;
 	const char *tag, *kind;
 	int64_t now_ms;
+	const uint8_t
+	    *series; /* SERIES_NAME_SIZE bytes: it is the last image of this; may be NULL */
 };
 
 /*

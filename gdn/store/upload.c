@@ -247,6 +247,8 @@ static int commit_object(struct upload *upload, const struct upload_object *obje
 		r = index_object_add(index, &row, object->root_bytes);
 	if (r == 0)
 		r = index_tag_add(index, oid, object->tag, object->kind);
+	if (r == 0 && object->series)
+		r = index_series_set(index, object->series, SERIES_NAME_SIZE, oid);
 	return r < 0 ? r : !found;
 }
 

@@ -59,8 +59,8 @@ class Gosd:
                 else:
                     return answer
 
-    def put(self, path, **options):
-        return self.ask("gosd.put", path=path, key=KEY, **options)
+    def put(self, path, key=KEY, **options):
+        return self.ask("gosd.put", path=path, key=key, **options)
 
     def get(self, oid, path, key=KEY):
         return self.ask("gosd.get", oid=oid, path=path, key=key)
@@ -162,11 +162,12 @@ class GosdCase(unittest.TestCase):
 class Copies(GosdCase):
     def test_put_with_copies_answers_when_the_next_nodes_have_it(self):
         image = self.image("next")
-        done = self.n1.put(image, copies=2, name="ckpt-1", kind="image")
+        key = self.random.randbytes(32)  # of a service that neither node has seen
+        done = self.n1.put(image, key, copies=2, name="ckpt-1", kind="image")
         self.assertEqual(done["replicas"], ["n2", "n3"])
         for gosd in (self.n2, self.n3):
             self.assertTrue(gosd.has(done["oid"]))
-        again = self.n2.put(image, copies=1, name="ckpt-1")
+        again = self.n2.put(image, key, copies=1, name="ckpt-1")
         self.assertEqual((again["oid"], again["stored"], again["replicas"]), (done["oid"], 0, ["n3"]))
         self.assertEqual(self.n2.ask("gosd.show", oid=done["oid"])["object"]["tags"], [{"name": "ckpt-1", "kind": "data"}])
 
