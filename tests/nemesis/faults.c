@@ -1,5 +1,5 @@
 /*
- * Faults inside a process, by LD_PRELOAD: its disk is slow, full or broken, its wall clock has jumped.  What is wrong now stands in the
+ * Faults inside a process, by LD_PRELOAD: its disk is slow, full or broken, its wall clock has jumped or goes too fast or too slow.  What is wrong now stands in the
  * file that NEMESIS_FAULTS names, which is mapped: the nemesis writes it, the process sees it at its next call.
  *
  * The disk is every regular file below /var/lib/depsys: SQLite, our own writers (write, fsync) and raft's (io_submit, which libraft
@@ -36,6 +36,8 @@ struct faults {
 	volatile uint32_t disk; /* enum disk */
 	volatile uint32_t delay_ms;
 	volatile int64_t wall_ns; /* what is added to the wall clock */
+	volatile int64_t wall_ppm,
+	    wall_since_ns; /* by how much it is too fast, and since when (CLOCK_MONOTONIC) */
 };
 
 static const struct faults none;
@@ -205,12 +207,22 @@ static struct timespec from_ns(int64_t ns)
 	return (struct timespec){(time_t)(ns / NS), (long)(ns % NS)};
 }
 
+/* What the wall clock is wrong by at present. */
+static int64_t wall_error(void)
+{
+	struct timespec now;
+
+	if (faults->wall_ppm == 0 || REAL(clock_gettime)(CLOCK_MONOTONIC, &now) < 0)
+		return faults->wall_ns;
+	return faults->wall_ns + (to_ns(&now) - faults->wall_since_ns) / 1000000 * faults->wall_ppm;
+}
+
 int clock_gettime(clockid_t clock, struct timespec *out)
 {
 	int rc = REAL(clock_gettime)(clock, out);
 
 	if (rc == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
-		*out = from_ns(to_ns(out) + faults->wall_ns);
+		*out = from_ns(to_ns(out) + wall_error());
 	return rc;
 }
 
@@ -238,15 +250,16 @@ int gettimeofday(struct timeval *restrict out, void *restrict zone)
 ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
 	ssize_t size = REAL(recvmsg)(fd, message, flags);
+	int64_t error = wall_error();
 	struct timespec stamp;
 
-	if (size < 0 || faults->wall_ns == 0)
+	if (size < 0 || error == 0)
 		return size;
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_TIMESTAMPNS)
 			continue;
 		memcpy(&stamp, CMSG_DATA(c), sizeof(stamp));
-		stamp = from_ns(to_ns(&stamp) + faults->wall_ns);
+		stamp = from_ns(to_ns(&stamp) + error);
 		memcpy(CMSG_DATA(c), &stamp, sizeof(stamp));
 	}
 	return size;

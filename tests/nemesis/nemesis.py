@@ -19,6 +19,7 @@ from testbed import HONEST, NODES
 POINT_S = 12.0  # the longest wait for a point
 HOGS = 3
 WALL_STEPS_S = (0.5, 3600, 86400, 300000000)
+WALL_RATES_PPM = (500, 20000, 900000)  # as an adjusted clock, a bad one, a mad one
 SLOW_MS = (20, 100, 400)
 DISKED = ("metad", "gosd", "migrated", "ckptd", "busd")
 PAUSED = ("metad", "gossipd", "fdd", "migrated", "ved", "ckptd", "gosd", "busd")
@@ -49,7 +50,7 @@ FAMILIES = (
     [Fault("kill-node", where) for where in ("home", "coordinator", "other")] + [Fault("kill-ve", "home")] +
     [Fault("kill-daemon", where) for where in ("home", "coordinator", "other")],
     [Fault(action, where) for action in ("disk-slow", "disk-full", "disk-broken") for where in ("home", "coordinator")] +
-    [Fault("wall-clock", where) for where in ("home", "coordinator", "other")] + [Fault("hog", "home")],
+    [Fault("wall-clock", where) for where in ("home", "coordinator", "other")] + [Fault("wall-rate", "home"), Fault("hog", "home")],
     [Fault(action, "there", "ve.frozen") for action in ("stop-daemons", "freeze-node", "kill-daemon", "cable", "kill-node")] +
     [Fault(action, "there", "ckpt.started") for action in ("stop-daemons", "kill-daemon", "apart", "disk-full")] +
     [Fault(action, "there", "ve.placed", "kill-ve") for action in ("stop-daemons", "kill-daemon", "freeze-node")] +
@@ -215,6 +216,12 @@ class Nemesis:
         step_s = self.chance.choice(WALL_STEPS_S) * self.chance.choice((-1, 1))
         self._faulty(node, [service for service in clusters.SERVICES if service not in HONEST], wall_ns=int(step_s * 1e9))
         return f"{step_s:+g} s"
+
+    def wall_rate(self, node):
+        """It goes too fast or too slow for all of them. (The other clocks are the kernel's, which also counts the leases: tests/sim.)"""
+        ppm = self.chance.choice(WALL_RATES_PPM) * self.chance.choice((-1, 1))
+        self._faulty(node, [service for service in clusters.SERVICES if service not in HONEST], wall_ppm=ppm)
+        return f"{ppm:+d} ppm"
 
     def disk(self, node, how, **faults):
         daemons = DISKED if self.chance.random() < 0.3 else (self.chance.choice(DISKED),)

@@ -45,10 +45,10 @@ class Testbed(clusters.Cluster):
             clusters.write(run, f"{first}\n{settings}\n{rest}", 0o755)
             self.give_faults(name, service)
 
-    def give_faults(self, node, service, disk="good", delay_ms=0, wall_ns=0):
+    def give_faults(self, node, service, disk="good", delay_ms=0, wall_ns=0, wall_ppm=0):
         path = os.path.join(self.node_directory(node), "files", f"faults-{service}")
         with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:  # not truncated: it is mapped
-            file.write(struct.pack("=IIq", self.DISKS.index(disk), delay_ms, wall_ns))
+            file.write(struct.pack("=IIqqq", self.DISKS.index(disk), delay_ms, wall_ns, wall_ppm, time.monotonic_ns()))
 
     def switch_nft(self, rules):
         done = subprocess.run(["nsenter", "--target", str(self.state["switch"]), "--net", "nft", "-f", "-"], input=rules, text=True,
