@@ -149,30 +149,49 @@ static int fill_run(struct msg_migrated_run *request, const struct arguments *ar
 	return 0;
 }
 
-/* Does it mount directories of the host?  What is wrong with it ved says when it runs. */
-static bool bundle_is_shared(const char *path)
+static bool is_of_the_host(const json_t *mount)
+{
+	const char *type = json_string_value(json_object_get(mount, "type"));
+	bool found = type && strcmp(type, "bind") == 0;
+	const json_t *option;
+	size_t i;
+
+	json_array_foreach(json_object_get(mount, "options"), i, option)
+	{
+		const char *word = json_string_value(option);
+
+		found |= word && (strcmp(word, "bind") == 0 || strcmp(word, "rbind") == 0);
+	}
+	return found;
+}
+
+/* Which directories of the host does it mount?  What is wrong with them ved says when it runs. */
+static int take_mounts(struct msg_migrated_run *request, const char *path)
 {
 	char name[PATH_MAX];
-	json_t *config, *mount, *option;
-	bool shared = false;
-	size_t i, k;
+	json_t *config, *mount;
+	size_t i, used = 0;
 
 	snprintf(name, sizeof(name), "%s/config.json", path);
 	config = json_load_file(name, 0, NULL);
 	json_array_foreach(json_object_get(config, "mounts"), i, mount)
 	{
-		const char *type = json_string_value(json_object_get(mount, "type"));
+		const char *source = json_string_value(json_object_get(mount, "source"));
 
-		shared |= type && strcmp(type, "bind") == 0;
-		json_array_foreach(json_object_get(mount, "options"), k, option)
-		{
-			const char *word = json_string_value(option);
-
-			shared |= word && (strcmp(word, "bind") == 0 || strcmp(word, "rbind") == 0);
-		}
+		if (!is_of_the_host(mount))
+			continue;
+		request->shared = true;
+		if (source && used < sizeof(request->mounts))
+			used += (size_t)snprintf(request->mounts + used,
+			    sizeof(request->mounts) - used, "%s%s", used ? " " : "", source);
 	}
 	json_decref(config);
-	return shared;
+	if (used < sizeof(request->mounts))
+		return 0;
+	fprintf(stderr,
+	    "depctl: %s: the directories of the host that it mounts have names of more than %zu bytes together\n",
+	    name, sizeof(request->mounts) - 1);
+	return EXIT_USAGE;
 }
 
 static json_t *ask_run(struct session *session, const struct msg_migrated_run *request, int *status)
@@ -191,9 +210,10 @@ int command_ve_run(struct session *session, const struct arguments *arguments)
 
 	if (status == 0)
 		status = check_bundle(arguments->positional[1]);
+	if (status == 0)
+		status = take_mounts(&request, arguments->positional[1]);
 	if (status)
 		return status;
-	request.shared = bundle_is_shared(arguments->positional[1]);
 	allow(session, PLACE_MS);
 	/* What cannot be placed must not leave its bundle in the store. */
 	request.check = true;

@@ -1,6 +1,6 @@
 /*
- * What this node could run, told to the coordinator's migrated: the memory that is available, and what its CPU can do.
- * A hint: it is told again soon, to whoever coordinates then, and a node that has told nothing is excluded from nothing.
+ * What this node could run, told to the coordinator's migrated: the memory that is available, what its CPU can do, and the
+ * directories of the host that VEs may have here.  A hint: it is told again soon, to whoever coordinates then.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,6 +18,7 @@
 struct capacity_teller {
 	struct daemon *daemon;
 	struct shell *shell;
+	const struct launcher *launcher;
 	sd_event_source *timer;
 	uint64_t cpu;
 };
@@ -62,22 +63,32 @@ static void on_told(void *userdata, const struct rpc_answer *answer)
 		log_debug("capacity: coordinator: %s", answer->error);
 }
 
-static void take(struct capacity_teller *teller, const char *node, uint64_t memory, uint64_t cpu)
+static void take(
+    struct capacity_teller *teller, const char *node, const struct msg_migrated_capacity *capacity)
 {
-	struct migrated_event event = {
-	    .kind = MIGRATED_TOLD, .name = node, .memory = memory, .cpu = cpu};
+	struct migrated_event event = {.kind = MIGRATED_TOLD,
+	    .name = node,
+	    .memory = capacity->memory,
+	    .cpu = capacity->cpu,
+	    .mounts = capacity->has_mounts ? capacity->mounts : NULL};
 
 	shell_step(teller->shell, &event);
 }
 
+/* Nothing before its ved has answered: what is told without directories is taken for what an earlier version tells. */
 static void tell(struct capacity_teller *teller)
 {
-	const struct msg_migrated_capacity request = {.memory = read_memory(), .cpu = teller->cpu};
+	struct msg_migrated_capacity request = {.memory = read_memory(), .cpu = teller->cpu};
+	const char *mounts;
 	struct rpc_client *client = shell_coordinator(teller->shell);
 	_cleanup_buf_ struct buf body = {0};
 
+	if (!launcher_mounts(teller->launcher, &mounts))
+		return;
+	request.has_mounts = mounts != NULL;
+	snprintf(request.mounts, sizeof(request.mounts), "%s", mounts ? mounts : "");
 	if (shell_coordinates(teller->shell))
-		take(teller, teller->daemon->node.name, request.memory, request.cpu);
+		take(teller, teller->daemon->node.name, &request);
 	else if (client && msg_migrated_capacity_pack(&request, &body) == 0)
 		rpc_request(
 		    client, MSG_MIGRATED_CAPACITY, body.data, body.size, ANSWER_MS, on_told, NULL);
@@ -91,7 +102,8 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
-int capacity_new(struct capacity_teller **out, struct daemon *daemon, struct shell *shell)
+int capacity_new(struct capacity_teller **out, struct daemon *daemon, struct shell *shell,
+    const struct launcher *launcher)
 {
 	struct capacity_teller *teller = calloc(1, sizeof(*teller));
 	int r;
@@ -100,6 +112,7 @@ int capacity_new(struct capacity_teller **out, struct daemon *daemon, struct she
 		return -ENOMEM;
 	teller->daemon = daemon;
 	teller->shell = shell;
+	teller->launcher = launcher;
 	teller->cpu = read_cpu();
 	r = sd_event_add_time_relative(
 	    daemon->loop, &teller->timer, MONO_CLOCK, TELL_US / 4, 100000, on_timer, teller);
@@ -126,6 +139,6 @@ void capacity_told(
 	if (rpc_unpack(call, &message, msg_migrated_capacity_unpack, body, size) < 0)
 		return;
 	if (node)
-		take(teller, node, message.memory, message.cpu);
+		take(teller, node, &message);
 	rpc_reply(call, MSG_COMMON_DONE, "\x80", 1);
 }

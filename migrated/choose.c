@@ -3,11 +3,14 @@
  *
  * A node is out of the question when
  *	it is not alive			suspicion is enough: nothing is lost by another choice
+ *	it lacks a directory		of the host that the VE mounts ([ved] mounts lists them all)
  *	it lacks CPU features		of the node that the VE runs on, whose images cannot be restored without them; a cold
  *					start needs none
  *	another of its group is there	and the VE is to be kept apart from them at any price
  *	its memory is short		of what the VE is said to need
- * What a node has not told of itself yet excludes it from nothing: a start that fails there is tried elsewhere.
+ * What a node has not told of itself yet excludes it from nothing: a start that fails there is tried elsewhere.  But for the
+ * directories: they are told in two seconds, and what ved refuses without them would count against the checkpoint, of a VE that
+ * is sure to have waited for longer (gone.c).
  *
  * Of the others, in this order: one that is not the node where it has just failed; the fewest of its group (one is bad
  * luck, two are an outage); one that has the image (no transfer stands between failure and service); the fewest VEs; the
@@ -21,6 +24,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/words.h"
 #include "migrated/core.h"
 #include "migrated/cpu.h"
 
@@ -49,8 +53,10 @@ void choose_told(struct migrated *migrated, const struct migrated_event *event)
 		capacity = &migrated->capacities[migrated->n_capacities++];
 	if (!capacity)
 		return;
-	*capacity = (struct capacity){.memory = event->memory, .cpu = event->cpu};
+	*capacity = (struct capacity){
+	    .memory = event->memory, .cpu = event->cpu, .tells_mounts = event->mounts};
 	copy_text(capacity->node, sizeof(capacity->node), event->name);
+	copy_text(capacity->mounts, sizeof(capacity->mounts), event->mounts ? event->mounts : "");
 }
 
 uint64_t choose_cpu(const struct migrated *migrated, const char *node)
@@ -122,6 +128,27 @@ static bool holds_replica(const struct migrated_ckpt *ckpt, const char *node)
 
 /* --- the choice --- */
 
+/* One of the directories that the VE needs and may not have there, or what else is not known of them. */
+static bool lacks_mount(const struct capacity *capacity, const struct msg_migrated_ve_fact *fact,
+    char *why, size_t size)
+{
+	size_t length;
+
+	if (!*fact->mounts || (capacity && !capacity->tells_mounts))
+		return false;
+	if (!capacity) {
+		snprintf(why, size, "has not told yet what it mounts");
+		return true;
+	}
+	for (const char *word = words_next(fact->mounts, &length); length;
+	     word = words_next(word + length, &length))
+		if (!words_have(capacity->mounts, word, length)) {
+			snprintf(why, size, "does not mount %.*s", (int)length, word);
+			return true;
+		}
+	return false;
+}
+
 /* Why this node is out of the question; false: it is not. */
 static bool is_out(const struct migrated *migrated, const struct migrated_node *node,
     const struct msg_migrated_ve_fact *fact, const struct migrated_ckpt *ckpt, char *why,
@@ -135,6 +162,8 @@ static bool is_out(const struct migrated *migrated, const struct migrated_node *
 
 	if (!node->alive) {
 		snprintf(why, size, "is not alive");
+	} else if (lacks_mount(capacity, fact, why, size)) {
+		return true;
 	} else if (lacks) {
 		cpu_names(names, sizeof(names), lacks);
 		snprintf(why, size, "its CPU lacks %s", names);
@@ -194,6 +223,19 @@ bool choose_allows(const struct migrated *migrated, const struct msg_migrated_ve
 	const struct migrated_node *found = find_node(migrated, node);
 
 	return found && !is_out(migrated, found, fact, ckpt, why, size);
+}
+
+bool choose_may_learn(
+    const struct migrated *migrated, const struct msg_migrated_ve_fact *fact, const char *node)
+{
+	for (size_t i = 0; i < migrated->n_nodes && *fact->mounts; i++) {
+		const struct migrated_node *one = &migrated->nodes[i];
+
+		if (one->alive && !find_capacity(migrated, one->name) &&
+		    (!*node || strcmp(one->name, node) == 0))
+			return true;
+	}
+	return false;
 }
 
 void choose_explain(const struct migrated *migrated, const struct msg_migrated_ve_fact *fact,

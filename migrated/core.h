@@ -11,6 +11,8 @@
 struct capacity {
 	char node[NODE_NAME_MAX + 1];
 	uint64_t memory, cpu;
+	bool tells_mounts; /* one of an earlier version does not */
+	char mounts[sizeof(((struct msg_migrated_capacity *)0)->mounts)];
 };
 
 struct migrated_trouble {
@@ -169,6 +171,9 @@ const char *choose_node(const struct migrated *migrated, const struct msg_migrat
 /* May this one be chosen?  If it may not, why. */
 bool choose_allows(const struct migrated *migrated, const struct msg_migrated_ve_fact *fact,
     const struct migrated_ckpt *ckpt, const char *node, char *why, size_t size);
+/* Is one that is alive out of the question only until it tells of itself?  node: that one; "": any. */
+bool choose_may_learn(
+    const struct migrated *migrated, const struct msg_migrated_ve_fact *fact, const char *node);
 /* Why there is none, node by node. */
 void choose_explain(const struct migrated *migrated, const struct msg_migrated_ve_fact *fact,
     const struct migrated_ckpt *ckpt, char *text, size_t size);

@@ -25,9 +25,11 @@
 
 #include "migrated/core.h"
 
+/* An epoch without a node has no copy, and it was only written when the one before was gone. */
 bool gone_is_sure(const struct migrated_ve *ve)
 {
-	return !(ve->fact.unfenced || ve->fact.shared) || ve->fact.fenced == ve->fact.epoch;
+	return !*ve->fact.node || !(ve->fact.unfenced || ve->fact.shared) ||
+	       ve->fact.fenced == ve->fact.epoch;
 }
 
 /* Then it ends the copy itself, or goes on with it. */

@@ -28,6 +28,8 @@ struct launcher {
 	struct rpc_client *ved, *gosd;
 	struct msg_ved_listed listed; /* large: kept here */
 	struct migrated_local locals[MIGRATED_VES_MAX];
+	bool heard, tells_mounts; /* ved has answered; and said what may be mounted */
+	char mounts[sizeof(((struct msg_ved_listed *)0)->mounts)];
 };
 
 /* One RUN on its way. */
@@ -80,6 +82,19 @@ static bool is_running(enum msg_ved_state state)
 	       state != MSG_VED_STATE_STOPPING;
 }
 
+static void note_mounts(struct launcher *launcher)
+{
+	launcher->heard = true;
+	launcher->tells_mounts = launcher->listed.has_mounts;
+	memcpy(launcher->mounts, launcher->listed.mounts, sizeof(launcher->mounts));
+}
+
+bool launcher_mounts(const struct launcher *launcher, const char **mounts)
+{
+	*mounts = launcher->tells_mounts ? launcher->mounts : NULL;
+	return launcher->heard;
+}
+
 static void on_listed(void *userdata, const struct rpc_answer *answer)
 {
 	struct launcher *launcher = userdata;
@@ -104,6 +119,8 @@ static void on_listed(void *userdata, const struct rpc_answer *answer)
 				      : unfenced;
 	}
 	shell_step(launcher->shell, &event);
+	if (event.ok)
+		note_mounts(launcher);
 	if (event.ok)
 		shell_listed(launcher->shell, launcher->locals, event.count);
 }

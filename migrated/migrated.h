@@ -135,7 +135,7 @@ enum migrated_event_kind {
 	MIGRATED_FACTS, /* ves, count, revision: all facts of this site; elsewhere: of the other sites' VEs those of which
 			    migrated_asks_for(); ok = false: they could not be read */
 	MIGRATED_NODES, /* nodes, count */
-	MIGRATED_TOLD,  /* name (of a node), memory, cpu: what it tells of itself */
+	MIGRATED_TOLD, /* name (of a node), memory, cpu, mounts (NULL: not told): what it tells of itself */
 	MIGRATED_COORD, /* epoch; mine: this node holds the coordinator's lease, until; since it took over from one whose
 			     lease had run out, MONO_ZERO: not known */
 	MIGRATED_RENEWAL, /* on the coordinator: name (of a node) asks, as id, for leases, count; length: L there */
@@ -196,6 +196,7 @@ struct migrated_event {
 	uint64_t id;
 	struct mono until, since, length;
 	uint64_t memory, cpu; /* free bytes; features, see cpu.h */
+	const char *mounts;   /* directories of the host that VEs may have, between blanks */
 };
 
 enum migrated_action_kind {

@@ -34,6 +34,13 @@ static bool is_same_host(const char *a, const char *b)
 	return length == strcspn(b, "/") && memcmp(a, b, length) == 0;
 }
 
+/* Whoever asks right after an election is not refused for what will be known in a moment. */
+static enum rpc_status not_placed(
+    const struct migrated *migrated, const struct msg_migrated_ve_fact *fact, const char *node)
+{
+	return choose_may_learn(migrated, fact, node) ? RPC_UNREACHABLE : RPC_FAILED;
+}
+
 static enum rpc_status want_new(const struct migrated *migrated,
     const struct migrated_request *request, struct msg_migrated_ve_fact *fact, char *why,
     size_t size)
@@ -68,12 +75,12 @@ static enum rpc_status want_new(const struct migrated *migrated,
 	snprintf(fact->reason, sizeof(fact->reason), "run");
 	if (node && !choose_allows(migrated, fact, NULL, node->name, reason, sizeof(reason))) {
 		snprintf(why, size, "node %s cannot run it: %s", node->name, reason);
-		return RPC_FAILED;
+		return not_placed(migrated, fact, node->name);
 	}
 	next_fact(fact, NULL, node ? node->name : choose_node(migrated, fact, NULL, ""));
 	if (!*fact->node) {
 		choose_explain(migrated, fact, NULL, why, size);
-		return RPC_FAILED;
+		return not_placed(migrated, fact, "");
 	}
 	fact->cpu = choose_cpu(migrated, fact->node);
 	return RPC_OK;
@@ -114,7 +121,7 @@ static enum rpc_status want_restored(const struct migrated *migrated, const stru
 	    fact, ckpt, in_place ? node->name : choose_node(migrated, fact, ckpt, fact->node));
 	if (!*fact->node) {
 		choose_explain(migrated, fact, ckpt, why, size);
-		return RPC_FAILED;
+		return not_placed(migrated, fact, "");
 	}
 	return RPC_OK;
 }

@@ -553,6 +553,7 @@ static void on_run(void *userdata, struct rpc_call *call, const void *body, size
 	memcpy(request.fact.group, message.group, sizeof(request.fact.group));
 	request.fact.apart = message.apart;
 	request.fact.shared = message.shared;
+	memcpy(request.fact.mounts, message.mounts, sizeof(request.fact.mounts));
 	memcpy(request.fact.fence, message.fence, sizeof(request.fact.fence));
 	memcpy(request.fact.set, message.set, sizeof(request.fact.set));
 	request.fact.memory = message.memory;
@@ -749,7 +750,7 @@ static int open_parts(
 		r = renewals_new(
 		    &shell->renewals, daemon, shell, (uint32_t)lease_ms(settings), udp);
 	if (r == 0)
-		r = capacity_new(&shell->capacity, daemon, shell);
+		r = capacity_new(&shell->capacity, daemon, shell, shell->launcher);
 	if (r >= 0)
 		r = rpc_server_add(daemon->rpc, methods, shell);
 	return r < 0 ? r : 0;

@@ -119,6 +119,8 @@ int launcher_new(
     struct launcher **out, struct daemon *daemon, struct shell *shell, struct keys *keys);
 struct launcher *launcher_free(struct launcher *launcher);
 void launcher_list(struct launcher *launcher); /* answers with MIGRATED_LOCALS */
+/* The directories of the host that VEs may have here, as ved says (NULL: it does not); false: it has not answered yet. */
+bool launcher_mounts(const struct launcher *launcher, const char **mounts);
 void launcher_run(
     struct launcher *launcher, const struct msg_migrated_ve_fact *fact); /* MIGRATED_RAN */
 void launcher_end(
@@ -145,7 +147,8 @@ void probes_look(struct probes *probes, const struct migrated *core,
 
 /* capacity.c */
 struct capacity_teller;
-int capacity_new(struct capacity_teller **out, struct daemon *daemon, struct shell *shell);
+int capacity_new(struct capacity_teller **out, struct daemon *daemon, struct shell *shell,
+    const struct launcher *launcher);
 struct capacity_teller *capacity_free(struct capacity_teller *teller);
 /* migrated.capacity, of another node. */
 void capacity_told(

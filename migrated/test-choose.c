@@ -176,6 +176,52 @@ static void the_node_that_just_failed_is_the_last_resort(void)
 	check_str(choose_node(core, &fact, NULL, "n1"), "n1");
 }
 
+static void tell_mounts(const char *node, const char *mounts)
+{
+	choose_told(core, &(struct migrated_event){.name = node, .memory = GIB, .mounts = mounts});
+}
+
+static void a_ve_with_directories_of_the_host_goes_only_where_all_of_them_are_listed(void)
+{
+	struct msg_migrated_ve_fact fact = wanted("", false);
+	const struct migrated_ckpt ckpt = {.n_replicas = 1, .replicas = {"n1"}};
+	char why[256];
+
+	cluster();
+	copy_text(fact.mounts, sizeof(fact.mounts), "/srv/data /srv/more");
+	tell_mounts("n1", "/srv/data");
+	tell_mounts("n2", "");
+	tell_mounts("n3", " /srv/more\t/srv/data/below  /srv/dat");
+	check_str(choose_node(core, &fact, &ckpt, ""), "");
+	choose_explain(core, &fact, &ckpt, why, sizeof(why));
+	check_str(why,
+	    "no node can run it; n1: does not mount /srv/more; n2: does not mount /srv/data; "
+	    "n3: does not mount /srv/data; n4: has not told yet what it mounts");
+	check(choose_may_learn(core, &fact, "") && choose_may_learn(core, &fact, "n4"));
+	check(!choose_may_learn(core, &fact, "n3"));
+	tell_mounts("n4", "/x /srv/more /srv/data");
+	check_str(choose_node(core, &fact, &ckpt, ""), "n4");
+	check(!choose_may_learn(core, &fact, ""));
+	check(!choose_allows(core, &fact, &ckpt, "n1", why, sizeof(why)));
+	tell_mounts("n1", "/srv/data /srv/more");
+	check_str(choose_node(core, &fact, &ckpt, ""), "n1");
+	check_str(choose_node(core, &fact, &ckpt, "n4"), "n1");
+	tell_mounts("n1", "/srv/data");
+	check_str(choose_node(core, &fact, &ckpt, "n4"), "n4"); /* the last resort */
+}
+
+static void directories_are_in_the_way_of_no_other_ve_nor_of_a_node_that_does_not_tell(void)
+{
+	struct msg_migrated_ve_fact fact = wanted("", false);
+
+	cluster();
+	tell_mounts("n1", "");
+	check_str(chosen(&fact), "n1");
+	copy_text(fact.mounts, sizeof(fact.mounts), "/srv/data");
+	told("n3", GIB, 0); /* of an earlier version */
+	check_str(chosen(&fact), "n3");
+}
+
 int main(void)
 {
 	int r = test_main((struct test[]){
@@ -188,6 +234,8 @@ int main(void)
 	    TEST(a_node_without_the_memory_is_not_chosen_and_what_was_promised_lately_counts),
 	    TEST(an_image_goes_only_where_the_cpu_has_all_that_its_node_had),
 	    TEST(the_node_that_just_failed_is_the_last_resort),
+	    TEST(a_ve_with_directories_of_the_host_goes_only_where_all_of_them_are_listed),
+	    TEST(directories_are_in_the_way_of_no_other_ve_nor_of_a_node_that_does_not_tell),
 	    {0},
 	});
 

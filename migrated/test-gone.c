@@ -112,6 +112,28 @@ static void a_ve_that_shares_directories_stays_too_behind_any_fence(void)
 	check(*world.ve.fact.held);
 }
 
+/* It was given no node only when the copy before was known to be gone. */
+static void one_that_waits_for_its_image_needs_no_second_word(void)
+{
+	world_init(1);
+	settle();
+	ask(MIGRATED_ASK_RUN, "n1", 0);
+	world.ve.fact.shared = true;
+	add_ckpt(7, "n1");
+	set_coordinator(1);
+	settle();
+	kill_node(0);
+	settle();
+	check(*world.ve.fact.held);
+	ask_fenced(world.ve.fact.epoch);
+	check_str(world.ve.fact.node, "");
+	check(!*world.ve.fact.held);
+	boot_node(0);
+	settle();
+	check_int(running(), 1);
+	check_int(runner()->copy.ckpt, 7);
+}
+
 /* n1 is cut off, the VE names a command, and n2 coordinates. */
 static void lose_n1(bool works)
 {
@@ -237,6 +259,7 @@ int main(void)
 	    TEST(without_a_fence_a_node_that_was_cut_off_goes_on_where_it_stood),
 	    TEST(without_a_fence_a_node_that_comes_back_says_itself_that_the_copy_is_gone),
 	    TEST(a_ve_that_shares_directories_stays_too_behind_any_fence),
+	    TEST(one_that_waits_for_its_image_needs_no_second_word),
 	    TEST(a_fence_command_that_confirms_lets_it_go_on_elsewhere),
 	    TEST(one_that_fails_is_tried_again_with_pauses_that_grow_and_says_why),
 	    TEST(one_that_speaks_of_an_earlier_epoch_confirms_nothing),

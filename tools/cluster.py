@@ -247,8 +247,8 @@ class Cluster:
     # -- up --
 
     def up(self, bundle, nodes=3, config_extra=None, services=None, keep=False, remove=()):
-        """Makes and starts the nodes n1 to nN, and the client. config_extra: text appended to the configuration of each;
-        remove: paths of the caller's that go when the cluster goes."""
+        """Makes and starts the nodes n1 to nN, and the client. config_extra: text appended to the configuration of each, or
+        {node: text}; remove: paths of the caller's that go when the cluster goes."""
         if os.path.exists(self.record):
             raise ClusterError(f"{self.prefix} is up already (cluster down --prefix {self.prefix})")
         bundle = os.path.abspath(bundle)
@@ -315,8 +315,9 @@ class Cluster:
         hosts_file(os.path.join(directory, "files"), name, self.nodes)
         if name != "client":
             write(os.path.join(directory, "etc", "depsys.conf"), node_conf(name, self.nodes, self.prefix))
-            if config_extra:
-                write(os.path.join(directory, "etc", "depsys.conf.d", "50-extra.conf"), config_extra)
+            extra = config_extra.get(name) if isinstance(config_extra, dict) else config_extra
+            if extra:
+                write(os.path.join(directory, "etc", "depsys.conf.d", "50-extra.conf"), extra)
         for program in programs:
             path = find_program(bundle, program)
             if not path:

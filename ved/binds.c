@@ -3,9 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/words.h"
 #include "ved/files.h"
-
-#define BLANKS " \t"
 
 static bool is_plain(const char *path, size_t length)
 {
@@ -27,26 +26,11 @@ static bool is_plain(const char *path, size_t length)
 
 bool binds_allowed_ok(const char *allowed, const char **word, size_t *length)
 {
-	for (*word = allowed + strspn(allowed, BLANKS); **word;
-	     *word += *length, *word += strspn(*word, BLANKS)) {
-		*length = strcspn(*word, BLANKS);
+	for (*word = words_next(allowed, length); *length;
+	     *word = words_next(*word + *length, length))
 		if (!is_plain(*word, *length))
 			return false;
-	}
 	return true;
-}
-
-static bool is_allowed(const char *allowed, const char *path)
-{
-	size_t length;
-
-	for (const char *word = allowed + strspn(allowed, BLANKS); *word;
-	     word += length, word += strspn(word, BLANKS)) {
-		length = strcspn(word, BLANKS);
-		if (strlen(path) == length && memcmp(path, word, length) == 0)
-			return true;
-	}
-	return false;
 }
 
 static bool text_is(json_t *json, const char *text)
@@ -102,7 +86,7 @@ int binds_take(json_t *mount, const struct engine_config *config, const struct v
 	if (!to || !is_plain(to, strlen(to)))
 		return engine_refuse(error, -EINVAL,
 		    "bundle: mount %s: an absolute path without . and ..", to ? to : "?");
-	if (!from || !is_allowed(config->mounts, from))
+	if (!from || !words_have(config->mounts, from, strlen(from)))
 		return engine_refuse(error, -EINVAL,
 		    "bundle: mount %s: bind mounts of the host are given as [ved] mounts lists them, and "
 		    "%s is not there",

@@ -697,6 +697,8 @@ static void on_list(void *userdata, struct rpc_call *call, const void *body, siz
 		list_one(userdata, &view, &reply->ves.item[reply->ves.count++]);
 	reply->has_fence = true;
 	reply->fence = (enum msg_ved_fence)((struct shell *)userdata)->engine.fence;
+	reply->has_mounts = true;
+	path_set(reply->mounts, "%s", ((struct shell *)userdata)->engine.mounts);
 	msg_ved_listed_pack(reply, &out);
 	free(reply);
 	rpc_reply(call, MSG_VED_LISTED, out.data, out.size);

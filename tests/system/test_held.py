@@ -4,6 +4,7 @@
 usage: test_held.py BUILD_DIR [TEST ...]
 """
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ sys.path.insert(0, os.path.join(TREE, "tools"))
 sys.dont_write_bytecode = True
 import scenario  # noqa: E402
 import suite  # noqa: E402
-from test_recovery import BASE, CONFIGURATION, RecoveryCase, wait_until  # noqa: E402
+from test_recovery import BASE, CONFIGURATION, NODES, RecoveryCase, wait_until  # noqa: E402
 
 WRITER, SWITCHED, STUCK = "10.77.0.110", "10.77.0.111", "10.77.0.112"
 
@@ -30,7 +31,16 @@ exit 1
 """
 
 
-class Held(RecoveryCase):
+class HeldCase(RecoveryCase):
+    """What tests of both kinds ask."""
+
+    def wait_refused(self, text, node, *words):
+        """Not of the coordinator's office, which may change hands on a machine that stands still."""
+        wait_until(f"{words} is refused: {text}", lambda: text in self.cluster.run(
+            node, ["depctl", "--timeout", "30s", *words], capture_output=True, text=True).stderr)
+
+
+class Held(HeldCase):
     """Nodes without a fence."""
 
     configuration = CONFIGURATION + "[ved]\nfence = none\n"
@@ -51,11 +61,6 @@ class Held(RecoveryCase):
     def heal(self, node):
         self.cluster.heal(node)
         wait_until("all nodes are there", lambda: scenario.is_ready(self.cluster, node))
-
-    def wait_refused(self, text, node, *words):
-        """Not of the coordinator's office, which may change hands on a machine that stands still."""
-        wait_until(f"{words} is refused: {text}", lambda: text in self.cluster.run(
-            node, ["depctl", "--timeout", "30s", *words], capture_output=True, text=True).stderr)
 
     def assert_counts_on(self):
         last = self.counting.last()
@@ -89,8 +94,8 @@ class Held(RecoveryCase):
         self.assert_counts_on()
 
 
-class Shared(RecoveryCase):
-    """A directory of the host that all nodes have, and a service that writes there."""
+class Shared(HeldCase):
+    """A directory of the host that two of the nodes have, and a service that writes there."""
 
     @classmethod
     def setUpClass(cls):
@@ -104,9 +109,10 @@ class Shared(RecoveryCase):
             with open(os.path.join(cls.commands, name), "w", encoding="utf-8") as script:
                 script.write(text)
             os.chmod(script.name, 0o755)
-        cls.configuration = CONFIGURATION + (
-            f"[ved]\nmounts = /srv/no {cls.shared}\n[fence off]\ncommand = {cls.commands}/off {cls.commands}\ntimeout_s = 600\n"
-            f"[fence broken]\ncommand = {cls.commands}/broken\n")
+        without = CONFIGURATION + (
+            f"[fence off]\ncommand = {cls.commands}/off {cls.commands}\ntimeout_s = 600\n"
+            f"[fence broken]\ncommand = {cls.commands}/broken\n[ved]\nmounts = /srv/no")
+        cls.configuration = {"n1": f"{without} {cls.shared}\n", "n2": f"{without} {cls.shared}\n", "n3": f"{without}\n"}
         super().setUpClass()
         cls.sharing = os.path.join(cls.directory, "sharing")
         subprocess.run([os.path.join(TREE, "tools", "bundle"), "--out", cls.sharing, "--program", "/usr/bin/redis-server", "--user",
@@ -131,6 +137,16 @@ class Shared(RecoveryCase):
         return wait_until(f"the placement of {name}", lambda: next((ve for ve in self.depctl("n2", "ve", "ls", check=False) or []
                                                                     if ve["name"] == name), None))
 
+    def assert_never_on_n3(self):
+        for node in NODES:
+            with open(os.path.join(self.cluster.node_directory(node), "log", "migrated", "current"), encoding="utf-8",
+                      errors="replace") as log:
+                self.assertFalse(re.findall(r"placed ve=(?:writer|switched|stuck) .*node=n3:.*", log.read()))
+
+    def test_05_a_node_that_does_not_list_the_directory_is_refused(self):
+        self.wait_refused(f"does not mount {self.shared}", "n1", "ve", "run", "far", self.sharing, "--address", f"{WRITER}/24",
+                          "--node", "n3")
+
     def test_10_it_is_captured_and_brought_back_with_the_directory_as_it_is(self):
         self.run_writer("writer", WRITER)
         wait_until("a checkpoint", lambda: self.depctl("n1", "ckpt", "create", "writer", check=False))
@@ -148,9 +164,10 @@ class Shared(RecoveryCase):
         held = wait_until("the other one is held", lambda: self.placed("writer")["held"])
         self.assertIn("shared directories", held)
         self.assertEqual(self.placed("writer")["epoch"], before["epoch"])
-        wait_until("the word is taken, and it goes on elsewhere", lambda: self.placed("writer")["node"] not in ("n1", "") or (
+        wait_until("the word is taken, and it goes on elsewhere", lambda: self.placed("writer")["node"] == "n2" or (
             self.depctl("n2", "ve", "fenced", "writer", str(before["epoch"]), check=False) and False))
         self.wait_writes(WRITER)
+        self.assert_never_on_n3()
 
     def test_30_a_fence_command_makes_sure_and_one_that_fails_says_why(self):
         self.cluster.heal("n1")
@@ -167,12 +184,13 @@ class Shared(RecoveryCase):
         self.cluster.kill("n1")
         with open(os.path.join(self.commands, "is-off"), "w", encoding="utf-8"):
             pass
-        wait_until("it is believed, and the VE goes on elsewhere", lambda: self.placed("switched")["node"] not in ("n1", ""))
+        wait_until("it is believed, and the VE goes on elsewhere", lambda: self.placed("switched")["node"] == "n2")
         self.wait_writes(SWITCHED)
         self.assertEqual(self.placed("stuck")["node"], "n1")
         self.cluster.start("n1")
         wait_until("its own node has said that the other copy is gone", lambda: not self.placed("stuck")["held"])
         self.wait_writes(STUCK)
+        self.assert_never_on_n3()
 
 
 if __name__ == "__main__":
