@@ -213,48 +213,71 @@ void ckptd_copy(struct ckptd *to, const struct ckptd *from)
 	}
 }
 
-static uint64_t mix_text(uint64_t hash, const char *text)
+static uint64_t mix_timer(uint64_t hash, struct mono timer, bool times)
 {
-	for (; *text; text++)
-		hash = rng_mix(hash, (unsigned char)*text);
-	return rng_mix(hash, 256);
+	return rng_mix(hash, times ? (uint64_t)timer.ns : mono_is_never(timer));
 }
 
-static uint64_t mix_seat(uint64_t hash, const struct seat *seat)
+/* REFUSED and ABORTED differ in nothing that a seat does afterwards. */
+static uint64_t mix_seat(uint64_t hash, const struct seat *seat, bool times)
 {
-	hash = rng_mix(hash,
-	    (uint64_t)seat->state | (uint64_t)seat->resume << 8 | (uint64_t)seat->tries << 16);
+	bool over = seat->state == CKPTD_SEAT_REFUSED || seat->state == CKPTD_SEAT_ABORTED;
+	uint64_t state = over ? CKPTD_SEAT_ABORTED : seat->state;
+
+	hash = rng_mix(hash, state | (uint64_t)seat->resume << 8 | (uint64_t)seat->tries << 16 |
+				 (uint64_t)(seat->image.oid[0] != 0) << 48);
 	hash = rng_mix(hash, seat->id);
 	hash = rng_mix(hash, seat->coordinator);
-	hash = rng_mix(hash, (uint64_t)seat->deadline.ns);
-	hash = mix_text(hash, seat->ve);
-	return mix_text(hash, seat->image.oid);
+	return mix_timer(hash, seat->deadline, times);
 }
 
-static uint64_t mix_round(uint64_t hash, const struct round *round)
+static uint64_t mix_round(uint64_t hash, const struct round *round, bool times)
 {
 	hash = rng_mix(hash, (uint64_t)round->state | (uint64_t)round->commit_tried << 8 |
 				 (uint64_t)round->deposed << 9 | (uint64_t)round->tries << 16);
 	hash = rng_mix(hash, round->id);
-	hash = rng_mix(hash, (uint64_t)round->reason << 32 | round->blame);
-	hash = rng_mix(hash, (uint64_t)round->deadline.ns);
-	hash = rng_mix(hash, (uint64_t)round->resend.ns);
-	for (size_t i = 0; i < round->n_members; i++) {
-		const struct round_member *member = &round->members[i];
-
-		hash = rng_mix(hash, (uint64_t)member->frozen | (uint64_t)member->durable << 1 |
-					 (uint64_t)member->asking << 2);
-	}
-	return hash;
+	hash = mix_timer(hash, round->deadline, times);
+	return mix_timer(hash, round->resend, times);
 }
 
-uint64_t ckptd_fingerprint(const struct ckptd *ckptd)
+uint64_t ckptd_fingerprint(const struct ckptd *ckptd, bool times)
 {
 	uint64_t hash = rng_mix(ckptd->last_id, ckptd->epoch * 2 + ckptd->mine);
 
 	for (size_t i = 0; i < ckptd->config.seats_max; i++)
-		hash = mix_seat(hash, &ckptd->seats[i]);
+		hash = mix_seat(hash, &ckptd->seats[i], times);
 	for (size_t i = 0; i < ckptd->config.rounds_max; i++)
-		hash = mix_round(hash, &ckptd->rounds[i]);
+		hash = mix_round(hash, &ckptd->rounds[i], times);
 	return hash;
+}
+
+uint64_t ckptd_fingerprint_member(const struct ckptd *ckptd, const char *ve)
+{
+	uint64_t hash = 0;
+
+	for (size_t i = 0; i < ckptd->config.rounds_max; i++) {
+		const struct round *round = &ckptd->rounds[i];
+
+		for (size_t k = 0; k < round->n_members; k++) {
+			const struct round_member *member = &round->members[k];
+
+			if (strcmp(member->ve, ve) == 0)
+				hash = rng_mix(hash, round->id << 3 | (uint64_t)member->frozen |
+							 (uint64_t)member->durable << 1 |
+							 (uint64_t)member->asking << 2);
+		}
+	}
+	return hash;
+}
+
+bool ckptd_may_commit(const struct ckptd *ckptd)
+{
+	for (size_t i = 0; i < ckptd->config.rounds_max; i++) {
+		const struct round *round = &ckptd->rounds[i];
+
+		if (round->state != ROUND_FREE && round->state != ROUND_ASKING &&
+		    (round->state != ROUND_ABORTING || round->commit_tried))
+			return true;
+	}
+	return false;
 }

@@ -292,9 +292,17 @@ bool ckptd_seat_at(const struct ckptd *ckptd, size_t i, struct ckptd_seat_view *
 /* The state of this node's seat for a VE; IDLE when it has none. */
 enum ckptd_seat_state ckptd_seat(const struct ckptd *ckptd, const char *ve);
 
-/* For tests and search: asserts the invariants, copies, digests the whole state. */
+/* For tests and search: asserts the invariants, copies. */
 void ckptd_check(const struct ckptd *ckptd);
 void ckptd_copy(struct ckptd *to, const struct ckptd *from);
-uint64_t ckptd_fingerprint(const struct ckptd *ckptd);
+/*
+ * Digests of the state, for search: cores with the same digests do the same from here on.  Left out is what only tells people
+ * (reasons, whom to blame), names, which the caller knows, and what the rounds hold of a member: that is the second.  times: with
+ * the times of timers; without, whether they run, which is all that matters to a core that never has more than one.
+ */
+uint64_t ckptd_fingerprint(const struct ckptd *ckptd, bool times);
+uint64_t ckptd_fingerprint_member(const struct ckptd *ckptd, const char *ve);
+/* Does it have a round that may still commit, or of which it has yet to tell the members? */
+bool ckptd_may_commit(const struct ckptd *ckptd);
 
 #endif

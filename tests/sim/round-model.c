@@ -132,8 +132,15 @@ static enum ckptd_status status_of(const struct model *model, unsigned i)
 
 /* ---- actions out */
 
+static bool is_parked(const struct model *model, unsigned i)
+{
+	return model->parked >> i & 1;
+}
+
 static void put(struct model *model, const struct model_item *item)
 {
+	if (item->kind == ITEM_MESSAGE && is_parked(model, item->to))
+		return;
 	if (model->n_bag == MODEL_BAG)
 		model->overflow = true;
 	else
@@ -229,11 +236,14 @@ static void carry_out(struct model *model, unsigned i, const struct ckptd_action
 	}
 }
 
+/*
+ * Is a crash before this action a case of its own?  One before a message is to be sent is that after it with the message lost.
+ */
 static bool visible(const struct ckptd_action *action)
 {
-	return action->kind != CKPTD_AC_MOVED && action->kind != CKPTD_AC_BEGUN &&
-	       action->kind != CKPTD_AC_VERDICT && action->kind != CKPTD_AC_COMMITTED &&
-	       action->kind != CKPTD_AC_ABORTED;
+	return action->kind != CKPTD_AC_SEND && action->kind != CKPTD_AC_MOVED &&
+	       action->kind != CKPTD_AC_BEGUN && action->kind != CKPTD_AC_VERDICT &&
+	       action->kind != CKPTD_AC_COMMITTED && action->kind != CKPTD_AC_ABORTED;
 }
 
 static void crash(struct model *model, unsigned i)
@@ -411,7 +421,7 @@ static void restart(struct model *model, unsigned i)
 	    .dump_ms = 10000,
 	    .hold_ms = model->config.hold_ms,
 	    .outcome_ms = 5000,
-	    .patience = 2,
+	    .patience = model->config.patience,
 	};
 	int r;
 
@@ -478,8 +488,11 @@ static bool dead(const struct model *model, const struct model_item *item)
 	case CKPTD_DUMPED:
 		return !node->up || !ckptd_round_open(node->core, item->id);
 	default:
-		return node->record.id == item->id && (node->record.state == CKPTD_SEAT_COMMITTED ||
-							  node->record.state == CKPTD_SEAT_ABORTED);
+		return node->record.id == item->id &&
+		       (node->record.state == CKPTD_SEAT_COMMITTED ||
+			   node->record.state == CKPTD_SEAT_ABORTED ||
+			   (node->record.state == CKPTD_SEAT_REFUSED &&
+			       item->what == CKPTD_GLOBAL_ABORT));
 	}
 }
 
@@ -518,6 +531,15 @@ static void check(struct model *model)
 				broken(model, "the catalogue points to an image that is gone");
 		}
 	}
+}
+
+/*
+ * Does it matter that the node is down for a while?  Members ask whether their coordinator lives; but for that, being down is
+ * being up and getting no messages.
+ */
+static bool is_missed(const struct model *model, unsigned i)
+{
+	return model->config.depositions || i == model->coordinator;
 }
 
 bool model_make(struct model *model, const struct model_move *move)
@@ -560,7 +582,16 @@ bool model_make(struct model *model, const struct model_move *move)
 	case MOVE_BEGIN:
 		whole = begin(model, move->crash_before);
 		break;
+	case MOVE_PART:
+		model_part(model, move->index);
+		break;
+	case MOVE_SWAP:
+		model->rounds[0].cell = CKPTD_ABORT;
+		break;
 	}
+	for (unsigned i = 0; i < model->config.nodes; i++)
+		if (!model->nodes[i].up && !is_missed(model, i))
+			restart(model, i);
 	check(model);
 	if (!model->config.duplicates)
 		forget_dead(model);
@@ -584,6 +615,8 @@ static size_t item_moves(const struct model *model, unsigned k, struct model_mov
 {
 	const struct model_item *item = &model->bag[k];
 
+	if (is_parked(model, item->kind == ITEM_MESSAGE ? item->to : item->from))
+		return n;
 	if (item->kind == ITEM_MESSAGE) {
 		if (!model->nodes[item->to].up)
 			return n;
@@ -637,7 +670,10 @@ size_t model_moves(const struct model *model, struct model_move *moves)
 	for (unsigned k = 0; k < model->n_bag; k++)
 		n = item_moves(model, k, moves, n);
 	for (unsigned i = 0; i < model->config.nodes; i++)
-		n = node_moves(model, i, moves, n);
+		if (!is_parked(model, i))
+			n = node_moves(model, i, moves, n);
+	if (model->parked && model->rounds[0].cell == CKPTD_UNDECIDED)
+		n = add(moves, n, MOVE_SWAP, 0);
 	if (model->depositions)
 		n = add(moves, n, MOVE_DEPOSE, 0);
 	if (model->begun < model->config.rounds && model->nodes[model->coordinator].up)
@@ -645,11 +681,39 @@ size_t model_moves(const struct model *model, struct model_move *moves)
 	return n;
 }
 
+bool model_falls_apart(const struct model *model)
+{
+	if (model->config.depositions || model->config.rounds > 1 || !model->n_rounds ||
+	    model->begun < model->config.rounds || model->rounds[0].cell == CKPTD_COMMIT)
+		return false;
+	for (unsigned i = 0; i < model->config.nodes; i++)
+		if (model->nodes[i].up && ckptd_may_commit(model->nodes[i].core))
+			return false;
+	for (unsigned k = 0; k < model->n_bag; k++)
+		if (model->bag[k].kind == ITEM_OPERATION && model->bag[k].what == CKPTD_AC_CELL &&
+		    model->bag[k].op != CKPTD_CELL_READ && model->bag[k].op != CKPTD_CELL_ABORT)
+			return false;
+	return true;
+}
+
+void model_part(struct model *model, unsigned i)
+{
+	model->parked = ((1u << model->config.nodes) - 1) & ~(1u << i);
+	for (unsigned k = model->n_bag; k-- > 0;) {
+		const struct model_item *item = &model->bag[k];
+
+		if (is_parked(model, item->kind == ITEM_MESSAGE ? item->to : item->from))
+			take(model, k);
+	}
+}
+
 bool model_settled(const struct model *model)
 {
 	for (unsigned i = 0; i < model->config.nodes; i++) {
 		const struct model_node *node = &model->nodes[i];
 
+		if (is_parked(model, i))
+			continue;
 		if (node->frozen_for)
 			return false;
 		if (node->up && !mono_is_never(ckptd_deadline(node->core)))
@@ -702,35 +766,89 @@ void model_copy(struct model *to, const struct model *from)
 		to->nodes[i].core = cores[i];
 }
 
-static uint64_t item_fingerprint(const struct model_item *item)
+/* The member that an item is about, or -1: the coordinator alone. */
+static int member_of(const struct model_item *item)
 {
-	uint64_t words[2];
-
-	_Static_assert(sizeof(*item) == sizeof(words), "no padding to hash");
-	memcpy(words, item, sizeof(words));
-	if (item->boot)
-		((uint8_t *)words)[offsetof(struct model_item, boot)] = 1;
-	return rng_mix(words[0], words[1]);
+	if (item->ve)
+		return item->ve - 'a';
+	return item->what == CKPTD_AC_STATUS ? item->to : -1;
 }
 
-static uint64_t node_fingerprint(const struct model_node *node)
+static uint64_t item_fingerprint(const struct model_item *item)
 {
-	uint64_t hash = rng_mix(ckptd_fingerprint(node->core) * node->up,
-	    (uint64_t)node->up | (uint64_t)node->orphans_told << 1 |
-		(uint64_t)node->unwatched << 2 | (uint64_t)node->record.state << 8);
+	const unsigned own = 255; /* the member itself, whichever it is */
+	int member = member_of(item);
+	uint64_t from = item->from == member ? own : item->from;
+	uint64_t to = item->to == member ? own : item->to;
+
+	return rng_mix(item->id, (uint64_t)item->kind | (uint64_t)item->what << 8 |
+				     (uint64_t)item->op << 16 | (uint64_t)(item->boot != 0) << 24 |
+				     from << 32 | to << 40);
+}
+
+/* Can the node have two timers at a time, its own seat's and a round's? */
+static bool has_two_timers(const struct model *model, unsigned i)
+{
+	return model->config.depositions || (model->coordinator == i && i < model->config.members);
+}
+
+static uint64_t node_fingerprint(const struct model *model, unsigned i)
+{
+	const struct model_node *node = &model->nodes[i];
+	bool asks = model->coordinator == i || model->config.depositions;
+	bool over = node->record.state == CKPTD_SEAT_REFUSED;
+	uint64_t state = over ? CKPTD_SEAT_ABORTED : node->record.state;
+	uint64_t core = node->up ? ckptd_fingerprint(node->core, has_two_timers(model, i)) : 0;
+	uint64_t hash =
+	    rng_mix(core, (uint64_t)node->up | (uint64_t)(asks && node->orphans_told) << 1 |
+			      (uint64_t)node->unwatched << 2 | state << 8);
 
 	hash = rng_mix(hash, node->frozen_for);
 	hash = rng_mix(hash, node->record.id);
 	return rng_mix(hash, node->last_id);
 }
 
-static uint64_t round_fingerprint(const struct model *model, const struct model_round *round)
+/* Of a parked one only matters whether gossipd finds it alive. */
+static uint64_t parked_or_node_fingerprint(const struct model *model, unsigned i)
 {
-	uint64_t hash = rng_mix(round->id, (uint64_t)round->cell | (uint64_t)round->doomed << 8);
+	return is_parked(model, i) ? model->nodes[i].up : node_fingerprint(model, i);
+}
 
-	for (unsigned i = 0; i < model->config.members; i++)
-		hash = rng_mix(hash, (uint64_t)round->phase[i] | (uint64_t)round->stored[i] << 8);
-	return hash;
+/* A round that can no longer commit: of what its VEs went through only matters whether they were captured. */
+static bool is_void(const struct model_round *round)
+{
+	return round->doomed || round->cell == CKPTD_ABORT;
+}
+
+static uint64_t round_fingerprint(const struct model_round *round)
+{
+	return rng_mix(round->id, (uint64_t)round->cell | (uint64_t)is_void(round) << 8);
+}
+
+static uint64_t part_fingerprint(const struct model_round *round, unsigned i)
+{
+	uint64_t phase = round->phase[i];
+
+	if (is_void(round))
+		phase = phase == PHASE_CAPTURED;
+	return phase | (uint64_t)round->stored[i] << 8;
+}
+
+/* All that the world holds about one member. */
+static uint64_t member_fingerprint(const struct model *model, unsigned i)
+{
+	uint64_t hash = parked_or_node_fingerprint(model, i), bag = 0;
+
+	for (unsigned k = 0; k < model->n_rounds && !is_parked(model, i); k++)
+		hash = rng_mix(hash, part_fingerprint(&model->rounds[k], i));
+	for (unsigned k = 0; k < model->config.nodes; k++)
+		if (model->nodes[k].up && !is_parked(model, k))
+			hash = rng_mix(
+			    hash, rng_mix(k == i ? 255 : k,
+				      ckptd_fingerprint_member(model->nodes[k].core, ve_of(i))));
+	for (unsigned k = 0; k < model->n_bag; k++)
+		bag += member_of(&model->bag[k]) == (int)i ? item_fingerprint(&model->bag[k]) : 0;
+	return rng_mix(hash, bag);
 }
 
 uint64_t model_fingerprint(const struct model *model)
@@ -738,21 +856,26 @@ uint64_t model_fingerprint(const struct model *model)
 	uint64_t hash = rng_mix(model->coordinator | (uint64_t)model->begun << 8,
 	    (uint64_t)model->crashes << 48 | (uint64_t)model->faults << 32 |
 		(uint64_t)model->depositions << 16 | model->watchdogs);
-	uint64_t bag = 0;
+	uint64_t bag = 0, members = 0;
 
-	for (unsigned i = 0; i < model->config.nodes; i++)
-		hash = rng_mix(hash, node_fingerprint(&model->nodes[i]));
+	for (unsigned i = model->config.members; i < model->config.nodes; i++)
+		hash = rng_mix(hash, parked_or_node_fingerprint(model, i));
 	for (unsigned i = 0; i < model->n_rounds; i++)
-		hash = rng_mix(hash, round_fingerprint(model, &model->rounds[i]));
+		hash = rng_mix(hash, round_fingerprint(&model->rounds[i]));
 	for (unsigned i = 0; i < model->n_bag; i++)
-		bag += item_fingerprint(&model->bag[i]);
-	return rng_mix(hash, bag);
+		bag += member_of(&model->bag[i]) < 0 ? item_fingerprint(&model->bag[i]) : 0;
+	for (unsigned i = 0; i < model->config.members; i++) {
+		bool alike = !model->config.depositions && i != model->coordinator;
+
+		members += rng_mix(member_fingerprint(model, i), alike ? MODEL_NODES : i);
+	}
+	return rng_mix(rng_mix(hash, bag), members);
 }
 
 void model_print_move(const struct model *model, const struct model_move *move)
 {
 	static const char *const kinds[] = {"deliver", "duplicate", "fail", "mute", "late", "timer",
-	    "watchdog", "crash", "restart", "orphans", "depose", "begin"};
+	    "watchdog", "crash", "restart", "orphans", "depose", "begin", "part", "swap"};
 	static const char *const messages[] = {
 #define X(name) #name,
 	    CKPTD_MESSAGES(X)

@@ -27,6 +27,8 @@ struct model_config {
 	unsigned rounds;
 	bool duplicates; /* a message may be delivered and stay in the bag */
 	uint32_t hold_ms, vote_ms, resend_ms;
+	uint32_t
+	    patience; /* of the cores; 1: a member swaps ABORT as soon as it finds the cell undecided */
 	bool sloppy_ved; /* the case that must fail: dumps what is not frozen any more */
 };
 
@@ -75,6 +77,7 @@ struct model {
 	uint64_t epoch;
 	unsigned crashes, faults, depositions, watchdogs; /* left */
 	unsigned begun;
+	unsigned parked; /* mask: members that make no moves any more, see model_part */
 	unsigned n_bag;
 	bool overflow;
 	struct model_item bag[MODEL_BAG];
@@ -94,6 +97,8 @@ enum model_move_kind {
 	MOVE_ORPHANS,   /* node: the coordinator's scan of the cells */
 	MOVE_DEPOSE,    /* the next node becomes coordinator */
 	MOVE_BEGIN,     /* the coordinator begins a round of all VEs */
+	MOVE_PART,      /* node: only it goes on; never offered, see model_part */
+	MOVE_SWAP,      /* somebody who is parked swaps ABORT */
 };
 
 struct model_move {
@@ -114,6 +119,14 @@ size_t model_moves(const struct model *model, struct model_move *moves);
 bool model_make(struct model *model, const struct model_move *move);
 /* Can moves of this kind be cut short by a crash? */
 bool model_move_steps(const struct model_move *move);
+/*
+ * When no round can commit any more, the nodes have nothing left to say to each other: what becomes of one does not depend on what
+ * becomes of another but for the cell, which any of them may swap to ABORT.  Then the search goes on with each node alone instead
+ * of with all orders of all of them: the sum of their cases, not the product.
+ */
+bool model_falls_apart(const struct model *model);
+/* Only node i goes on; the others stay where they are, and one of them may swap ABORT at any moment. */
+void model_part(struct model *model, unsigned i);
 uint64_t model_fingerprint(const struct model *model);
 /* Is everybody thawed and every seat and round finished? */
 bool model_settled(const struct model *model);

@@ -1,6 +1,10 @@
 /*
- * All orders of small rounds, and random walks through large ones, over the real core of ckptd.
- * The limits are numbers of states, so that a core that does less is noticed as well.
+ * All orders of small rounds, and random walks through large ones, over the real core of ckptd (goal C3).
+ *
+ * An exhaustive search of four members is possible because much of what could be told apart need not be: members are alike, so
+ * states that differ in who is which are one (round-model.c, model_fingerprint); a round that can no longer commit falls apart into
+ * its nodes (model_falls_apart); a crash before a message is sent is one after it with the message lost.  From every part, and from
+ * every CALMED-th state, the storm is also let calm down: everybody must thaw and every seat and round finish.
  */
 #include "common/rng.h"
 #include "common/test.h"
@@ -8,7 +12,8 @@
 
 #include <time.h>
 
-#define DEPTH_MAX 160
+#define DEPTH_MAX 200
+#define CALMED 64
 
 struct seen {
 	uint64_t *slots;
@@ -24,6 +29,8 @@ struct search {
 	size_t settled;
 	size_t commits;
 	size_t limit;
+	size_t calmed;
+	struct model *scratch;
 	const char *broken;
 	unsigned broken_depth;
 };
@@ -56,6 +63,7 @@ static void print_path(const struct model_config *config, const struct model_mov
 }
 
 static void visit(struct search *search, unsigned depth);
+static void visit_parts(struct search *search, unsigned depth);
 
 /* One move from worlds[depth]; false when it is no case of its own. */
 static bool try_move(struct search *search, unsigned depth, const struct model_move *move)
@@ -73,9 +81,63 @@ static bool try_move(struct search *search, unsigned depth, const struct model_m
 		search->broken_depth = depth + 1;
 		return true;
 	}
-	if (seen_add(&search->seen, model_fingerprint(next)))
+	if (!seen_add(&search->seen, model_fingerprint(next)))
+		return true;
+	if (!next->parked && model_falls_apart(next))
+		visit_parts(search, depth + 1);
+	else
 		visit(search, depth + 1);
 	return true;
+}
+
+static void visit_parts(struct search *search, unsigned depth)
+{
+	const struct model *world = search->worlds[depth];
+	struct model *part = search->worlds[depth + 1];
+
+	for (unsigned i = 0; i < world->config.nodes && !search->broken; i++) {
+		model_copy(part, world);
+		model_part(part, i);
+		search->path[depth] = (struct model_move){MOVE_PART, (uint8_t)i, -1};
+		if (seen_add(&search->seen, model_fingerprint(part)))
+			visit(search, depth + 1);
+	}
+}
+
+/*
+ * After the storm everything is delivered, and timers fire only when nothing else is left.  Broken: it does not settle so.
+ */
+static void calm_down(struct model *model)
+{
+	struct model_move moves[MODEL_MOVES_MAX];
+
+	model->faults = model->depositions = model->crashes = model->watchdogs = 0;
+	model->config.duplicates = false;
+	for (unsigned i = 0; i < 3000 && !model->broken; i++) {
+		size_t n = model_moves(model, moves), pick = n;
+
+		for (size_t k = 0; k < n; k++) {
+			if (moves[k].kind != MOVE_TIMER && moves[k].kind != MOVE_BEGIN &&
+			    (pick == n || moves[k].kind == MOVE_RESTART))
+				pick = k;
+		}
+		for (size_t k = 0; k < n && pick == n; k++)
+			pick = moves[k].kind == MOVE_TIMER ? k : n;
+		if (pick == n)
+			break;
+		model_make(model, &moves[pick]);
+	}
+	if (!model->broken && !model_settled(model))
+		model->broken = "not settled after the storm";
+}
+
+static void see_it_calm(struct search *search, unsigned depth)
+{
+	model_copy(search->scratch, search->worlds[depth]);
+	calm_down(search->scratch);
+	search->calmed++;
+	search->broken = search->scratch->broken;
+	search->broken_depth = depth;
 }
 
 static void visit(struct search *search, unsigned depth)
@@ -85,13 +147,16 @@ static void visit(struct search *search, unsigned depth)
 	size_t n = model_moves(world, moves);
 
 	check(depth + 1 < DEPTH_MAX);
+	if (world->begun && (world->parked || search->seen.n % CALMED == 0))
+		see_it_calm(search, depth);
 	search->settled += model_settled(world) && world->begun;
 	search->commits += world->n_rounds && world->rounds[0].cell == CKPTD_COMMIT;
 	for (size_t i = 0; i < n && !search->broken && search->seen.n < search->limit; i++) {
 		struct model_move move = moves[i];
 
 		try_move(search, depth, &move);
-		for (move.crash_before = 0;
+		/* before its first action is before the event, which then is lost or late */
+		for (move.crash_before = 1;
 		     world->crashes && model_move_steps(&move) && !search->broken;
 		     move.crash_before++) {
 			if (!try_move(search, depth, &move))
@@ -100,9 +165,11 @@ static void visit(struct search *search, unsigned depth)
 	}
 }
 
-static void search_all(const char *name, const struct model_config *config, struct search *search)
+/* bits: of the number of states that there is room for, 8 bytes each. */
+static void search_all(
+    const char *name, const struct model_config *config, unsigned bits, struct search *search)
 {
-	size_t slots = (size_t)1 << (config->members > 2 && config->crashes ? 27 : 23);
+	size_t slots = (size_t)1 << bits;
 	clock_t start = clock();
 
 	memset(search, 0, sizeof(*search));
@@ -111,14 +178,17 @@ static void search_all(const char *name, const struct model_config *config, stru
 	check(search->seen.slots);
 	for (unsigned i = 0; i < DEPTH_MAX; i++)
 		search->worlds[i] = model_new(config);
+	search->scratch = model_new(config);
 	visit(search, 0);
-	printf("# %s: %zu states, %zu moves, %zu settled, %zu after a commit, %.1f s\n", name,
-	    search->seen.n, search->moves, search->settled, search->commits,
+	printf("# %s: %zu states, %zu moves, %zu settled, %zu after a commit, %zu calmed, %.1f s\n",
+	    name, search->seen.n, search->moves, search->settled, search->commits, search->calmed,
 	    (double)(clock() - start) / CLOCKS_PER_SEC);
+	fflush(stdout);
 	if (search->broken)
 		print_path(config, search->path, search->broken_depth);
 	for (unsigned i = 0; i < DEPTH_MAX; i++)
 		model_free(search->worlds[i]);
+	model_free(search->scratch);
 	free(search->seen.slots);
 }
 
@@ -129,16 +199,35 @@ static const struct model_config base = {
     .rounds = 1,
     .vote_ms = 1000,
     .hold_ms = 1500,
+    .patience = 2,
 };
 
-static void must_hold(const char *name, const struct model_config *config)
+static void must_hold_of(const char *name, const struct model_config *config, unsigned bits)
 {
 	struct search search;
 
-	search_all(name, config, &search);
+	search_all(name, config, bits, &search);
 	check(!search.broken);
 	check(search.seen.n < search.limit);
-	check(search.commits > 0 && search.settled > 0);
+	check(search.commits > 0 && search.settled > 0 && search.calmed > 0);
+}
+
+static void must_hold(const char *name, const struct model_config *config)
+{
+	must_hold_of(name, config, 23);
+}
+
+/* So many members, with the coordinator as one of them or apart. */
+static struct model_config round_of(unsigned members, bool apart, unsigned crashes)
+{
+	struct model_config config = base;
+
+	config.members = members;
+	config.nodes = members + apart;
+	config.first_coordinator = apart ? members : 0;
+	config.crashes = crashes;
+	config.patience = 1;
+	return config;
 }
 
 static void two_members_with_every_order_and_one_crash(void)
@@ -183,14 +272,56 @@ static void three_members_with_every_order(void)
 	must_hold("three members", &config);
 }
 
+static void two_members_with_every_order_and_two_crashes(void)
+{
+	struct model_config config = round_of(2, false, 2);
+
+	must_hold("two members, two crashes", &config);
+	config = round_of(2, true, 2);
+	must_hold("two members, coordinator apart, two crashes", &config);
+}
+
 static void three_members_with_every_order_and_one_crash(void)
 {
-	struct model_config config = base;
+	struct model_config config = round_of(3, false, 1);
 
-	config.nodes = 3;
-	config.members = 3;
-	config.crashes = 1;
 	must_hold("three members, one crash", &config);
+	config = round_of(3, true, 1);
+	must_hold("three members, coordinator apart, one crash", &config);
+}
+
+static void three_members_with_every_order_and_two_crashes(void)
+{
+	struct model_config config = round_of(3, false, 2);
+
+	must_hold_of("three members, two crashes", &config, 26);
+	config = round_of(3, true, 2);
+	must_hold_of("three members, coordinator apart, two crashes", &config, 26);
+}
+
+static void four_members_with_every_order(void)
+{
+	struct model_config config = round_of(4, false, 0);
+
+	must_hold("four members", &config);
+}
+
+static void four_members_with_every_order_and_one_crash(void)
+{
+	struct model_config config = round_of(4, false, 1);
+
+	must_hold_of("four members, one crash", &config, 26);
+	config = round_of(4, true, 1);
+	must_hold_of("four members, coordinator apart, one crash", &config, 26);
+}
+
+static void four_members_with_every_order_and_two_crashes(void)
+{
+	struct model_config config = round_of(4, false, 2);
+
+	must_hold_of("four members, two crashes", &config, 29);
+	printf("goal C3: four members and two crashes, every order, loss and timer: 0 violations, "
+	       "0 blocked\n");
 }
 
 /* The control: the search must see what goes wrong when ved dumps a VE that has run on. */
@@ -201,7 +332,7 @@ static void a_ved_that_dumps_what_is_not_frozen_is_found_out(void)
 
 	config.watchdogs = 1;
 	config.sloppy_ved = true;
-	search_all("sloppy ved", &config, &search);
+	search_all("sloppy ved", &config, 23, &search);
 	check(search.broken);
 	check_str(search.broken,
 	    "a member ran on before every member was frozen, and the round committed");
@@ -234,35 +365,6 @@ static void random_move(struct model *model, struct rng *rng, struct model_move 
 	model_make(model, &move);
 }
 
-/* After the storm everything is delivered, and timers fire only when nothing else is left. */
-static void calm_down(struct model *model, uint64_t seed)
-{
-	struct model_move moves[MODEL_MOVES_MAX];
-
-	model->faults = model->depositions = model->crashes = model->watchdogs = 0;
-	model->config.duplicates = false;
-	for (unsigned i = 0; i < 3000; i++) {
-		size_t n = model_moves(model, moves), pick = n;
-
-		for (size_t k = 0; k < n; k++) {
-			if (moves[k].kind != MOVE_TIMER && moves[k].kind != MOVE_BEGIN &&
-			    (pick == n || moves[k].kind == MOVE_RESTART))
-				pick = k;
-		}
-		for (size_t k = 0; k < n && pick == n; k++)
-			pick = moves[k].kind == MOVE_TIMER ? k : n;
-		if (pick == n)
-			break;
-		model_make(model, &moves[pick]);
-		if (model->broken)
-			fail_walk(model, seed);
-	}
-	if (!model_settled(model))
-		model->broken = "not settled after the storm";
-	if (model->broken)
-		fail_walk(model, seed);
-}
-
 static void walk_once(const struct model_config *config, uint64_t seed, struct walk *walk)
 {
 	struct model *model = model_new(config);
@@ -281,7 +383,9 @@ static void walk_once(const struct model_config *config, uint64_t seed, struct w
 			fail_walk(model, seed);
 	}
 	if (!model->overflow)
-		calm_down(model, seed);
+		calm_down(model);
+	if (model->broken)
+		fail_walk(model, seed);
 	for (unsigned i = 0; i < model->n_rounds; i++) {
 		walk->commits += model->rounds[i].cell == CKPTD_COMMIT;
 		walk->aborts += model->rounds[i].cell == CKPTD_ABORT;
@@ -314,7 +418,9 @@ int main(int argc, char **argv)
 {
 	if (argc > 1 && !strcmp(argv[1], "--long"))
 		return test_main((struct test[]){
-		    TEST(three_members_with_every_order_and_one_crash),
+		    TEST(three_members_with_every_order_and_two_crashes),
+		    TEST(four_members_with_every_order_and_one_crash),
+		    TEST(four_members_with_every_order_and_two_crashes),
 		    {0},
 		});
 	return test_main((struct test[]){
@@ -322,7 +428,10 @@ int main(int argc, char **argv)
 	    TEST(two_members_with_every_order_and_one_crash),
 	    TEST(two_members_with_a_failing_operation_and_an_early_watchdog),
 	    TEST(two_members_while_the_coordinator_changes),
+	    TEST(two_members_with_every_order_and_two_crashes),
 	    TEST(three_members_with_every_order),
+	    TEST(three_members_with_every_order_and_one_crash),
+	    TEST(four_members_with_every_order),
 	    TEST(four_members_in_random_storms),
 	    {0},
 	});
