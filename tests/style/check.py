@@ -167,7 +167,7 @@ def pages(source, build):
 def examples(source, _):
     """The page shows what the tests run: a block of Python in README.md is a file of docs/examples, byte for byte."""
     text = read(source, "README.md")
-    files = {name: read(source, name) for name in listing(source) if re.fullmatch(r"docs/examples/.*\.py", name)}
+    files = {name: read(source, name) for name in listing(source) if re.fullmatch(r"docs/examples/[^/]*\.py", name)}
     shown = set()
     for block in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         names = [name for name, content in files.items() if content == block[1]]
