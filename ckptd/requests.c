@@ -24,7 +24,8 @@ static void on_forwarded(void *userdata, const struct rpc_answer *answer)
 		rpc_fail(call, answer->status, "%s", answer->error);
 }
 
-static void forward(struct shell *shell, struct rpc_call *call, const void *body, size_t size)
+static void forward(
+    struct shell *shell, struct rpc_call *call, const char *request, const void *body, size_t size)
 {
 	int64_t left_ms = mono_to_ms(mono_sub(rpc_call_deadline(call), mono_now()));
 	struct rpc_client *client;
@@ -39,8 +40,7 @@ static void forward(struct shell *shell, struct rpc_call *call, const void *body
 		left_ms = 1;
 	if (left_ms > 600000)
 		left_ms = 600000;
-	if (!client ||
-	    rpc_request(client, MSG_CKPTD_CREATE, body, size, left_ms, on_forwarded, call) < 0)
+	if (!client || rpc_request(client, request, body, size, left_ms, on_forwarded, call) < 0)
 		rpc_fail(call, RPC_UNREACHABLE, "node %s, which coordinates, cannot be reached",
 		    shell_node_name(shell, shell->coordinator));
 }
@@ -173,7 +173,7 @@ static void on_create(void *userdata, struct rpc_call *call, const void *body, s
 		return;
 	}
 	if (!shell->mine) {
-		forward(shell, call, body, size);
+		forward(shell, call, MSG_CKPTD_CREATE, body, size);
 		return;
 	}
 	if (is_early(shell, &create))
@@ -299,6 +299,48 @@ static void on_ls(void *userdata, struct rpc_call *call, const void *body, size_
 	}
 }
 
+/* ---- failing */
+
+static void describe_failure(const struct shell *shell, const struct schedule_failure *failure,
+    struct msg_ckptd_failure *out)
+{
+	struct mono now = mono_now();
+
+	out->rounds = failure->rounds;
+	out->since_ms = (uint64_t)mono_to_ms(mono_sub(now, failure->first));
+	out->age_ms = (uint64_t)mono_to_ms(mono_sub(now, failure->last));
+	out->id = failure->id;
+	out->reason = (enum msg_ckptd_reason)failure->reason;
+	snprintf(out->text, sizeof(out->text), "%s", ckptd_reason_text(failure->reason));
+	memcpy(out->at, failure->at, sizeof(failure->at));
+	if (failure->node)
+		snprintf(out->node, sizeof(out->node), "%s", shell_node_name(shell, failure->node));
+}
+
+static void on_failing(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	struct shell *shell = userdata;
+	struct msg_ckptd_failing_reply reply = {0};
+	const struct schedule_ve *ve;
+	_cleanup_buf_ struct buf out = {0};
+	struct msg_ckptd_failing failing;
+
+	if (rpc_unpack(call, &failing, msg_ckptd_failing_unpack, body, size) < 0)
+		return;
+	if (!shell->mine) {
+		forward(shell, call, MSG_CKPTD_FAILING, body, size);
+		return;
+	}
+	ve = schedule_find(&shell->schedule, failing.ve);
+	reply.has_failure = ve && ve->failure.rounds;
+	if (reply.has_failure)
+		describe_failure(shell, &ve->failure, &reply.failure);
+	if (msg_ckptd_failing_reply_pack(&reply, &out) == 0)
+		rpc_reply(call, MSG_CKPTD_FAILING_REPLY, out.data, out.size);
+	else
+		rpc_fail(call, RPC_FAILED, "no memory");
+}
+
 /* ---- status */
 
 static void list_seats(const struct shell *shell, struct msg_ckptd_status_reply *reply)
@@ -361,6 +403,7 @@ static void on_status(void *userdata, struct rpc_call *call, const void *body, s
 const struct rpc_method requests_methods[] = {
     {MSG_CKPTD_CREATE, on_create, false},
     {MSG_CKPTD_LS, on_ls, true},
+    {MSG_CKPTD_FAILING, on_failing, false},
     {MSG_CKPTD_STATUS, on_status, true},
     {0},
 };

@@ -27,9 +27,11 @@ static void take_over(struct schedule_ve *kept, const struct schedule_ve *read, 
 	bool same = kept->place.ve_epoch == read->place.ve_epoch && timed(kept) && timed(read);
 	struct mono next = timed(read) ? mono_add_ms(now, read->interval_ms) : MONO_NEVER;
 	struct mono due = same ? mono_min(kept->due, next) : next;
+	struct schedule_failure failure = kept->failure;
 
 	*kept = *read;
 	kept->due = due;
+	kept->failure = failure;
 	kept->seen = true;
 }
 
@@ -135,6 +137,29 @@ int schedule_places(const struct schedule *schedule, const char *name, struct ck
 		places[(*n)++] = ve->place;
 	}
 	return r;
+}
+
+void schedule_failed(struct schedule *schedule, const char *ve,
+    const struct schedule_failure *failed, struct mono now)
+{
+	struct schedule_ve *found = find(schedule, ve);
+	struct schedule_failure before;
+
+	if (!found)
+		return;
+	before = found->failure;
+	found->failure = *failed;
+	found->failure.rounds = before.rounds + 1;
+	found->failure.first = before.rounds ? before.first : now;
+	found->failure.last = now;
+}
+
+void schedule_committed(struct schedule *schedule, const char *ve)
+{
+	struct schedule_ve *found = find(schedule, ve);
+
+	if (found)
+		found->failure.rounds = 0;
 }
 
 struct mono schedule_deadline(const struct schedule *schedule)

@@ -2,6 +2,9 @@
  * When each VE is to be checkpointed next: its interval after the last begin, never in bursts.  A
  * VE's first checkpoint under an epoch comes one interval after it was first seen under it.
  *
+ * It also remembers of each VE what became of its rounds since the last one that committed, for whoever asks why there is no
+ * newer checkpoint.
+ *
  * A set of VEs is one thing to the schedule: it is due when the first of its members is, at the shortest of their intervals,
  * and it is captured whole or, while one of them does not run, not at all.  A checkpoint of some of its members would be one
  * that the set cannot go back to.
@@ -13,6 +16,16 @@
 
 #define SCHEDULE_MAX 256
 
+/* Rounds in a row that came to nothing: the last of them. */
+struct schedule_failure {
+	uint32_t rounds; /* 0: none did */
+	struct mono first, last;
+	uint64_t id; /* 0: it could not even begin */
+	enum ckptd_reason reason;
+	char at[CKPTD_VE_SIZE]; /* the member it failed at; empty: none */
+	uint64_t node;          /* its node; 0: none */
+};
+
 /* A VE as its placement says. */
 struct schedule_ve {
 	struct ckptd_place place;
@@ -21,6 +34,7 @@ struct schedule_ve {
 	bool eligible;           /* it is to run, on a node that is not known to be dead */
 	struct mono due;
 	bool seen; /* used by schedule_update */
+	struct schedule_failure failure;
 };
 
 struct schedule {
@@ -40,6 +54,10 @@ const struct schedule_ve *schedule_find(const struct schedule *schedule, const c
  */
 int schedule_places(const struct schedule *schedule, const char *name, struct ckptd_place *places,
     size_t *n, size_t max, const char **idle);
+/* What became of a round of this VE; of `failed` rounds and times are filled in. */
+void schedule_failed(struct schedule *schedule, const char *ve,
+    const struct schedule_failure *failed, struct mono now);
+void schedule_committed(struct schedule *schedule, const char *ve);
 struct mono schedule_deadline(const struct schedule *schedule);
 
 #endif

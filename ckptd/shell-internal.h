@@ -42,6 +42,8 @@ struct round_info {
 	uint64_t id; /* 0: free */
 	struct mono started;
 	struct rpc_call *waiter;
+	size_t n_ves;
+	char ves[SHELL_MEMBERS_MAX][CKPTD_VE_SIZE];
 	bool committing; /* members are filled */
 	size_t n_members;
 	struct commit_member members[SHELL_MEMBERS_MAX];

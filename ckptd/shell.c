@@ -60,6 +60,16 @@ static void tell_started(struct shell *shell, uint64_t id)
 	    event.ves.count ? event.ves.item[0] : "");
 }
 
+static void note_round(struct shell *shell, struct round_info *info, uint64_t id)
+{
+	struct ckptd_member_view view;
+
+	*info = (struct round_info){.id = id, .started = mono_now()};
+	while (info->n_ves < SHELL_MEMBERS_MAX &&
+	       ckptd_round_member(shell->core, id, info->n_ves, &view))
+		snprintf(info->ves[info->n_ves++], sizeof(info->ves[0]), "%s", view.ve);
+}
+
 static void begun(struct shell *shell, uint64_t id)
 {
 	struct round_info *info = shell_round(shell, 0);
@@ -67,7 +77,7 @@ static void begun(struct shell *shell, uint64_t id)
 	shell->begun = id;
 	shell->rounds_begun++;
 	if (info)
-		*info = (struct round_info){.id = id, .started = mono_now()};
+		note_round(shell, info, id);
 	tell_started(shell, id);
 }
 
@@ -103,12 +113,24 @@ static void committed(struct shell *shell, uint64_t id)
 		struct commit_member *member = &info->members[i];
 
 		tell_committed(shell, info, member);
+		schedule_committed(&shell->schedule, member->ve);
 		for (size_t k = 0; k < member->n_retired; k++)
 			local_remove(shell, member->retired[k].oid, member->ve,
 			    member->retired[k].id, false);
 	}
 	requests_committed(shell, info);
 	info->id = 0;
+}
+
+static void note_failure(
+    struct shell *shell, const struct round_info *info, const struct ckptd_action *action)
+{
+	struct schedule_failure failure = {
+	    .id = action->id, .reason = action->reason, .node = action->node};
+
+	memcpy(failure.at, action->ve, sizeof(failure.at));
+	for (size_t i = 0; i < info->n_ves; i++)
+		schedule_failed(&shell->schedule, info->ves[i], &failure, mono_now());
 }
 
 static void aborted(struct shell *shell, const struct ckptd_action *action)
@@ -132,6 +154,7 @@ static void aborted(struct shell *shell, const struct ckptd_action *action)
 	    event.ve, event.node);
 	if (!info)
 		return;
+	note_failure(shell, info, action);
 	requests_aborted(shell, info, action->reason, action->ve);
 	info->id = 0;
 }
@@ -320,6 +343,11 @@ uint64_t shell_begin(struct shell *shell, const struct ckptd_place *places, size
 	shell->begun_reason = CKPTD_REASON_NONE;
 	shell_post(
 	    shell, &(struct ckptd_event){.kind = CKPTD_EV_BEGIN, .places = places, .n_places = n});
+	/* What is busy has a round of its own, which tells more. */
+	if (shell->begun_reason != CKPTD_REASON_NONE && shell->begun_reason != CKPTD_REASON_BUSY)
+		for (size_t i = 0; i < n; i++)
+			schedule_failed(&shell->schedule, places[i].ve,
+			    &(struct schedule_failure){.reason = shell->begun_reason}, mono_now());
 	return shell->begun;
 }
 

@@ -42,6 +42,38 @@ static void reading_the_facts_again_does_not_put_a_checkpoint_off(void)
 	free(s);
 }
 
+static void rounds_that_come_to_nothing_are_counted_until_one_commits(void)
+{
+	struct schedule *s = calloc(1, sizeof(*s));
+	struct schedule_ve v[] = {ve("a", 1, 2000), ve("b", 1, 2000)};
+	const struct schedule_failure silent = {.id = 7, .reason = CKPTD_REASON_SILENT};
+	const struct schedule_failure unwell = {
+	    .id = 8, .reason = CKPTD_REASON_UNWELL, .at = "a", .node = 5};
+	const struct schedule_failure *a;
+
+	schedule_update(s, v, 2, mono_ms(0));
+	schedule_failed(s, "a", &silent, mono_ms(100));
+	schedule_failed(s, "a", &unwell, mono_ms(200));
+	schedule_failed(s, "no-such", &unwell, mono_ms(200));
+	v[0].place.ve_epoch = 2; /* another copy, and no checkpoint all the same */
+	schedule_update(s, v, 2, mono_ms(300));
+	a = &schedule_find(s, "a")->failure;
+	check_int(a->rounds, 2);
+	check_int(mono_to_ms(a->first), 100);
+	check_int(mono_to_ms(a->last), 200);
+	check_int((int)a->reason, CKPTD_REASON_UNWELL);
+	check_str(a->at, "a");
+	check_int(schedule_find(s, "b")->failure.rounds, 0);
+	schedule_committed(s, "a");
+	check_int(schedule_find(s, "a")->failure.rounds, 0);
+	schedule_failed(s, "a", &silent, mono_ms(500));
+	check_int(mono_to_ms(schedule_find(s, "a")->failure.first), 500);
+	schedule_update(s, &v[1], 1, mono_ms(600));
+	schedule_update(s, v, 2, mono_ms(700));
+	check_int(schedule_find(s, "a")->failure.rounds, 0); /* one that was made anew */
+	free(s);
+}
+
 static void missed_checkpoints_are_not_made_up_for_in_a_burst(void)
 {
 	struct schedule *s = calloc(1, sizeof(*s));
@@ -184,6 +216,7 @@ int main(void)
 	return test_main((struct test[]){
 	    TEST(the_first_checkpoint_comes_one_interval_after_the_ve_was_seen),
 	    TEST(reading_the_facts_again_does_not_put_a_checkpoint_off),
+	    TEST(rounds_that_come_to_nothing_are_counted_until_one_commits),
 	    TEST(missed_checkpoints_are_not_made_up_for_in_a_burst),
 	    TEST(stopped_and_untimed_ves_are_never_due),
 	    TEST(a_set_is_due_as_one_at_its_shortest_interval),

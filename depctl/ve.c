@@ -357,6 +357,40 @@ static json_t *list_holders(struct session *session, const char *ve, int *status
 	return holders;
 }
 
+/* Why no round of it commits; NULL: nothing is known to fail. */
+static json_t *find_failure(struct session *session, const char *ve, int *status)
+{
+	struct msg_ckptd_failing request = {0};
+	_cleanup_buf_ struct buf body = {0};
+	json_t *reply, *failure;
+
+	if (!PARSE_TEXT("VE", ve, request.ve)) {
+		*status = EXIT_USAGE;
+		return NULL;
+	}
+	msg_ckptd_failing_pack(&request, &body);
+	reply = session_ask(session, "ckptd", MSG_CKPTD_FAILING, &body, status);
+	failure = json_incref(json_object_get(reply, "failure"));
+	json_decref(reply);
+	return failure;
+}
+
+static void tell_failure(const json_t *failure)
+{
+	json_int_t rounds = json_integer_value(json_object_get(failure, "rounds"));
+	const char *at = json_string_value(json_object_get(failure, "at"));
+	const char *node = json_string_value(json_object_get(failure, "node"));
+	bool placed = at && *at && node && *node;
+
+	if (!failure)
+		return;
+	printf("checkpoints fail for %.1f s: %lld %s to nothing, the last %.1f s ago%s%s%s%s: %s\n",
+	    seconds(failure, "since_ms"), (long long)rounds,
+	    rounds == 1 ? "round came" : "rounds in a row came", seconds(failure, "age_ms"),
+	    placed ? " at " : "", placed ? at : "", placed ? " on " : "", placed ? node : "",
+	    json_string_value(json_object_get(failure, "text")));
+}
+
 static void warn_of_lackers(const json_t *holders)
 {
 	const json_t *holder;
@@ -377,28 +411,33 @@ static void warn_of_lackers(const json_t *holders)
 int command_ve_show(struct session *session, const struct arguments *arguments)
 {
 	const char *name = arguments->positional[0];
-	json_t *found, *ckpts, *holders;
+	json_t *found, *ckpts, *failure, *holders;
 	int status, unknown;
 
 	found = find_ve(session, name, &status);
 	if (!found)
 		return status;
 	ckpts = list_ckpts(session, name, &status);
+	failure = find_failure(session, name, &unknown);
 	holders = list_holders(session, name, ckpts ? &status : &unknown);
 	if (session->form == OUTPUT_TABLE) {
 		output_object(OUTPUT_TABLE, found, ve_columns);
 		putchar('\n');
 		if (ckpts)
 			output_rows(OUTPUT_TABLE, ckpts, ckpt_columns, "no checkpoint yet");
+		tell_failure(failure);
 		warn_of_lackers(holders);
 	} else {
 		if (ckpts)
 			json_object_set(found, "checkpoints", ckpts);
+		if (failure)
+			json_object_set(found, "failing", failure);
 		if (holders)
 			json_object_set(found, "holders", holders);
 		output_object(session->form, found, NULL);
 	}
 	json_decref(holders);
+	json_decref(failure);
 	json_decref(ckpts);
 	json_decref(found);
 	return status;

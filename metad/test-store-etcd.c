@@ -504,6 +504,83 @@ static void as_many_nonces_as_promised_are_remembered(void)
 	store_close(store);
 }
 
+/* So many transactions of another client that no nonce of before is remembered. */
+static void let_nonces_be_forgotten(void)
+{
+	struct store_etcd_config config = config_of("test", port);
+	struct store *store;
+
+	config.nonces = 16;
+	store = open_with(&config);
+	for (int i = 0; i < 300; i++)
+		check_int(put(store, "turn", STORE_ANY, 0).rc, 0);
+	store_close(store);
+}
+
+/* Its second attempt was applied, and nothing but the floor tells the first one that it is late; again while it found no server. */
+static void an_attempt_that_comes_after_its_nonce_was_forgotten_is_not_applied(void)
+{
+	struct store_op op = {"once", STORE_ANY, STORE_PUT, "v", 1};
+	struct store *store = open_relayed(), *other = open_client(NULL);
+	struct pair *pair;
+	struct kept kept;
+
+	relay.lost = false;
+	for (uint64_t nonce = 90000; !relay.lost; nonce++) {
+		arm_relay(HOLD);
+		submit(store, &op, nonce, 60000, &kept);
+		check_int(await(&kept).rc, 0);
+		if (!relay.holding)
+			continue;
+		let_nonces_be_forgotten();
+		pair = relay.holding;
+		pair->lose = true; /* it is noted that it was answered */
+		let_go();
+		while (pair->end[1] >= 0)
+			pump(NULL);
+		check_int(version_of(other, "once"), kept.revision);
+	}
+	store_close(store);
+	store_close(other);
+}
+
+static void cut_all(void)
+{
+	relay.mode = CUT;
+	for (size_t i = 0; i < relay.count; i++) {
+		end_side(&relay.pairs[i], 0);
+		end_side(&relay.pairs[i], 1);
+	}
+}
+
+/* Its first attempt was applied, and it does not apply it once more; again while it had asked before it was cut off. */
+static void who_was_away_for_longer_than_its_nonce_was_kept_is_told_that_nobody_knows(void)
+{
+	struct store_op op = {"away", STORE_ANY, STORE_PUT, "v", 1};
+	struct store *store, *other = open_client(NULL);
+	uint64_t version, nonce = 95000;
+	struct kept kept;
+
+	do {
+		store = open_relayed();
+		relay.lost = false;
+		arm_relay(LOSE);
+		submit(store, &op, nonce++, 60000, &kept);
+		while (!relay.lost && !kept.done)
+			pump(NULL);
+		cut_all();
+		version = version_of(other, "away");
+		let_nonces_be_forgotten();
+		relay.mode = PASS;
+		store = kept.done ? store_close(store) : store;
+	} while (!store);
+	check(version > 0);
+	check_int(await(&kept).rc, STORE_UNKNOWN);
+	check_int(version_of(other, "away"), version);
+	store_close(store);
+	store_close(other);
+}
+
 static void compact(uint64_t revision);
 
 static void a_watch_that_comes_too_late_tells_to_look_at_all(void)
@@ -514,11 +591,7 @@ static void a_watch_that_comes_too_late_tells_to_look_at_all(void)
 	struct kept kept;
 
 	check_int(store_watch(store, "", count_hint, hints, &watch), 0);
-	relay.mode = CUT;
-	for (size_t i = 0; i < relay.count; i++) {
-		end_side(&relay.pairs[i], 0);
-		end_side(&relay.pairs[i], 1);
-	}
+	cut_all();
 	put(other, "missed", STORE_ANY, 0);
 	kept = put(other, "missed", STORE_ANY, 0);
 	compact(kept.revision);
@@ -633,6 +706,8 @@ int main(int argc, char **argv)
 	    TEST(what_was_sent_and_not_answered_is_in_doubt),
 	    TEST(a_conflict_is_told_only_when_no_attempt_can_be_applied_later),
 	    TEST(as_many_nonces_as_promised_are_remembered),
+	    TEST(an_attempt_that_comes_after_its_nonce_was_forgotten_is_not_applied),
+	    TEST(who_was_away_for_longer_than_its_nonce_was_kept_is_told_that_nobody_knows),
 	    TEST(a_watch_that_comes_too_late_tells_to_look_at_all),
 	    TEST(a_server_of_another_ca_is_told),
 	    TEST(a_refused_certificate_is_told),

@@ -152,12 +152,26 @@ class ProbesCase(unittest.TestCase):
         try:
             wait_until("a refusal that says why", lambda: self.refused_as_unwell("web"))
             wait_until("the event", lambda: "unwell" in [e["reason"] for node in ("n1", "n2", "n3") for e in self.events("ckpt.aborted", node)])
+            for node in "n1", "n2", "n3":
+                wait_until(f"{node} to show it", lambda: self.refused_as_unwell("web") and self.shows_failure(node))
             before = self.checkpoints("web")
             wait_until("a second refusal", lambda: self.refused_as_unwell("web"))
             self.assertEqual(self.checkpoints("web"), before)
         finally:
             self.signal("CONT")
         wait_until("a checkpoint of it", lambda: self.depctl("ckpt", "create", "web", check=False))
+        wait_until("nothing to fail any more", lambda: self.failing("n2") == {})
+
+    def failing(self, node):
+        """What `ve show` says of rounds that come to nothing; None: it cannot be said, {}: there are none."""
+        shown = self.depctl("ve", "show", "web", node=node, check=False)
+        return shown and shown.get("failing", {})
+
+    def shows_failure(self, node):
+        failing = self.failing(node) or {}
+        text = self.cluster.run(node, ["depctl", "ve", "show", "web"], capture_output=True, text=True).stdout
+        return (failing.get("reason"), failing.get("at")) == ("unwell", "web") and failing["since_ms"] >= failing["age_ms"] and (
+            "checkpoints fail for" in text and "what hangs is not captured" in text)
 
     def test_18_a_service_that_tells_by_itself_is_checkpointed_and_restored(self):
         wait_until("a checkpoint", lambda: self.depctl("ckpt", "create", "web", check=False))
