@@ -6,7 +6,7 @@ usage: test_etcd.py BUILD_DIR [TEST ...]
 
 The tests follow the service's life, so their order matters and each leaves it running.
 """
-import glob
+import json
 import os
 import subprocess
 import sys
@@ -23,10 +23,13 @@ from test_recovery import ADDRESS, BUILD, Counting, NODES, RecoveryCase, wait_un
 
 BASE = "dst-etcd"
 CLIENT, PEER = 2379, 2380
+OTHER_PORTS = 3379, 3380
 ADDRESSES = {name: f"10.77.0.{number}" for number, name in enumerate(NODES, start=1)}
 FILES = "/etc/depsys/etcd-ca.pem", "/etc/depsys/etcd.pem", "/etc/depsys/etcd.key"
+SECRETS = f"etcd_ca = {FILES[0]}\netcd_cert = {FILES[1]}\netcd_key = {FILES[2]}\n"
 CONFIGURATION = (f"[metad]\netcd = {' '.join(f'https://{address}:{CLIENT}' for address in ADDRESSES.values())}\n"
-                 f"etcd_ca = {FILES[0]}\netcd_cert = {FILES[1]}\netcd_key = {FILES[2]}\n[fdd]\ninterval_ms = 250\n")
+                 f"{SECRETS}[fdd]\ninterval_ms = 250\n")
+STATE = "/var/lib/depsys"  # of a node
 
 
 class Etcd(RecoveryCase):
@@ -62,19 +65,26 @@ class Etcd(RecoveryCase):
             os.replace(target + ".new", target)
 
     @classmethod
-    def start_etcd(cls, node):
-        url, peer = f"https://{ADDRESSES[node]}:{CLIENT}", f"https://{ADDRESSES[node]}:{PEER}"
+    def start_etcd(cls, node, other=False):
+        """A member of the cluster; other: a cluster of its own beside it."""
+        name, ports = ("other", OTHER_PORTS) if other else (node, (CLIENT, PEER))
+        url, peer = (f"https://{ADDRESSES[node]}:{port}" for port in ports)
+        members = {name: peer} if other else {name: f"https://{address}:{PEER}" for name, address in ADDRESSES.items()}
         server = os.path.join(cls.certificates, "server")
         ca = os.path.join(cls.certificates, "ca.pem")
-        command = ["etcd", "--name", node, "--data-dir", os.path.join(cls.directory, f"etcd-{node}"), "--logger", "zap",
-                   "--initial-cluster", ",".join(f"{name}=https://{address}:{PEER}" for name, address in ADDRESSES.items()),
+        command = ["etcd", "--name", name, "--data-dir", os.path.join(cls.directory, f"etcd-{name}"), "--logger", "zap",
+                   "--initial-cluster", ",".join(f"{name}={peer}" for name, peer in members.items()),
                    "--initial-advertise-peer-urls", peer, "--listen-peer-urls", peer,
                    "--advertise-client-urls", url, "--listen-client-urls", url]
         for kind in "", "peer-":
             command += [f"--{kind}cert-file", server + ".pem", f"--{kind}key-file", server + ".key",
                         f"--{kind}trusted-ca-file", ca, f"--{kind}client-cert-auth"]
-        with open(os.path.join(cls.cluster.node_directory(node), "log", "etcd"), "ab") as log:
-            process = cls.cluster.popen(node, command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        cls.start_process(node, command, "etcd")
+
+    @classmethod
+    def start_process(cls, node, command, log):
+        with open(os.path.join(cls.cluster.node_directory(node), "log", log), "ab") as output:
+            process = cls.cluster.popen(node, command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         cls.addClassCleanup(process.wait)
         cls.addClassCleanup(process.kill)  # first: it does not end by itself
 
@@ -106,14 +116,36 @@ class Etcd(RecoveryCase):
             self.assertNotEqual(done.returncode, 0)
             self.assertIn("the facts are in etcd", done.stderr)
 
-    def test_12_facts_are_exported(self):
-        def export():
-            done = self.cluster.run("n1", ["depctl", "meta", "export"], capture_output=True, text=True)
+    def export(self, *options):
+        """The path on n1 of all facts, and {key: value}."""
+        def exported():
+            done = self.cluster.run("n1", ["depctl", *options, "meta", "export"], capture_output=True, text=True)
             return done.returncode == 0 and done.stdout.split(": ")[0]
-        path = wait_until("an export", export)
-        found = glob.glob(os.path.join(self.cluster.node_directory("n1"), "var", "metad", "export", os.path.basename(path)))
-        with open(found[0], encoding="ascii") as file:
-            self.assertIn('"key":"ve/counter"', file.read())
+        path = wait_until("an export", exported)
+        with open(path.replace(STATE, os.path.join(self.cluster.node_directory("n1"), "var")), encoding="ascii") as file:
+            return path, {fact["key"]: fact["value"] for fact in map(json.loads, file) if "key" in fact}
+
+    def test_12_facts_are_exported_and_come_into_an_etcd_that_is_empty(self):
+        self.wait_checkpoint()
+        path, facts = self.export()
+        self.assertLessEqual({"ve/counter", "key/counter", "cat/counter"}, set(facts))
+        self.start_etcd("n1", other=True)
+        with open(os.path.join(self.cluster.node_directory("n1"), "etc", "depsys.conf"), encoding="ascii") as file:
+            text = file.read().split("[peer n2]")[0].replace("port = 7400", "port = 7500")
+        config = os.path.join(self.cluster.node_directory("n1"), "etc", "other.conf")
+        clusters.write(config, text.replace("[node]", f"[node]\nrun = /run/other\nstate = {STATE}/other") + (
+            f"[metad]\netcd = https://{ADDRESSES['n1']}:{OTHER_PORTS[0]}\n" + SECRETS))
+        self.start_process("n1", ["/run/bin/metad", "--config", "/etc/depsys/other.conf"], "other-metad")
+        other = "--config", "/etc/depsys/other.conf"
+        wait_until("the import", lambda: self.cluster.run(
+            "n1", ["depctl", *other, "meta", "import", path], capture_output=True, text=True).stdout == f"{len(facts)} facts\n")
+        self.assertEqual(self.export(*other)[1], facts)
+
+    def test_13_facts_are_not_imported_over_others(self):
+        path, _ = self.export()
+        self.next_checkpoint()
+        wait_until("a refusal", lambda: "the store is not empty" in self.cluster.run(
+            "n1", ["depctl", "meta", "import", path], capture_output=True, text=True).stderr)
 
     def test_20_checkpoints_go_on_after_the_leader_of_etcd_is_killed(self):
         leader = self.leader()
