@@ -4,6 +4,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <lz4.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 enum {
 	FLAG_ZSTD = 0x01,
 	FLAG_SEALED = 0x02,
+	FLAG_LZ4 = 0x04,
 	FLAG_VERSION = 0x10,
 };
 
@@ -26,6 +28,7 @@ _Static_assert(STORED_MAX == CHUNK_MAX + CODER_OVERHEAD, "largest stored chunk")
 struct coder {
 	ZSTD_CCtx *compress;
 	ZSTD_DCtx *decompress;
+	void *lz4; /* NULL: zstd */
 	bool sealed;
 	uint8_t seal_key[crypto_aead_xchacha20poly1305_ietf_KEYBYTES];
 	uint8_t hash_key[crypto_onetimeauth_KEYBYTES];
@@ -67,6 +70,7 @@ struct coder *coder_free(struct coder *coder)
 {
 	if (!coder)
 		return NULL;
+	free(coder->lz4);
 	ZSTD_freeCCtx(coder->compress);
 	ZSTD_freeDCtx(coder->decompress);
 	sodium_memzero(coder, sizeof(*coder));
@@ -74,19 +78,45 @@ struct coder *coder_free(struct coder *coder)
 	return NULL;
 }
 
+int coder_prefer_speed(struct coder *coder)
+{
+	coder->lz4 = malloc((size_t)LZ4_sizeofState());
+	return coder->lz4 ? 0 : -ENOMEM;
+}
+
+/* Compresses to at most `room` bytes: the size, 0 it does not fit, -EIO. */
+static int compress_fast(
+    struct coder *coder, const uint8_t *plain, size_t size, uint8_t *to, size_t room)
+{
+	return LZ4_compress_fast_extState(
+	    coder->lz4, (const char *)plain, (char *)to, (int)size, (int)room, 1);
+}
+
+static int compress_well(
+    struct coder *coder, const uint8_t *plain, size_t size, uint8_t *to, size_t room)
+{
+	size_t got = ZSTD_compress2(coder->compress, to, room, plain, size);
+
+	if (!ZSTD_isError(got))
+		return (int)got;
+	return ZSTD_getErrorCode(got) == ZSTD_error_dstSize_tooSmall ? 0 : -EIO;
+}
+
 /* Compresses plain to `to`, or copies it there if that saves less than a sixteenth. */
 static int compress(struct coder *coder, const uint8_t *plain, size_t size, uint8_t *to,
     size_t *to_size, uint8_t *flags)
 {
-	size_t got = ZSTD_compress2(coder->compress, to, size - size / 16, plain, size);
+	size_t room = size - size / 16;
+	int got = coder->lz4 ? compress_fast(coder, plain, size, to, room)
+			     : compress_well(coder, plain, size, to, room);
 
-	if (!ZSTD_isError(got)) {
-		*to_size = got;
-		*flags |= FLAG_ZSTD;
+	if (got < 0)
+		return got;
+	if (got > 0) {
+		*to_size = (size_t)got;
+		*flags |= coder->lz4 ? FLAG_LZ4 : FLAG_ZSTD;
 		return 0;
 	}
-	if (ZSTD_getErrorCode(got) != ZSTD_error_dstSize_tooSmall)
-		return -EIO;
 	memcpy(to, plain, size);
 	*to_size = size;
 	return 0;
@@ -154,6 +184,23 @@ static int unseal(struct coder *coder, const uint8_t *stored, size_t size, const
 	return 0;
 }
 
+/* Decompresses into coder->plain, which bounds it. */
+static int decompress(
+    struct coder *coder, uint8_t flags, const uint8_t *payload, size_t size, size_t *plain_size)
+{
+	if (flags & FLAG_ZSTD) {
+		*plain_size =
+		    ZSTD_decompressDCtx(coder->decompress, coder->plain, CHUNK_MAX, payload, size);
+		return ZSTD_isError(*plain_size) ? -EBADMSG : 0;
+	} else {
+		int got = LZ4_decompress_safe(
+		    (const char *)payload, (char *)coder->plain, (int)size, CHUNK_MAX);
+
+		*plain_size = got > 0 ? (size_t)got : 0;
+		return got > 0 ? 0 : -EBADMSG;
+	}
+}
+
 int coder_decode(struct coder *coder, const uint8_t *stored, size_t size, const uint8_t **plain,
     size_t *plain_size)
 {
@@ -162,7 +209,8 @@ int coder_decode(struct coder *coder, const uint8_t *stored, size_t size, const 
 	int r;
 
 	if (size < 2 || size > STORED_MAX ||
-	    (stored[0] & ~(FLAG_ZSTD | FLAG_SEALED)) != FLAG_VERSION)
+	    (stored[0] & ~(FLAG_ZSTD | FLAG_LZ4 | FLAG_SEALED)) != FLAG_VERSION ||
+	    (stored[0] & FLAG_ZSTD && stored[0] & FLAG_LZ4))
 		return -EBADMSG;
 	if (stored[0] & FLAG_SEALED) {
 		r = unseal(coder, stored, size, &payload, &payload_size);
@@ -171,12 +219,11 @@ int coder_decode(struct coder *coder, const uint8_t *stored, size_t size, const 
 	}
 	*plain = payload;
 	*plain_size = payload_size;
-	if (stored[0] & FLAG_ZSTD) {
+	if (stored[0] & (FLAG_ZSTD | FLAG_LZ4)) {
 		*plain = coder->plain;
-		*plain_size = ZSTD_decompressDCtx(
-		    coder->decompress, coder->plain, CHUNK_MAX, payload, payload_size);
-		if (ZSTD_isError(*plain_size))
-			return -EBADMSG;
+		r = decompress(coder, stored[0], payload, payload_size, plain_size);
+		if (r < 0)
+			return r;
 	}
 	return *plain_size > 0 && *plain_size <= CHUNK_MAX ? 0 : -EBADMSG;
 }

@@ -32,9 +32,8 @@ struct memory {
 	size_t hash_count, hash_capacity;
 	struct surveyed *surveyed;
 	size_t surveyed_count;
-	const struct surveyed *file; /* of these the one being stored, or NULL */
-	size_t page;                 /* of this file */
-	struct pages *pages;         /* of this image */
+	struct pages *pages; /* of this image */
+	struct coder *coder;
 	uint32_t chunk; /* being filled; it has its place in the list already, or NO_CHUNK */
 	uint32_t size;
 	uint8_t plain[CHUNK_MAX];
@@ -125,17 +124,13 @@ static bool is_unchanged(const struct stat *a, const struct stat *b)
 	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
-void memory_turn_to(struct put *put, const struct stat *st)
+/* What the first pass found in this file; NULL: it did not read it, or it has changed since. */
+static const struct surveyed *find_surveyed(const struct memory *memory, const struct stat *st)
 {
-	struct memory *memory = put->memory;
-
-	if (!memory)
-		return;
-	memory->file = NULL;
-	memory->page = 0;
-	for (size_t i = 0; i < memory->surveyed_count && !memory->file; i++)
+	for (size_t i = 0; i < memory->surveyed_count; i++)
 		if (is_unchanged(&memory->surveyed[i].st, st))
-			memory->file = &memory->surveyed[i];
+			return &memory->surveyed[i];
+	return NULL;
 }
 
 int memory_end_chunk(struct put *put)
@@ -146,7 +141,7 @@ int memory_end_chunk(struct put *put)
 
 	if (!memory || memory->chunk == NO_CHUNK)
 		return 0;
-	r = put_chunk(put, put->data, memory->plain, memory->size, &entry);
+	r = put_chunk(put, memory->coder, memory->plain, memory->size, &entry);
 	if (r == 0)
 		put->list.at[memory->chunk] = entry;
 	memory->chunk = NO_CHUNK;
@@ -207,29 +202,82 @@ static int find(struct put *put, const struct page_hash *hash, struct page_place
 	return r <= 0 ? r : pages_add(put->memory->pages, hash, place) < 0 ? -ENOMEM : 1;
 }
 
-int memory_store(struct put *put, const uint8_t *page, struct file *file)
+static int add_extent(struct put *put, const struct page_place *place, struct file *file)
 {
-	struct memory *memory = put->memory;
-	size_t at = memory->page++;
+	return files_extend(
+	    &put->files, file, &(struct extent){place->chunk, place->offset, MEMORY_PAGE});
+}
+
+static int store_page(struct put *put, const uint8_t *page, struct file *file)
+{
 	struct page_hash hash;
 	struct page_place place;
-	int r = 0;
+	int r;
 
-	if (memory->file && at < memory->file->count)
-		r = find(put, &memory->hash[memory->file->first + at], &place);
-	/* Hashed for what is stored even if the file has changed since. */
-	if (r == 0) {
-		pages_hash(memory->pages, page, &hash);
-		r = find(put, &hash, &place);
-	}
+	pages_hash(put->memory->pages, page, &hash);
+	r = find(put, &hash, &place);
 	if (r == 0) {
 		r = gather(put, page, &place);
 		if (r == 0)
-			r = pages_add(memory->pages, &hash, &place);
+			r = pages_add(put->memory->pages, &hash, &place);
 	}
-	return r < 0 ? r
-		     : files_extend(&put->files, file,
-			   &(struct extent){place.chunk, place.offset, MEMORY_PAGE});
+	return r < 0 ? r : add_extent(put, &place, file);
+}
+
+/* Of a file that the first pass has hashed only what is stored is read again. */
+static int store_surveyed(
+    struct put *put, int fd, const struct surveyed *surveyed, struct file *file)
+{
+	const struct page_hash *hash = &put->memory->hash[surveyed->first];
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < surveyed->count; i++) {
+		struct page_place place;
+
+		r = find(put, &hash[i], &place);
+		if (r > 0) {
+			r = add_extent(put, &place, file);
+		} else if (r == 0) {
+			r = disk_read_at(fd, put->window, MEMORY_PAGE, i * MEMORY_PAGE);
+			/* Hashed again, for what is stored. */
+			if (r == 0)
+				r = store_page(put, put->window, file);
+		}
+		if (r == 0)
+			r = put_done(put, MEMORY_PAGE);
+	}
+	if (r == 0 && lseek(fd, (off_t)(surveyed->count * MEMORY_PAGE), SEEK_SET) < 0)
+		r = -errno;
+	return r;
+}
+
+static int store_in_order(struct put *put, int fd, struct file *file)
+{
+	size_t have;
+	bool end = false;
+	int r = 0;
+
+	while (r == 0 && !end) {
+		size_t at = 0;
+
+		have = 0;
+		r = put_fill(put, fd, &have, &end);
+		for (; r == 0 && at + MEMORY_PAGE <= have; at += MEMORY_PAGE) {
+			r = store_page(put, put->window + at, file);
+			if (r == 0)
+				r = put_done(put, MEMORY_PAGE);
+		}
+		if (r == 0 && at < have && lseek(fd, -(off_t)(have - at), SEEK_CUR) < 0)
+			r = -errno;
+	}
+	return r;
+}
+
+int memory_store_file(struct put *put, int fd, const struct stat *st, struct file *file)
+{
+	const struct surveyed *surveyed = find_surveyed(put->memory, st);
+
+	return surveyed ? store_surveyed(put, fd, surveyed, file) : store_in_order(put, fd, file);
 }
 
 /* --- begin and end --- */
@@ -258,6 +306,10 @@ int memory_new(struct put *put, struct store *store)
 	memory->chunk = NO_CHUNK;
 	r = pages_new(&memory->pages, put->request->key);
 	if (r == 0)
+		r = coder_new(&memory->coder, put->request->key);
+	if (r == 0)
+		r = coder_prefer_speed(memory->coder);
+	if (r == 0)
 		memory->last = series_take(store, put->request->key, &memory->last_oid);
 	return r == 0 && memory->last ? begin_after(memory) : r;
 }
@@ -283,6 +335,7 @@ void memory_end(struct put *put, struct store *store, const struct put_result *r
 	}
 	pages_free(memory->last);
 	pages_free(memory->pages);
+	coder_free(memory->coder);
 	free(memory->carried);
 	free(memory->hash);
 	free(memory->surveyed);

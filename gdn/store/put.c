@@ -48,10 +48,13 @@ static int store_bytes(
 	return r;
 }
 
-static int tell(struct put *put)
+int put_done(struct put *put, size_t size)
 {
 	const struct progress *progress = &put->request->progress;
 
+	put->done += size;
+	if (put->list.count >= OBJECT_CHUNKS_MAX || put->done > OBJECT_BYTES_MAX)
+		return -EFBIG;
 	if (!progress->tell || put->done - put->told < PROGRESS_STEP)
 		return 0;
 	put->told = put->done;
@@ -84,22 +87,6 @@ static int store_piece(struct put *put, const uint8_t *plain, size_t size, struc
 
 /* --- files --- */
 
-/* Stores the next piece of the file, which begins at plain; returns its size or negative errno. */
-static ssize_t store_next(struct put *put, const uint8_t *plain, size_t size, struct file *file)
-{
-	size_t piece;
-	int r;
-
-	if (put->memory && size >= MEMORY_PAGE && is_pages_file(file->name)) {
-		piece = MEMORY_PAGE;
-		r = memory_store(put, plain, file);
-	} else {
-		piece = chunker_cut(&put->chunker, plain, size);
-		r = store_piece(put, plain, piece, file);
-	}
-	return r < 0 ? r : (ssize_t)piece;
-}
-
 static int store_stream(struct put *put, int fd, struct file *file)
 {
 	size_t have = 0, at = 0;
@@ -107,15 +94,12 @@ static int store_stream(struct put *put, int fd, struct file *file)
 	int r = put_fill(put, fd, &have, &end);
 
 	while (r == 0 && at < have) {
-		ssize_t size = store_next(put, put->window + at, have - at, file);
+		size_t size = chunker_cut(&put->chunker, put->window + at, have - at);
 
-		if (size < 0)
-			return (int)size;
-		at += (size_t)size;
-		put->done += (uint64_t)size;
-		if (put->list.count >= OBJECT_CHUNKS_MAX || put->done > OBJECT_BYTES_MAX)
-			return -EFBIG;
-		r = tell(put);
+		r = store_piece(put, put->window + at, size, file);
+		if (r == 0)
+			r = put_done(put, size);
+		at += size;
 		if (r == 0 && !end && have - at < CHUNK_MAX) {
 			memmove(put->window, put->window + at, have - at);
 			have -= at;
@@ -140,8 +124,10 @@ static int store_file(struct put *put, const char *path, const char *name)
 	if (r == 0) {
 		snprintf(file.name, sizeof(file.name), "%s", name);
 		file.mode = st.st_mode & 0777;
-		memory_turn_to(put, &st);
-		r = store_stream(put, fd, &file);
+		if (put->memory && is_pages_file(name))
+			r = memory_store_file(put, fd, &st, &file);
+		if (r == 0)
+			r = store_stream(put, fd, &file);
 	}
 	close(fd);
 	if (r == 0)

@@ -28,6 +28,8 @@ int put_chunk(
     struct put *put, struct coder *coder, const uint8_t *plain, size_t size, struct entry *entry);
 /* Reads until the window is full or the file at its end. */
 int put_fill(struct put *put, int fd, size_t *have, bool *end);
+/* So many bytes of content are done: tells the progress. */
+int put_done(struct put *put, size_t size);
 
 /* --- memory.c: files of pages --- */
 
@@ -36,9 +38,11 @@ struct stat;
 int memory_new(struct put *put, struct store *store);
 /* Before all files are stored: a look at each. */
 int memory_survey(struct put *put, const char *directory, const char *name);
-/* The file that pages will come from now. */
-void memory_turn_to(struct put *put, const struct stat *st);
-int memory_store(struct put *put, const uint8_t *page, struct file *file);
+/*
+ * Stores the whole pages at the start of the file that fd reads; behind it, fd stands at what is left
+ * of it.
+ */
+int memory_store_file(struct put *put, int fd, const struct stat *st, struct file *file);
 /* The chunk that pages were gathered in is stored at the place that was kept for it. */
 int memory_end_chunk(struct put *put);
 bool memory_has_pages(const struct put *put);
