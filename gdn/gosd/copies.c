@@ -1,12 +1,14 @@
 /*
  * Copies on other nodes: which nodes, in what order, and that a copy counts only when the other node
- * has said on the authenticated channel that it is durable.
+ * has said on the authenticated channel that it is durable.  Copies are made at the same time, and all nodes
+ * are asked at the same time who has an object: one that is slow or dead is not waited for by the others.
  */
 #include "gdn/gosd/gosd.h"
 
 #include "common/crashpoint.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,7 @@
 #define ASK_MS 2000
 /* A commit syncs what was received. */
 #define COMMIT_MS 60000
+#define COPIES_MAX 16
 
 static int ask(struct request *request, const struct peer *peer, const char *name, int packed,
     const struct buf *body, int64_t timeout_ms, struct buf *reply, struct fault *fault)
@@ -81,7 +84,8 @@ static int commit(struct request *request, const struct peer *peer, const uint8_
 static int send_object(struct request *request, const struct id *oid, const struct peer *peer,
     const uint8_t *ticket, struct fault *fault)
 {
-	struct progress progress = request_progress(request, "copy", peer->name);
+	struct stage stage;
+	struct progress progress = request_progress(&stage, request, "copy", peer->name);
 	struct object *object = NULL;
 	struct bulk bulk;
 	int r = object_open(&object, request->gosd->store, oid, fault);
@@ -154,32 +158,96 @@ static int too_few(struct request *request, const struct copy_request *copy,
 	    failures[0] ? failures : "there are no more nodes");
 }
 
-int gosd_copy(struct request *request, const struct copy_request *copy, struct copy_result *result)
-{
+/* Copies on their way, each in a thread; candidates are taken in order until enough have it. */
+struct spread {
+	struct request *request;
+	const struct copy_request *copy;
 	const struct peer *order[CLUSTER_MAX];
-	size_t count = nodes_order(request->gosd->nodes, order);
-	char failures[300] = "";
-	int last = -EHOSTUNREACH;
+	bool has_it[CLUSTER_MAX];
+	pthread_mutex_t lock;        /* over all below */
+	size_t count, next, missing; /* candidates, the next of them, copies nobody is at work on */
+	bool stop;
+	int last;
+	char failures[300];
+};
 
-	for (size_t i = 0; i < count && result->count < copy->copies; i++) {
+/* The next candidate, or -1 if there is none or none is needed. */
+static ssize_t take_candidate(struct spread *spread)
+{
+	while (!spread->stop && spread->missing > 0 && spread->next < spread->count) {
+		size_t i = spread->next++;
+
+		if (is_avoided(spread->copy->put, spread->order[i]->name))
+			continue;
+		spread->missing--;
+		return (ssize_t)i;
+	}
+	return -1;
+}
+
+static void note_outcome(struct spread *spread, size_t i, int r, const struct fault *fault)
+{
+	spread->has_it[i] = r == 0;
+	if (r == 0)
+		return;
+	spread->missing++;
+	spread->last = r;
+	append(spread->failures, sizeof(spread->failures), "%s%s: %s",
+	    spread->failures[0] ? "; " : "", spread->order[i]->name, fault->text);
+	/* What is damaged here cannot be copied to anybody. */
+	if (r == -ECANCELED || r == -EBADMSG)
+		spread->stop = true;
+}
+
+static void *copy_to_some(void *arg)
+{
+	struct spread *spread = arg;
+	ssize_t i;
+
+	pthread_mutex_lock(&spread->lock);
+	while ((i = take_candidate(spread)) >= 0) {
 		struct fault fault = {0};
 		int r;
 
-		if (is_avoided(copy->put, order[i]->name))
-			continue;
-		r = copy_to(request, copy, order[i], &fault);
-		if (r == 0) {
-			note_node(result, order[i]->name);
-			continue;
-		}
-		last = r;
-		append(failures, sizeof(failures), "%s%s: %s", failures[0] ? "; " : "",
-		    order[i]->name, fault.text);
-		/* What is damaged here cannot be copied to anybody. */
-		if (r == -ECANCELED || r == -EBADMSG)
-			break;
+		pthread_mutex_unlock(&spread->lock);
+		r = copy_to(spread->request, spread->copy, spread->order[i], &fault);
+		pthread_mutex_lock(&spread->lock);
+		note_outcome(spread, (size_t)i, r, &fault);
 	}
-	return result->count < copy->copies ? too_few(request, copy, result, failures, last) : 0;
+	pthread_mutex_unlock(&spread->lock);
+	return NULL;
+}
+
+/* As many threads as copies, this one among them; with fewer it takes longer. */
+static void spread_out(struct spread *spread)
+{
+	pthread_t threads[COPIES_MAX];
+	size_t count = 0;
+
+	while (count + 1 < spread->copy->copies && count < COPIES_MAX &&
+	       pthread_create(&threads[count], NULL, copy_to_some, spread) == 0)
+		count++;
+	copy_to_some(spread);
+	while (count > 0)
+		pthread_join(threads[--count], NULL);
+}
+
+int gosd_copy(struct request *request, const struct copy_request *copy, struct copy_result *result)
+{
+	struct spread spread = {.request = request,
+	    .copy = copy,
+	    .lock = PTHREAD_MUTEX_INITIALIZER,
+	    .missing = copy->copies,
+	    .last = -EHOSTUNREACH};
+
+	spread.count = nodes_order(request->gosd->nodes, spread.order);
+	spread_out(&spread);
+	for (size_t i = 0; i < spread.count; i++)
+		if (spread.has_it[i])
+			note_node(result, spread.order[i]->name);
+	return result->count < copy->copies
+		   ? too_few(request, copy, result, spread.failures, spread.last)
+		   : 0;
 }
 
 /* --- from other nodes --- */
@@ -233,7 +301,8 @@ static int ask_ticket(struct fetch *fetch, const struct peer *peer, struct msg_g
 
 static int fetch_from(struct fetch *fetch, const struct peer *peer, struct fault *fault)
 {
-	struct progress progress = request_progress(fetch->request, "fetch", peer->name);
+	struct stage stage;
+	struct progress progress = request_progress(&stage, fetch->request, "fetch", peer->name);
 	struct msg_gosd_ticket ticket;
 	struct bulk bulk;
 	int r = ask_have(fetch, peer, fault);

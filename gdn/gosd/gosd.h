@@ -7,6 +7,7 @@
  *	local.c     requests of this node's processes
  *	copies.c    copying to and fetching from other nodes
  *	remote.c    requests of other nodes
+ *	scrub.c     reads all chunks in the background, and repairs
  *	listener.c  the bulk port
  *	nodes.c, work.c, sessions.c, bulk.c, transfer.c
  */
@@ -20,11 +21,13 @@
 #include "gdn/store/store.h"
 #include "proto/gosd.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 struct gosd_settings {
 	int64_t quota_mb;
 	int64_t reserve_mb;
+	int64_t scrub_days;
 };
 
 struct gosd {
@@ -41,6 +44,7 @@ struct gosd {
 	bool collecting;
 	atomic_bool removed; /* something was: collect soon */
 	struct mono collect_at;
+	struct scrubber *scrubber;
 	/* For common.stats; written by the loop. */
 	uint64_t stored, replicated, removed_objects, damaged, failed, strangers, broken;
 	struct log_limit strangers_limit, broken_limit, failed_limit;
@@ -59,26 +63,35 @@ typedef int (*request_work)(struct request *request);
 struct request {
 	struct job job;
 	struct gosd *gosd;
-	struct rpc_call *call;
-	request_work work; /* 0, or negative errno with the fault set */
-	void *message;     /* struct msg_..., wiped when done */
+	struct rpc_call *call; /* NULL: nobody asked, the daemon itself works */
+	request_work work;     /* 0, or negative errno with the fault set */
+	void *message;         /* struct msg_..., wiped when done */
 	size_t message_size;
 	char peer[NODE_NAME_MAX + 1]; /* who asks, "" for this node */
 	struct buf reply;
 	const char *reply_name;
 	int result; /* of the work; -ECANCELED while it has not run */
 	struct fault fault;
-	/* Progress. */
-	const char *stage, *node;
+	pthread_mutex_t notice_lock;
 	struct mono last_notice;
+};
+
+/* What part of a request is being done, and with which other node ("": none). */
+struct stage {
+	struct request *request;
+	const char *name, *node;
 };
 
 /* Room for a message of this size; answers the call itself and returns NULL if there is none. */
 struct request *request_new(struct gosd *gosd, struct rpc_call *call, size_t message_size);
 void request_drop(struct request *request);
 void request_start(struct request *request, enum lane lane, request_work work);
-/* Tells the caller how far it is, at most four times a second; -ECANCELED when the daemon stops. */
-struct progress request_progress(struct request *request, const char *stage, const char *node);
+/*
+ * Tells the caller how far it is, at most four times a second; -ECANCELED when the daemon stops.  The
+ * stage must live as long as what is returned.
+ */
+struct progress request_progress(
+    struct stage *stage, struct request *request, const char *name, const char *node);
 
 /* Defines a handler that decodes struct msg_TYPE and runs work in the lane. */
 #define REQUEST_HANDLER(handler, type, lane, work)                                                 \
@@ -111,6 +124,14 @@ int64_t gosd_wall_ms(void);
 int gosd_rm_here(struct request *request, const struct id *oid, const char *name);
 struct id gosd_id(const uint8_t *bytes);
 
+struct oids {
+	struct id *at; /* the caller frees it */
+	size_t count;
+};
+
+/* All objects of the store. */
+int gosd_list(struct store *store, struct oids *oids);
+
 extern const struct rpc_method gosd_local_methods[];
 extern const struct rpc_method gosd_remote_methods[];
 
@@ -134,6 +155,13 @@ struct copy_request {
 int gosd_copy(struct request *request, const struct copy_request *copy, struct copy_result *result);
 /* Fetches what is missing of the object from whoever has it. */
 int gosd_fetch(struct request *request, const struct id *oid, struct copy_result *result);
+
+/* --- scrub.c --- */
+
+int scrubber_new(struct scrubber **out, struct gosd *gosd);
+struct scrubber *scrubber_free(struct scrubber *scrubber);
+/* Takes the next step when it is time. */
+void scrubber_tick(struct scrubber *scrubber, struct mono now);
 
 /* --- listener.c --- */
 

@@ -28,12 +28,13 @@ static void tell_stored(
 static int store_it(
     struct request *request, const struct msg_gosd_put *message, struct put_result *result)
 {
+	struct stage stage;
 	struct put_request put = {.path = message->path,
 	    .key = message->has_key ? message->key : NULL,
 	    .tag = message->name,
 	    .kind = message->kind,
 	    .now_ms = gosd_wall_ms(),
-	    .progress = request_progress(request, "store", "")};
+	    .progress = request_progress(&stage, request, "store", "")};
 
 	if (message->path[0] != '/')
 		return fault_set(
@@ -125,13 +126,14 @@ static int do_get(struct request *request)
 	    .group = (int)getegid()};
 	struct msg_gosd_get_done done = {0};
 	struct copy_result copies = {0};
+	struct stage stage;
 	int r;
 
 	if (message->path[0] != '/')
 		return fault_set(
 		    &request->fault, -EINVAL, "get to %s: not an absolute path", message->path);
 	for (int attempt = 0;; attempt++) {
-		get.progress = request_progress(request, "write", "");
+		get.progress = request_progress(&stage, request, "write", "");
 		r = store_get(request->gosd->store, &get, &done.bytes, &request->fault);
 		if (attempt == 2 || (r != -ENOENT && r != -ENODATA && r != -EBADMSG))
 			break;
@@ -368,7 +370,8 @@ static int do_rm(struct request *request)
 static int verify_one(
     struct request *request, const struct id *oid, bool repair, struct msg_gosd_verify_done *done)
 {
-	struct progress progress = request_progress(request, "verify", "");
+	struct stage stage;
+	struct progress progress = request_progress(&stage, request, "verify", "");
 	struct copy_result copies = {0};
 	struct verify_result found;
 	char hex[ID_HEX];
@@ -396,11 +399,6 @@ static int verify_one(
 	return r == -ECANCELED ? r : 0;
 }
 
-struct oids {
-	struct id *at;
-	size_t count;
-};
-
 static int add_oid(void *arg, const struct object_row *row)
 {
 	struct oids *oids = arg;
@@ -413,10 +411,15 @@ static int add_oid(void *arg, const struct object_row *row)
 	return 0;
 }
 
+int gosd_list(struct store *store, struct oids *oids)
+{
+	return store_each(store, add_oid, oids);
+}
+
 static int verify_all(struct request *request, bool repair, struct msg_gosd_verify_done *done)
 {
 	struct oids oids = {0};
-	int r = store_each(request->gosd->store, add_oid, &oids);
+	int r = gosd_list(request->gosd->store, &oids);
 
 	for (size_t i = 0; r == 0 && i < oids.count; i++) {
 		r = verify_one(request, &oids.at[i], repair, done);

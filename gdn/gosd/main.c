@@ -19,6 +19,14 @@ static const struct config_key keys[] = {
 	.max = 1e6,
 	.offset = offsetof(struct gosd_settings, reserve_mb),
 	.help = "MiB to leave free on the disk"},
+    {.section = "gosd",
+	.name = "scrub_days",
+	.type = CONFIG_INT,
+	.fallback = "7",
+	.min = 0,
+	.max = 365,
+	.offset = offsetof(struct gosd_settings, scrub_days),
+	.help = "in so many days each chunk is read and checked; 0: never"},
     {0},
 };
 

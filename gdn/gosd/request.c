@@ -13,6 +13,7 @@
 static void request_free(struct request *request)
 {
 	sodium_memzero(request->message, request->message_size);
+	pthread_mutex_destroy(&request->notice_lock);
 	free(request->message);
 	buf_fini(&request->reply);
 	free(request);
@@ -54,6 +55,7 @@ struct request *request_new(struct gosd *gosd, struct rpc_call *call, size_t mes
 	}
 	request->gosd = gosd;
 	request->call = call;
+	pthread_mutex_init(&request->notice_lock, NULL);
 	request->message_size = message_size;
 	snprintf(request->peer, sizeof(request->peer), "%s", peer ? peer : "");
 	return request;
@@ -136,34 +138,58 @@ static void send_notice(struct job *job)
 	free(notice);
 }
 
+static struct notice *notice_new(const struct stage *stage, uint64_t done, uint64_t total)
+{
+	struct notice *notice = calloc(1, sizeof(*notice));
+
+	if (!notice)
+		return NULL;
+	notice->job.done = send_notice;
+	notice->call = stage->request->call;
+	notice->message = (struct msg_gosd_progress){.done = done, .total = total};
+	snprintf(notice->message.stage, sizeof(notice->message.stage), "%s", stage->name);
+	snprintf(notice->message.node, sizeof(notice->message.node), "%s", stage->node);
+	return notice;
+}
+
+/* Is it time?  Several copies may tell at once. */
+static bool may_tell(struct request *request)
+{
+	struct mono now = mono_now();
+	bool may;
+
+	if (!request->call)
+		return false;
+	pthread_mutex_lock(&request->notice_lock);
+	may = !mono_before(now, mono_add_ms(request->last_notice, NOTICE_EVERY_MS));
+	if (may)
+		request->last_notice = now;
+	pthread_mutex_unlock(&request->notice_lock);
+	return may;
+}
+
 static int tell_progress(void *arg, uint64_t done, uint64_t total)
 {
-	struct request *request = arg;
-	struct mono now = mono_now();
+	const struct stage *stage = arg;
+	struct work *work = stage->request->gosd->work;
 	struct notice *notice;
 
-	if (work_stopping(request->gosd->work))
-		return fault_set(&request->fault, -ECANCELED, "the daemon stops");
-	if (mono_before(now, mono_add_ms(request->last_notice, NOTICE_EVERY_MS)))
+	if (work_stopping(work))
+		return -ECANCELED;
+	if (!may_tell(stage->request))
 		return 0;
-	request->last_notice = now;
-	notice = calloc(1, sizeof(*notice));
+	notice = notice_new(stage, done, total);
 	if (!notice)
 		return -ENOMEM;
-	notice->job.done = send_notice;
-	notice->call = request->call;
-	notice->message = (struct msg_gosd_progress){.done = done, .total = total};
-	snprintf(notice->message.stage, sizeof(notice->message.stage), "%s", request->stage);
-	snprintf(notice->message.node, sizeof(notice->message.node), "%s", request->node);
-	work_post(request->gosd->work, &notice->job);
+	work_post(work, &notice->job);
 	return 0;
 }
 
-struct progress request_progress(struct request *request, const char *stage, const char *node)
+struct progress request_progress(
+    struct stage *stage, struct request *request, const char *name, const char *node)
 {
-	request->stage = stage;
-	request->node = node;
-	return (struct progress){.tell = tell_progress, .arg = request};
+	*stage = (struct stage){request, name, node};
+	return (struct progress){.tell = tell_progress, .arg = stage};
 }
 
 /* --- events --- */
@@ -183,7 +209,7 @@ static void count(struct gosd *gosd, const char *topic)
 		gosd->replicated++;
 	else if (strcmp(topic, MSG_OBJ_REMOVED) == 0)
 		gosd->removed_objects++;
-	else
+	else if (strcmp(topic, MSG_OBJ_DAMAGED) == 0)
 		gosd->damaged++;
 }
 

@@ -71,6 +71,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 
 	sessions_reap(gosd->sessions, now);
 	collect(gosd, now);
+	scrubber_tick(gosd->scrubber, now);
 	sd_event_source_set_time(source, usec + TICK_US);
 	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
@@ -117,6 +118,8 @@ static int open_parts(struct gosd *gosd)
 	uint64_t now;
 	int r = sessions_new(&gosd->sessions);
 
+	if (r == 0)
+		r = scrubber_new(&gosd->scrubber, gosd);
 	if (r == 0)
 		r = work_new(&gosd->work, loop);
 	if (r == 0)
@@ -180,6 +183,7 @@ struct gosd *gosd_free(struct gosd *gosd)
 	if (gosd->listen_fd >= 0)
 		close(gosd->listen_fd);
 	work_free(gosd->work);
+	scrubber_free(gosd->scrubber);
 	nodes_free(gosd->nodes);
 	sessions_free(gosd->sessions);
 	store_close(gosd->store);

@@ -43,6 +43,8 @@ static const char schema[] =
 	S(CHUNK_DEL, "DELETE FROM chunk WHERE id = ?1")                                            \
 	S(CHUNK_EACH, "SELECT id, pack, offset, length FROM chunk WHERE pack = ?1"                 \
 		      " AND (refs = 0) = ?2 ORDER BY offset")                                      \
+	S(CHUNK_NEXT, "SELECT id, pack, offset, length FROM chunk WHERE id > ?1 AND refs > 0"      \
+		      " ORDER BY id LIMIT 1")                                                      \
 	S(OBJECT_ADD, "INSERT INTO object VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)")                     \
 	S(OBJECT_FIND, "SELECT " OBJECT_COLUMNS ", root FROM object WHERE oid = ?1")               \
 	S(OBJECT_DEL, "DELETE FROM object WHERE oid = ?1")                                         \
@@ -366,6 +368,20 @@ int index_chunk_each(struct index *index, uint64_t pack, bool dead,
 		r = each(arg, &id, &place);
 		if (r < 0)
 			break;
+	}
+	sqlite3_reset(s);
+	return r;
+}
+
+int index_chunk_next(
+    struct index *index, const struct id *after, struct id *id, struct place *place)
+{
+	sqlite3_stmt *s = use_id(index, CHUNK_NEXT, after);
+	int r = code_of(sqlite3_step(s));
+
+	if (r == 1) {
+		*id = id_at(s, 0);
+		*place = place_of(s, 1);
 	}
 	sqlite3_reset(s);
 	return r;

@@ -74,6 +74,10 @@ int index_chunk_del(struct index *index, const struct id *id);
 int index_chunk_each(struct index *index, uint64_t pack, bool dead,
     int (*each)(void *, const struct id *, const struct place *), void *arg);
 
+/* The first chunk behind this id that is referred to: 1, 0 there is none. */
+int index_chunk_next(
+    struct index *index, const struct id *after, struct id *id, struct place *place);
+
 /* Objects.  find: 1 found (root appended if not NULL), 0 unknown. */
 int index_object_add(struct index *index, const struct object_row *row, const struct buf *root);
 int index_object_find(

@@ -89,6 +89,17 @@ struct verify_result {
 int store_verify(struct store *store, const struct id *oid, const struct progress *progress,
     struct verify_result *result, struct fault *fault);
 
+/* One pass over all chunks, in steps. */
+struct scrub {
+	struct id at; /* the chunk looked at last; in the order of ids */
+	uint64_t chunks, bytes;
+	uint64_t damaged; /* found so, and put into quarantine */
+	uint64_t missing; /* before */
+};
+
+/* Reads and checks the next chunks, some `bytes` of them.  1 that was the last one, 0 there are more. */
+int store_scrub(struct store *store, struct scrub *scrub, uint64_t bytes, struct fault *fault);
+
 /*
  * Takes away a tag (NULL: all) and with the last one the object.  1 it is gone, 0 others keep it.
  * Its chunks are collected later.

@@ -287,6 +287,41 @@ static void a_pack_cut_short_is_damage(void)
 	damage_and_look("s4", cut_in_half, "file list, offset 0");
 }
 
+static int scrub_all(struct store *store, struct scrub *scrub)
+{
+	int steps = 0, r = 0;
+
+	*scrub = (struct scrub){0};
+	for (; r == 0; steps++)
+		r = store_scrub(store, scrub, 100000, NULL);
+	check_int(r, 1);
+	return steps;
+}
+
+static void scrubbing_reads_each_chunk_once_and_finds_what_is_damaged(void)
+{
+	struct store *store = test_open("s12");
+	struct index_totals totals;
+	struct scrub scrub;
+	struct id oid = test_put(store, test_path("image"), test_key);
+
+	test_image(test_path("other"), 3 << 20, 2);
+	test_put(store, test_path("other"), test_key);
+	check_int(store_totals(store, &totals), 0);
+	check(scrub_all(store, &scrub) > 10);
+	check_int(scrub.chunks, totals.chunks);
+	check_int(scrub.damaged + scrub.missing, 0);
+	test_each_pack("s12", change_one_byte);
+	scrub_all(store, &scrub);
+	check_int(scrub.chunks, totals.chunks);
+	check_int(scrub.damaged, 2);
+	scrub_all(store, &scrub);
+	check_int(scrub.damaged, 0);
+	check_int(scrub.missing, 2);
+	check_int(store_has(store, &oid), -ENODATA);
+	store_close(store);
+}
+
 /* --- removing and collecting --- */
 
 static void an_object_stays_while_one_tag_keeps_it(void)
@@ -440,6 +475,7 @@ int main(void)
 	    TEST(get_leaves_alone_what_is_there),
 	    TEST(a_changed_byte_is_named_quarantined_and_healed),
 	    TEST(a_pack_cut_short_is_damage),
+	    TEST(scrubbing_reads_each_chunk_once_and_finds_what_is_damaged),
 	    TEST(an_object_stays_while_one_tag_keeps_it),
 	    TEST(collection_gives_back_all_that_only_the_removed_had),
 	    TEST(a_pack_mostly_dead_is_copied_and_what_lives_still_reads),

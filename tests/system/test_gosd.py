@@ -119,6 +119,7 @@ def content(directory):
 
 class GosdCase(unittest.TestCase):
     """Three nodes with gosd and busd, and a directory that all of them see."""
+    CONFIG = "[gosd]\nscrub_days = 0\n"  # nothing repairs what a test has damaged before it looks
 
     @classmethod
     def setUpClass(cls):
@@ -126,7 +127,7 @@ class GosdCase(unittest.TestCase):
         cls.files = os.path.join(cls.directory, "files")
         os.mkdir(cls.files)
         os.chmod(cls.files, 0o1777)
-        cls.cluster.up(BUILD, nodes=3, services=("busd", "gosd"))
+        cls.cluster.up(BUILD, nodes=3, config_extra=cls.CONFIG, services=("busd", "gosd"))
         cls.n1, cls.n2, cls.n3 = (Gosd(cls.cluster, name) for name in ("n1", "n2", "n3"))
         cls.random = random.Random(f"{SEED} {cls.__name__}")
 
@@ -300,6 +301,22 @@ class Repair(GosdCase):
         self.assertIn(oid.hex(), caught.exception.text)
         self.assertEqual(self.n3.ask("gosd.verify", oid=oid)["broken"], [oid])
         self.n3.ask("gosd.rm", oid=oid)
+
+
+class Scrubbing(GosdCase):
+    CONFIG = ""  # as shipped: it begins with the daemon
+
+    def test_damage_that_nobody_asks_for_is_found_and_repaired(self):
+        oid = self.n2.put(self.image("forgotten"), self.random.randbytes(32), copies=1)["oid"]
+        quarantine = os.path.join(self.n2.store(), "quarantine")
+        before = set(os.listdir(quarantine))
+        damage(self.n2.packs()[-1])
+        self.n2.kill()
+        clusters.wait_for("the damage to be found", lambda: set(os.listdir(quarantine)) - before, 2 * PATIENCE_S)
+        self.n2.wait_ready()
+        clusters.wait_for("the object to be whole again", lambda: self.n2.has(oid), 4 * PATIENCE_S)
+        found = self.n2.ask("gosd.verify", oid=oid, repair=False)
+        self.assertEqual((found["damaged"], found["missing"]), (0, 0))
 
 
 class Kills(GosdCase):
