@@ -10,12 +10,13 @@
 #include "common/mono.h"
 #include "ved/files.h"
 
-static bool has_word(const char *list, const char *word)
+static bool has_word(const char *list, char between, const char *word)
 {
 	size_t length = strlen(word);
 
 	for (const char *at = list; (at = strstr(at, word)); at += length)
-		if ((at == list || at[-1] == ',') && (at[length] == ',' || at[length] == 0))
+		if ((at == list || at[-1] == between) &&
+		    (at[length] == between || at[length] == '\n' || at[length] == 0))
 			return true;
 	return false;
 }
@@ -34,11 +35,11 @@ static int consider_mount(struct cgroup *out, char *line, const char *base, cons
 		return path_set(out->unified, "%s/%s/%s", mount, base, name);
 	if (strcmp(type, "cgroup") != 0)
 		return 0;
-	if (has_word(super, "memory"))
+	if (has_word(super, ',', "memory"))
 		rc = path_set(out->memory, "%s/%s/%s", mount, base, name);
-	if (rc == 0 && has_word(super, "cpu"))
+	if (rc == 0 && has_word(super, ',', "cpu"))
 		rc = path_set(out->cpu, "%s/%s/%s", mount, base, name);
-	if (rc == 0 && has_word(super, "pids"))
+	if (rc == 0 && has_word(super, ',', "pids"))
 		rc = path_set(out->pids, "%s/%s/%s", mount, base, name);
 	return rc;
 }
@@ -76,6 +77,27 @@ static int put_number(const char *dir, const char *file, uint64_t number)
 	return put(dir, file, text);
 }
 
+/* Is a controller in a control group's list of them? */
+static bool lists(const char *dir, const char *file, const char *controller)
+{
+	_cleanup_buf_ struct buf text = {0};
+	char path[VE_PATH * 3];
+
+	return path_set(path, "%s/%s", dir, file) == 0 && file_read(path, 4096, &text) == 0 &&
+	       text.data && has_word((const char *)text.data, ' ', controller);
+}
+
+/* A write stops all forks and exits of the machine for some milliseconds, also one that changes nothing or fails. */
+static void hand_down(const char *dir, const char *controller)
+{
+	char word[32];
+
+	path_set(word, "+%s", controller);
+	if (lists(dir, "cgroup.controllers", controller) &&
+	    !lists(dir, "cgroup.subtree_control", controller))
+		put(dir, "cgroup.subtree_control", word);
+}
+
 /* Makes a version 2 directory, with the controllers handed down to it from the top as far as they are there. */
 static int make_unified(const char *path)
 {
@@ -87,9 +109,9 @@ static int make_unified(const char *path)
 	memcpy(part, path, sizeof(part));
 	for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
 		*slash = 0;
-		put(part, "cgroup.subtree_control", "+memory");
-		put(part, "cgroup.subtree_control", "+cpu");
-		put(part, "cgroup.subtree_control", "+pids");
+		hand_down(part, "memory");
+		hand_down(part, "cpu");
+		hand_down(part, "pids");
 		*slash = '/';
 	}
 	return 0;

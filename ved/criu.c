@@ -103,6 +103,16 @@ static CriuResp *hear(int sock)
 	return size > 0 ? criu_resp__unpack(NULL, (size_t)size, data) : NULL;
 }
 
+/* What we have to do where criu is; does it go well? */
+static bool act_at(const char *where, const struct criu_job *job)
+{
+	if (strcmp(where, "pre-dump") == 0 && job->on_ready)
+		return job->on_ready(job->data) == 0;
+	if (strcmp(where, "network-unlock") == 0 && job->on_connected)
+		return job->on_connected(job->data) == 0;
+	return true;
+}
+
 /* criu tells where it is (notify) and waits for our word; at last comes the answer to the request itself. */
 static CriuResp *converse(int sock, CriuReq *request, const struct criu_job *job)
 {
@@ -117,9 +127,7 @@ static CriuResp *converse(int sock, CriuReq *request, const struct criu_job *job
 
 		go_on.type = CRIU_REQ_TYPE__NOTIFY;
 		go_on.has_notify_success = true;
-		go_on.notify_success = true;
-		if (strcmp(where, "network-unlock") == 0 && job && job->on_connected)
-			go_on.notify_success = job->on_connected(job->data) == 0;
+		go_on.notify_success = act_at(where, job);
 		criu_resp__free_unpacked(answer, NULL);
 		if (say(sock, &go_on) < 0)
 			return NULL;

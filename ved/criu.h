@@ -15,12 +15,15 @@
 struct criu_job {
 	const char *program;
 	const char *image_dir;
-	const char *work_dir;        /* log and statistics */
-	const char *netns;           /* the VE's network namespace: outside of the image */
-	const struct cgroup *cgroup; /* dump: frozen; restore: where the tasks are born */
-	pid_t pid;                   /* dump: the VE's first process */
-	const char *root;            /* restore: where its root file system is mounted */
-	const struct binds *binds;   /* mounts that stay the host's */
+	const char *work_dir; /* log and statistics */
+	const char *netns;    /* the VE's network namespace: outside of the image */
+	const struct cgroup
+	    *cgroup;               /* dump: frozen by on_ready; restore: where the tasks are born */
+	pid_t pid;                 /* dump: the VE's first process */
+	const char *root;          /* restore: where its root file system is mounted */
+	const struct binds *binds; /* mounts that stay the host's */
+	int (*on_ready)(
+	    void *data); /* dump: criu looks at the tasks next: they must be frozen then */
 	int (*on_connected)(
 	    void *data); /* restore: connections are there, tasks stand still: open the gate */
 	void *data;

@@ -551,72 +551,100 @@ static int describe_image(const struct engine_config *config, const struct ve_sp
 	return rc < 0 ? engine_fail(error, rc, "finish the image %s", image_dir) : 0;
 }
 
-/* While all stands still: tasks by criu, then the upper directory with what criu may have linked back into it. */
-static int dump_frozen(const struct engine_config *config, const struct ve_record *record,
-    const struct parts *parts, const char *image_dir, struct engine_times *times,
-    struct engine_error *error)
+/* What a dump does besides: it freezes what runs, once criu is ready to look. */
+struct dumping {
+	const struct engine_config *config;
+	const struct dump_options *options;
+	const struct parts *parts;
+	struct ve_record *record;
+	struct engine_times *times;
+	struct engine_error *error;
+	int64_t frozen_at;
+	bool holds; /* it froze, or began to */
+};
+
+static int hold_for_dump(struct dumping *dumping)
 {
+	enum { WHILE_DUMPING_MS = 600000 }; /* a dump that we do ends by itself */
+
+	dumping->holds = true;
+	return (dumping->options->kill ? hold_for_move : hold)(
+	    dumping->config, dumping->record, dumping->parts, WHILE_DUMPING_MS, dumping->error);
+}
+
+/* criu's start, 10 to 20 ms, is over: what runs need not stand still for that. */
+static int stand_still(void *data)
+{
+	int64_t begin = clock_us(CLOCK_MONOTONIC);
+	struct dumping *dumping = data;
+	int rc = dumping->record->state == RECORD_FROZEN ? 0 : hold_for_dump(dumping);
+
+	if (dumping->holds)
+		dumping->frozen_at = clock_us(CLOCK_MONOTONIC);
+	dumping->times->freeze_us = dumping->holds ? dumping->frozen_at - begin : 0;
+	crash_point("ved-worker.dump");
+	return rc;
+}
+
+/* While all stands still: tasks by criu, then the upper directory with what criu may have linked back into it. */
+static int dump_frozen(struct dumping *dumping, const char *image_dir)
+{
+	const struct parts *parts = dumping->parts;
 	char work[VE_PATH * 3], upper[VE_PATH * 2];
 	struct binds binds;
 	struct criu_job job = {
-	    .program = config->criu,
+	    .program = dumping->config->criu,
 	    .image_dir = image_dir,
 	    .work_dir = work,
 	    .netns = parts->net.netns,
 	    .cgroup = &parts->cgroup,
-	    .pid = record->pid,
+	    .pid = dumping->record->pid,
 	    .binds = &binds,
+	    .on_ready = stand_still,
+	    .data = dumping,
 	};
-	int64_t begin = clock_us(CLOCK_MONOTONIC), dumped;
+	int64_t dumped;
 	int rc;
 
 	path_set(work, "%s/criu", parts->dir);
 	rc = path_set(upper, "%s/upper.tar", image_dir);
 	if (rc < 0)
-		return engine_fail(error, rc, "image directory %s", image_dir);
-	rc = binds_load(parts->dir, &binds, error);
+		return engine_fail(dumping->error, rc, "image directory %s", image_dir);
+	dumping->frozen_at = clock_us(CLOCK_MONOTONIC);
+	rc = binds_load(parts->dir, &binds, dumping->error);
 	if (rc == 0)
-		rc = criu_dump(&job, error);
+		rc = criu_dump(&job, dumping->error);
 	dumped = clock_us(CLOCK_MONOTONIC);
 	if (rc == 0)
-		rc = archive_pack(parts->overlay.upper, upper, error);
-	times->criu_us = dumped - begin;
-	times->files_us = clock_us(CLOCK_MONOTONIC) - dumped;
+		rc = archive_pack(parts->overlay.upper, upper, dumping->error);
+	dumping->times->criu_us = dumped - dumping->frozen_at;
+	dumping->times->files_us = clock_us(CLOCK_MONOTONIC) - dumped;
 	return rc;
 }
 
 static int crun_dump(const struct engine_config *config, const char *name, const char *image_dir,
     const struct dump_options *options, struct engine_times *times, struct engine_error *error)
 {
-	enum { WHILE_DUMPING_MS = 600000 }; /* a dump that we do ends by itself */
 	int64_t begin = clock_us(CLOCK_MONOTONIC);
 	struct engine_error ignored;
 	struct ve_record record;
 	struct parts parts;
-	bool was_frozen;
+	struct dumping dumping = {config, options, &parts, &record, times, error, 0, false};
 	int rc = load_parts(config, name, &record, &parts, error);
 
 	*times = (struct engine_times){0};
 	if (rc < 0)
 		return rc;
-	was_frozen = record.state == RECORD_FROZEN;
 	rc = dir_make(image_dir, 02770);
 	if (rc < 0)
 		return engine_fail(error, rc, "make %s", image_dir);
-	if (!was_frozen && options->kill)
-		rc = hold_for_move(config, &record, &parts, WHILE_DUMPING_MS, error);
-	else if (!was_frozen)
-		rc = hold(config, &record, &parts, WHILE_DUMPING_MS, error);
-	times->freeze_us = clock_us(CLOCK_MONOTONIC) - begin;
-	crash_point("ved-worker.dump");
-	if (rc == 0)
-		rc = dump_frozen(config, &record, &parts, image_dir, times, error);
+	rc = dump_frozen(&dumping, image_dir);
 	crash_point("ved-worker.dumped");
 	if (rc == 0 && options->kill)
 		rc = describe_image(config, &record.spec, image_dir, error);
 	if (rc == 0 && options->kill)
 		rc = remove_parts(&parts, SILENTLY, error);
-	else if (!was_frozen)
+	else if (dumping.holds)
 		release(config, &record, &parts, rc < 0 ? &ignored : error);
 	if (rc == 0 && !options->kill)
 		rc = describe_image(config, &record.spec, image_dir, error);

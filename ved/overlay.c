@@ -87,6 +87,12 @@ static int make_upper(
 	return 0;
 }
 
+/*
+ * Volatile: nothing of it is forced to the disk, neither when the VE syncs its files nor at the unmount, which would
+ * write out all that the node's file system has in memory while somebody waits for the VE to go on.  An upper directory
+ * never outlives its VE (make_upper() removes what was there): after a crash the VE goes on from its last checkpoint,
+ * whose files are in its image.
+ */
 int overlay_make(const struct overlay *overlay, const char *bundle_dir, const char *upper_tar,
     struct engine_error *error)
 {
@@ -97,8 +103,8 @@ int overlay_make(const struct overlay *overlay, const char *bundle_dir, const ch
 		rc = make_upper(overlay, upper_tar, error);
 	if (rc < 0)
 		return rc;
-	rc = path_set(options, "lowerdir=%s,upperdir=%s,workdir=%s", overlay->lower, overlay->upper,
-	    overlay->work);
+	rc = path_set(options, "lowerdir=%s,upperdir=%s,workdir=%s,volatile", overlay->lower,
+	    overlay->upper, overlay->work);
 	if (rc == 0)
 		rc = dir_make(overlay->root, 0755);
 	if (rc == 0 && mount("overlay", overlay->root, "overlay", 0, options) < 0)
