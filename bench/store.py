@@ -5,8 +5,10 @@
 
 Writes of 100 bytes, one after the other, from each node: metad is asked as any daemon asks it (its local socket, TLS
 between the nodes), etcd by its HTTP gateway over a connection that stays open, without TLS and
-with its default heartbeat (100 ms) and election (1 s): less work than ours. Bare dqlite (bench/dqlite.c: one table, one
-statement, plain TCP) tells how much of our time is that of the engine beneath; it is not part of the goal. Failover is the
+with its default heartbeat (100 ms) and election (1 s): less work than ours. "on etcd" is metad with [metad] etcd, asked the same
+way, its facts in that etcd by TLS with a client certificate; it tells what each store costs beneath the same interface and is no
+part of the goal. Bare dqlite (bench/dqlite.c: one table, one
+statement, plain TCP) tells how much of our time is that of the engine beneath, and is none either. Failover is the
 time from kill -9 of the leader to the first write that a client of another node gets acknowledged. Then metad alone under
 random kills, pauses and cuts for N minutes (default 1; the goal says 30), with the history checked: what was acknowledged is
 there, and no value of the counter that all raise by compare-and-swap, as epochs are raised, was given twice.
@@ -20,6 +22,7 @@ import http.client
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -35,7 +38,8 @@ import test_metad as metads  # noqa: E402
 
 BLOCKS, BLOCK = 8, 50  # writes of one kind before it is the other's turn
 FAILOVERS = 6
-CLIENT, PEER, DQLITE = 2379, 2380, 2381
+CLIENT, PEER, DQLITE, TLS = 2379, 2380, 2381, 2382
+ON_ETCD = 7500  # port of those metads
 CLONE_NEWNET = 0x40000000
 WRITE_TIMES, FAILOVER_TIMES, RSS_MB = 2.0, 0.5, 30
 GOAL_MINUTES = 30
@@ -81,8 +85,17 @@ class Etcd:
     def __init__(self, cluster):
         self.nodes = cluster.nodes
         self.processes = {}
+        self.certificates = os.path.join(cluster.root, "certificates")
+        os.mkdir(self.certificates)
+        subprocess.run([os.path.join(TREE, "tests", "certificates"), self.certificates, *(node.address for node in self.nodes)],
+                       check=True, capture_output=True)
+        for name in os.listdir(self.certificates):
+            os.chmod(os.path.join(self.certificates, name), 0o644)  # metad gives up root
         for node in self.nodes:
             self.start(node)
+
+    def certificate(self, name):
+        return os.path.join(self.certificates, name)
 
     def start(self, node):
         peers = ",".join(f"{n.name}=http://{n.address}:{PEER}" for n in self.nodes)
@@ -91,7 +104,10 @@ class Etcd:
             self.processes[node] = subprocess.Popen(
                 node.inside("etcd", "--name", node.name, "--data-dir", node.path("etcd"), "--initial-cluster", peers,
                             "--initial-advertise-peer-urls", f"{url}:{PEER}", "--listen-peer-urls", f"{url}:{PEER}",
-                            "--advertise-client-urls", f"{url}:{CLIENT}", "--listen-client-urls", f"{url}:{CLIENT}"),
+                            "--advertise-client-urls", f"{url}:{CLIENT}",
+                            "--listen-client-urls", f"{url}:{CLIENT},https://{node.address}:{TLS}",
+                            "--cert-file", self.certificate("server.pem"), "--key-file", self.certificate("server.key"),
+                            "--trusted-ca-file", self.certificate("ca.pem"), "--client-cert-auth"),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def kill(self, node):
@@ -146,6 +162,48 @@ class Etcd:
     def rss_mb(self, node):
         with open(f"/proc/{self.processes[node].pid}/status", encoding="ascii") as status:
             return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
+
+
+class NodeOnEtcd(metads.Node):
+    """A metad in a node's namespace beside the one with a store of its own."""
+
+    def __init__(self, cluster, number, etcd):
+        super().__init__(number, cluster.nodes[number].name, os.path.join(cluster.root, "on-etcd"), cluster.nodes[number].metad)
+        self.etcd = etcd
+
+    def write_config(self, nodes):
+        super().write_config(nodes)
+        with open(self.path("depsys.conf"), encoding="ascii") as file:
+            text = file.read().replace(f"port = {metads.PORT}", f"port = {ON_ETCD}")
+        lines = {"etcd": " ".join(f"https://{node.address}:{TLS}" for node in nodes),
+                 **{f"etcd_{kind}": self.etcd.certificate(name) for kind, name in
+                    (("ca", "ca.pem"), ("cert", "client.pem"), ("key", "client.key"))}}
+        with open(self.path("depsys.conf"), "w", encoding="ascii") as file:
+            file.write(re.sub(r"voters = .*\n", "".join(f"{key} = {value}\n" for key, value in lines.items()), text))
+
+
+class OnEtcd(Metad):
+    """metad whose facts are in etcd; what fails is etcd's leader."""
+
+    name = "on etcd"
+
+    def __init__(self, cluster, etcd):
+        super().__init__(cluster)
+        self.leader, self.kill, self.start = etcd.leader, etcd.kill, etcd.start
+        self.metads = {node: NodeOnEtcd(cluster, number, etcd) for number, node in enumerate(cluster.nodes)}
+        for node in self.metads.values():
+            node.write_config(list(self.metads.values()))
+            node.start()
+
+    def client(self, node):
+        return metads.Client(self.metads[node])
+
+    def rss_mb(self, node):
+        return self.metads[node].rss_mb()
+
+    def end(self):
+        for node in self.metads.values():
+            node.kill()
 
 
 class DqliteServer(subprocess.Popen):
@@ -281,8 +339,8 @@ def verdict(text, limit, met):
     print(f"goal A7: {text} ({limit}) {'met' if met else 'missed'}")
 
 
-def measure(cluster, etcd, dqlite, arguments):
-    stores = [Metad(cluster), etcd]
+def measure(cluster, etcd, on_etcd, dqlite, arguments):
+    stores = [Metad(cluster), etcd, on_etcd]
     for store in stores:
         store.leader()
     writes = {store.name: [] for store in (*stores, dqlite)}
@@ -300,6 +358,7 @@ def measure(cluster, etcd, dqlite, arguments):
         print(f"{name:8} {statistics.median(writes[name]):10.2f} {p99(writes[name]):8.2f} {statistics.median(gaps[name]):12.2f} "
               f"{max(gaps[name]):7.2f} {rss[name]:13.1f}")
     print(f"{dqlite.name:8} {statistics.median(writes[dqlite.name]):10.2f} {p99(writes[dqlite.name]):8.2f}")
+    on_etcd.end()
     etcd.end()
     faults = acknowledged = doubts = 0
     wrong = None
@@ -336,6 +395,7 @@ def main():
     try:
         cluster.up()
         peers.append(Etcd(cluster))
+        peers.append(OnEtcd(cluster, peers[0]))
         peers.append(Dqlite(cluster, arguments.build))
         measure(cluster, *peers, arguments)
     finally:
