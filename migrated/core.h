@@ -2,6 +2,7 @@
 #ifndef MIGRATED_CORE_H
 #define MIGRATED_CORE_H
 
+#include "common/rpc.h"
 #include "migrated/migrated.h"
 
 #define NODES_MAX CLUSTER_MAX
@@ -34,6 +35,7 @@ struct keep {
 	struct migrated_trouble trouble;
 	struct mono tell_at; /* next time to tell the coordinator */
 	/* health.c */
+	uint64_t stood; /* epoch that was said to stand, while its set is gathering; 0: none */
 	uint64_t ran,
 	    answered;  /* epochs that were started by this process, whose probes have succeeded */
 	uint64_t seen; /* epoch of the last look at its probes, ... */
@@ -55,6 +57,7 @@ struct place {
 	uint64_t
 	    leaving; /* epoch whose copy runs and is to run elsewhere: its lease is not renewed */
 	uint64_t unfenced; /* epoch that its node cannot fence, 0: none */
+	uint64_t ready;    /* epoch whose copy stands, 0: none */
 	uint64_t away;     /* checkpoint that it would start from, and that no node has; 0: none */
 	struct mono away_since;
 	/* gone.c: epochs, 0: none */
@@ -74,6 +77,25 @@ struct pending {
 	    elsewhere; /* the VE of that name in another site; name empty: there is none */
 	/* Reads of the facts to wait for: what the client knows may be newer than the last one. */
 	unsigned reads_left;
+};
+
+/* What a look at a VE says: there is nothing to do, or it is to begin again: where it is, or elsewhere; or it is given up. */
+enum judged {
+	JUDGED_WELL,
+	JUDGED_IN_PLACE,
+	JUDGED_ELSEWHERE,
+	JUDGED_GIVEN_UP,
+};
+
+/* The members of a set while something is decided for all of them. */
+struct gathering {
+	size_t n;
+	struct gathered {
+		const struct migrated_ve *ve;
+		struct place *place;
+		enum judged judged;
+		struct msg_migrated_ve_fact fact; /* the next one */
+	} members[SET_MAX];
 };
 
 struct migrated {
@@ -101,6 +123,7 @@ struct migrated {
 	struct lease_holder holder;
 	struct lease_giver giver;
 	struct migrated_lease granted[MIGRATED_VES_MAX]; /* in answer to the last renewal */
+	struct gathering set; /* the one that is looked at; large: kept here */
 };
 
 /* The next free action; an action too many is dropped: the next look finds it again. */
@@ -130,6 +153,28 @@ const char *place_next(const struct migrated *migrated, const char *name);
 /* It was placed so lately that its node's free memory does not show it. */
 bool place_is_new(const struct migrated *migrated, const char *name);
 bool place_is_writing(struct migrated *migrated, const char *name);
+/* Never NULL for a VE of the snapshot. */
+struct place *place_of(struct migrated *migrated, const char *name);
+/* What is to be done for a VE whatever it stands with.  True: it may be decided where it runs. */
+bool place_tend(
+    struct migrated *migrated, const struct migrated_ve *ve, struct migrated_actions *actions);
+/* What is to be done with it, but for node and checkpoint: those of a set are decided together.  Counts and reason go into fact. */
+enum judged place_judge(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, struct msg_migrated_ve_fact *fact);
+/* Is a start that failed the reason to look at it? */
+bool place_has_failed(
+    const struct migrated *migrated, const struct migrated_ve *ve, const struct place *place);
+void place_set_aside(struct msg_migrated_ve_fact *fact, uint64_t ckpt);
+void place_give_up(struct msg_migrated_ve_fact *fact, const char *why, const char *reason);
+/* Is it to wait before it is tried again?  Then place_at is set. */
+bool place_waits(struct migrated *migrated, const struct migrated_ve *ve, const struct place *place,
+    const struct msg_migrated_ve_fact *fact);
+/* It cannot be written yet: a copy that hangs, of a node that lives, has to fall silent. */
+void place_leave(const struct migrated_ve *ve, struct place *place);
+void place_finish(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, struct msg_migrated_ve_fact *fact);
+struct migrated_action *place_write(const struct migrated_ve *ve, struct place *place,
+    const struct msg_migrated_ve_fact *fact, struct migrated_actions *actions);
 /* A fence command has ended. */
 void place_fenced(struct migrated *migrated, const struct migrated_event *event);
 struct mono place_backoff(
@@ -150,7 +195,26 @@ void gone_fence(struct migrated *migrated, const struct migrated_ve *ve, struct 
 /* What is to be said about a placement that stays: fills fact and returns true when there is something new. */
 bool gone_note(const struct migrated *migrated, const struct migrated_ve *ve,
     const struct place *place, struct msg_migrated_ve_fact *fact);
+/* sets.c */
+/* Decides for each set whose members are in trouble, or all stand. */
+void sets_all(struct migrated *migrated, struct migrated_actions *actions);
+/* The first member of this set, or NULL. */
+const struct migrated_ve *sets_find(const struct migrated *migrated, const char *set);
+/* What a client wants of ve's set, into migrated->set; fact: ve's own.  Nothing is written. */
+enum rpc_status sets_want(struct migrated *migrated, const struct migrated_ve *ve,
+    const struct migrated_request *request, struct msg_migrated_ve_fact *fact, char *why,
+    size_t size);
+/* May what stands in migrated->set be written: has every copy before fallen silent? */
+bool sets_are_free(struct migrated *migrated);
+/* Writes it, by one transaction. */
+void sets_write(struct migrated *migrated, struct migrated_actions *actions);
+/* May a new VE join this set?  If not, why. */
+bool sets_allow(
+    const struct migrated *migrated, const char *name, const char *set, char *why, size_t size);
 /* request.c */
+/* It would be placed on another node, and the copy before may never be silent.  Then why. */
+bool ask_is_held(const struct migrated *migrated, const struct migrated_ve *ve, const char *node,
+    char *why, size_t size);
 bool ask_is_writing(const struct migrated *migrated, const char *name);
 /* One of this group ("": none) is being written, and is in no snapshot yet. */
 bool ask_is_placing(const struct migrated *migrated, const char *group);
@@ -193,10 +257,15 @@ bool images_choose(const struct migrated *migrated, const struct migrated_ve *ve
     const struct migrated_ckpt **ckpt);
 /* Notes since when the newest one is out of reach; place_at is when an older one may be taken. */
 void images_look(struct migrated *migrated, const struct migrated_ve *ve, struct place *place);
+bool images_is_in_reach(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, const struct migrated_ckpt *ckpt);
+bool images_is_set_aside(const struct msg_migrated_ve_fact *fact, uint64_t ckpt);
 /* What is waited for. */
 void images_explain(const struct migrated_ckpt *ckpt, char *text, size_t size);
 /* keep.c */
 void keep_all(struct migrated *migrated, struct migrated_actions *actions);
+/* Does that copy stand here, whole? */
+bool keep_is_ready(const struct migrated *migrated, const char *name, uint64_t epoch);
 /* Will nothing silence that copy, which runs here or is to, at the end of its lease? */
 bool keep_is_unfenced(const struct migrated *migrated, const char *name, uint64_t epoch);
 void keep_none(struct migrated *migrated, struct migrated_actions *actions);

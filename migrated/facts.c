@@ -45,11 +45,13 @@ struct facts {
 struct writing {
 	struct facts *facts;
 	LIST_ENTRY(writing) link;
-	struct migrated_action action; /* of a key: its name and version */
+	/* Placements: several of one set together.  A key: its name and version. */
+	size_t n_actions;
+	struct migrated_action *actions;
 	uint64_t epoch;
 	uint64_t checked; /* version of coord/<cluster> that the transaction compares with */
 	sd_event_source *again;
-	struct buf fact, keys;
+	struct buf placements[SET_MAX], keys;
 	facts_written *done;
 	void *userdata;
 };
@@ -57,15 +59,21 @@ struct writing {
 static void on_settled(void *userdata, const struct rpc_answer *answer);
 static int on_again(sd_event_source *source, uint64_t usec, void *userdata);
 
-static struct writing *writing_new(struct facts *facts)
+static struct writing *writing_new(struct facts *facts, size_t n_actions)
 {
 	struct writing *writing = calloc(1, sizeof(*writing));
 
-	if (!writing || sd_event_add_time(facts->daemon->loop, &writing->again, MONO_CLOCK, 0, 1000,
-			    on_again, writing) < 0) {
+	if (writing)
+		writing->actions = calloc(n_actions, sizeof(*writing->actions));
+	if (!writing || !writing->actions ||
+	    sd_event_add_time(
+		facts->daemon->loop, &writing->again, MONO_CLOCK, 0, 1000, on_again, writing) < 0) {
+		if (writing)
+			free(writing->actions);
 		free(writing);
 		return NULL;
 	}
+	writing->n_actions = n_actions;
 	sd_event_source_set_enabled(writing->again, SD_EVENT_OFF);
 	LIST_INSERT_HEAD(&facts->writings, writing, link);
 	writing->facts = facts;
@@ -76,30 +84,42 @@ static void writing_free(struct writing *writing)
 {
 	LIST_REMOVE(writing, link);
 	sd_event_source_disable_unref(writing->again);
-	buf_fini(&writing->fact);
+	for (size_t i = 0; i < SET_MAX; i++)
+		buf_fini(&writing->placements[i]);
 	buf_fini(&writing->keys);
+	free(writing->actions);
 	free(writing);
+}
+
+static void end_action(
+    struct shell *shell, const struct migrated_action *action, bool ok, const char *why)
+{
+	struct migrated_event event = {.kind = MIGRATED_WRITTEN, .ok = ok, .name = action->name};
+
+	if (!ok)
+		log_info("placement not written: %s ve=%s epoch=%" PRIu64, why, action->name,
+		    action->fact.epoch);
+	else
+		shell_written(shell, action);
+	shell_step(shell, &event);
 }
 
 static void end_writing(struct writing *writing, bool ok, const char *why)
 {
 	struct shell *shell = writing->facts->shell;
-	char name[NODE_NAME_MAX + 1];
-	struct migrated_event event = {.kind = MIGRATED_WRITTEN, .ok = ok, .name = name};
+	struct migrated_action *actions = writing->actions;
+	size_t count = writing->n_actions;
 
 	if (writing->done) {
 		writing->done(writing->userdata, ok, why);
 		writing_free(writing);
 		return;
 	}
-	snprintf(name, sizeof(name), "%s", writing->action.name);
-	if (!ok)
-		log_info("placement not written: %s ve=%s epoch=%" PRIu64, why, name,
-		    writing->action.fact.epoch);
-	else
-		shell_written(shell, &writing->action);
+	writing->actions = NULL;
 	writing_free(writing);
-	shell_step(shell, &event);
+	for (size_t i = 0; i < count; i++)
+		end_action(shell, &actions[i], ok, why);
+	free(actions);
 }
 
 int facts_new(struct facts **out, struct daemon *daemon, struct shell *shell)
@@ -330,12 +350,12 @@ static void settle(struct writing *writing)
 		end_writing(writing, false, "in doubt, and no timer");
 }
 
-/* It can be applied no more: has it been?  Nobody else writes what it wrote while this node coordinates. */
+/* It can be applied no more: has it been?  With all of its placements, or with none, so that one tells.  Nobody else writes what it wrote while this node coordinates. */
 static bool stands(const struct writing *writing, const struct msg_metad_entry *entry)
 {
-	const struct buf *wanted = writing->done ? &writing->keys : &writing->fact;
+	const struct buf *wanted = writing->done ? &writing->keys : &writing->placements[0];
 
-	if (writing->action.kind == MIGRATED_REMOVE && !writing->done)
+	if (writing->actions[0].kind == MIGRATED_REMOVE && !writing->done)
 		return entry->version == 0;
 	return entry->version != 0 && entry->value_size == wanted->size &&
 	       memcmp(entry->value, wanted->data, wanted->size) == 0;
@@ -366,8 +386,8 @@ static void on_settled(void *userdata, const struct rpc_answer *answer)
 	    msg_metad_got_unpack(&got, answer->body, answer->size, &error) < 0 ||
 	    got.entry.version == writing->checked)
 		settle(writing);
-	else if (read_fact(
-		     writing, writing->done ? "key/" : "ve/", writing->action.name, on_stands) < 0)
+	else if (read_fact(writing, writing->done ? "key/" : "ve/", writing->actions[0].name,
+		     on_stands) < 0)
 		end_writing(writing, false, "no memory");
 }
 
@@ -408,10 +428,10 @@ static void set_value(struct msg_metad_op *op, const struct buf *value)
 }
 
 /* The placement, the catalogue that it was made from, and with the first placement the service's key. */
-static int add_placement(struct writing *writing)
+static int add_placement(struct writing *writing, size_t i)
 {
 	struct facts *facts = writing->facts;
-	const struct migrated_action *action = &writing->action;
+	const struct migrated_action *action = &writing->actions[i];
 	bool removes = action->kind == MIGRATED_REMOVE, is_new = action->version == 0;
 	struct msg_metad_txn *txn = &facts->txn;
 	struct msg_metad_op *op;
@@ -420,8 +440,8 @@ static int add_placement(struct writing *writing)
 	op = add_op(txn, removes ? MSG_METAD_KIND_DELETE : MSG_METAD_KIND_PUT, "ve/", action->name,
 	    action->version);
 	if (!removes) {
-		r = msg_migrated_ve_fact_pack(&action->fact, &writing->fact);
-		set_value(op, &writing->fact);
+		r = msg_migrated_ve_fact_pack(&action->fact, &writing->placements[i]);
+		set_value(op, &writing->placements[i]);
 	}
 	add_op(txn, removes && action->cat_version ? MSG_METAD_KIND_DELETE : MSG_METAD_KIND_CHECK,
 	    "cat/", action->name, action->cat_version);
@@ -441,18 +461,20 @@ static int fill_txn(struct writing *writing, uint64_t coord_version)
 	const struct node_config *node = &writing->facts->daemon->node;
 	struct msg_metad_txn *txn = &writing->facts->txn;
 	char cluster[CLUSTER_NAME_MAX + 1];
+	int r = 0;
 
 	config_cluster_name(cluster, node, node->self);
 	txn->ops.count = 0;
 	txn->has_nonce = true;
 	randombytes_buf(txn->nonce, sizeof(txn->nonce));
 	add_op(txn, MSG_METAD_KIND_CHECK, "coord/", cluster, coord_version);
-	if (!writing->done)
-		return add_placement(writing);
-	set_value(
-	    add_op(txn, MSG_METAD_KIND_PUT, "key/", writing->action.name, writing->action.version),
-	    &writing->keys);
-	return 0;
+	for (size_t i = 0; !writing->done && r >= 0 && i < writing->n_actions; i++)
+		r = add_placement(writing, i);
+	if (writing->done)
+		set_value(add_op(txn, MSG_METAD_KIND_PUT, "key/", writing->actions[0].name,
+			      writing->actions[0].version),
+		    &writing->keys);
+	return r;
 }
 
 static void on_coord(void *userdata, const struct rpc_answer *answer)
@@ -493,15 +515,16 @@ static void begin_writing(struct writing *writing)
 		end_writing(writing, false, "no memory");
 }
 
-void facts_write(struct facts *facts, const struct migrated_action *action, uint64_t epoch)
+void facts_write(
+    struct facts *facts, const struct migrated_action *actions, size_t count, uint64_t epoch)
 {
-	struct writing *writing = writing_new(facts);
+	struct writing *writing = writing_new(facts, count);
 
 	if (!writing) {
-		log_error("no memory: placement of %s is not written", action->name);
+		log_error("no memory: placement of %s is not written", actions[0].name);
 		return;
 	}
-	writing->action = *action;
+	memcpy(writing->actions, actions, count * sizeof(*actions));
 	writing->epoch = epoch;
 	begin_writing(writing);
 }
@@ -509,7 +532,7 @@ void facts_write(struct facts *facts, const struct migrated_action *action, uint
 void facts_write_key(
     struct facts *facts, const struct facts_key *key, facts_written *done, void *userdata)
 {
-	struct writing *writing = writing_new(facts);
+	struct writing *writing = writing_new(facts, 1);
 	int r = writing ? buf_append(&writing->keys, key->value->data, key->value->size) : -ENOMEM;
 
 	if (r < 0) {
@@ -518,8 +541,8 @@ void facts_write_key(
 		done(userdata, false, "no memory");
 		return;
 	}
-	memcpy(writing->action.name, key->ve, sizeof(writing->action.name));
-	writing->action.version = key->version;
+	memcpy(writing->actions[0].name, key->ve, sizeof(writing->actions[0].name));
+	writing->actions[0].version = key->version;
 	writing->epoch = key->epoch;
 	writing->done = done;
 	writing->userdata = userdata;

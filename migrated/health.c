@@ -78,7 +78,7 @@ static void look(struct migrated *migrated, const struct migrated_health *health
 		keep->ill_for = mono_ms(0);
 	} else if (mono_before(keep->ill_for, limit)) {
 		if (mono_before(
-			migrated->now, lease_until(&migrated->holder, health->name, health->epoch)))
+			migrated->now, migrated_lease_until(migrated, health->name, health->epoch)))
 			keep->ill_for = mono_add(keep->ill_for, gap);
 		else
 			keep->ill_for = mono_ms(0);

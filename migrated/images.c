@@ -35,7 +35,7 @@ static bool was_fetched(const struct migrated *migrated, const struct migrated_v
 	       *ve->fact.node && is_there(migrated, ve->fact.node);
 }
 
-static bool is_in_reach(const struct migrated *migrated, const struct migrated_ve *ve,
+bool images_is_in_reach(const struct migrated *migrated, const struct migrated_ve *ve,
     const struct place *place, const struct migrated_ckpt *ckpt)
 {
 	if (was_fetched(migrated, ve, place, ckpt))
@@ -46,7 +46,7 @@ static bool is_in_reach(const struct migrated *migrated, const struct migrated_v
 	return false;
 }
 
-static bool is_set_aside(const struct msg_migrated_ve_fact *fact, uint64_t ckpt)
+bool images_is_set_aside(const struct msg_migrated_ve_fact *fact, uint64_t ckpt)
 {
 	for (size_t i = 0; i < fact->set_aside.count; i++)
 		if (fact->set_aside.item[i] == ckpt)
@@ -59,7 +59,7 @@ uint32_t images_set_aside(const struct migrated_ve *ve, const struct msg_migrate
 	uint32_t count = 0;
 
 	for (size_t i = 0; i < ve->n_ckpts; i++)
-		count += is_set_aside(fact, ve->ckpts[i].id);
+		count += images_is_set_aside(fact, ve->ckpts[i].id);
 	return count;
 }
 
@@ -67,7 +67,7 @@ const struct migrated_ckpt *images_newest(
     const struct migrated_ve *ve, const struct msg_migrated_ve_fact *fact)
 {
 	for (size_t i = ve->n_ckpts; i-- > 0;)
-		if (!is_set_aside(fact, ve->ckpts[i].id))
+		if (!images_is_set_aside(fact, ve->ckpts[i].id))
 			return &ve->ckpts[i];
 	return NULL;
 }
@@ -77,8 +77,8 @@ static const struct migrated_ckpt *newest_in_reach(const struct migrated *migrat
     const struct msg_migrated_ve_fact *fact)
 {
 	for (size_t i = ve->n_ckpts; i-- > 0;)
-		if (!is_set_aside(fact, ve->ckpts[i].id) &&
-		    is_in_reach(migrated, ve, place, &ve->ckpts[i]))
+		if (!images_is_set_aside(fact, ve->ckpts[i].id) &&
+		    images_is_in_reach(migrated, ve, place, &ve->ckpts[i]))
 			return &ve->ckpts[i];
 	return NULL;
 }
@@ -106,7 +106,7 @@ void images_look(struct migrated *migrated, const struct migrated_ve *ve, struct
 	const struct migrated_ckpt *newest = images_newest(ve, &ve->fact);
 	struct mono until;
 
-	if (!newest || is_in_reach(migrated, ve, place, newest)) {
+	if (!newest || images_is_in_reach(migrated, ve, place, newest)) {
 		place->away = 0;
 		return;
 	}

@@ -95,6 +95,19 @@ void keep_tell(struct migrated *migrated, struct keep *keep, uint64_t epoch,
 	copy_text(action->reason, sizeof(action->reason), trouble->reason);
 }
 
+/* That it stands, and that it is let go, goes with renewals: at once, and not when the next one is due. */
+static void hurry_gathering(struct migrated *migrated, struct keep *keep,
+    const struct msg_migrated_ve_fact *fact, const struct migrated_local *local)
+{
+	if (fact->gathering && local->whole && keep->stood != fact->epoch) {
+		keep->stood = fact->epoch;
+		lease_ask_again(&migrated->holder);
+	} else if (!fact->gathering && keep->stood == fact->epoch) {
+		keep->stood = 0;
+		lease_ask_again(&migrated->holder);
+	}
+}
+
 /* The facts want this VE here, under this epoch. */
 static void keep_running(struct migrated *migrated, struct keep *keep,
     const struct msg_migrated_ve_fact *fact, const struct migrated_local *local,
@@ -108,8 +121,10 @@ static void keep_running(struct migrated *migrated, struct keep *keep,
 	keep->trouble.runs = old_runs;
 	if (keep->busy || (local && local->epoch > fact->epoch))
 		return;
-	if (local && local->epoch == fact->epoch && local->running)
+	if (local && local->epoch == fact->epoch && local->running) {
+		hurry_gathering(migrated, keep, fact, local);
 		return;
+	}
 	if (keep->failed == fact->epoch)
 		keep_tell(migrated, keep, fact->epoch, &keep->trouble, actions);
 	else if (keep->begun == fact->epoch || (local && local->epoch == fact->epoch))
@@ -217,6 +232,15 @@ bool keep_is_unfenced(const struct migrated *migrated, const char *name, uint64_
 
 	return local && local->running && local->epoch == epoch ? local->unfenced
 								: migrated->unfenced;
+}
+
+bool keep_is_ready(const struct migrated *migrated, const char *name, uint64_t epoch)
+{
+	const struct keep *keep = find_keep((struct migrated *)migrated, name);
+	const struct migrated_local *local = find_local(migrated, name);
+
+	return migrated->have_locals && !(keep && keep->busy) && local && local->whole &&
+	       local->running && local->epoch == epoch;
 }
 
 void keep_all(struct migrated *migrated, struct migrated_actions *actions)

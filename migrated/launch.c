@@ -95,6 +95,12 @@ bool launcher_mounts(const struct launcher *launcher, const char **mounts)
 	return launcher->heard;
 }
 
+static bool is_whole(enum msg_ved_state state)
+{
+	return is_running(state) && state != MSG_VED_STATE_RECOVERING &&
+	       state != MSG_VED_STATE_STARTING && state != MSG_VED_STATE_RESTORING;
+}
+
 static void on_listed(void *userdata, const struct rpc_answer *answer)
 {
 	struct launcher *launcher = userdata;
@@ -113,6 +119,7 @@ static void on_listed(void *userdata, const struct rpc_answer *answer)
 		snprintf(local->name, sizeof(local->name), "%s", listed->ves.item[i].name);
 		local->epoch = listed->ves.item[i].epoch;
 		local->running = is_running(listed->ves.item[i].state);
+		local->whole = is_whole(listed->ves.item[i].state);
 		local->stopping = listed->ves.item[i].state == MSG_VED_STATE_STOPPING;
 		local->unfenced = listed->ves.item[i].has_fence
 				      ? listed->ves.item[i].fence == MSG_VED_FENCE_NONE
@@ -200,7 +207,7 @@ static void on_ved(void *userdata, const struct rpc_answer *answer)
 		finish(launch, -EIO, answer->error);
 }
 
-/* As it is now: it was renewed while bundle and image came.  One that has run out is a closed gate, not an open one. */
+/* As it is now: it was renewed while bundle and image came.  One that has run out, or has not begun, is a closed gate, not an open one. */
 static uint64_t lease_of(const struct launch *launch)
 {
 	struct mono until = migrated_lease_until(

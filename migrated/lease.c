@@ -115,6 +115,21 @@ bool lease_granted(
 	return true;
 }
 
+void lease_open(struct lease_holder *holder, const char *name, uint64_t epoch)
+{
+	struct lease *lease = find(holder, name);
+
+	if (lease && lease->epoch == epoch)
+		lease->open = true;
+}
+
+bool lease_is_open(const struct lease_holder *holder, const char *name, uint64_t epoch)
+{
+	const struct lease *lease = find(holder, name);
+
+	return lease && lease->epoch == epoch && lease->open;
+}
+
 struct mono lease_until(const struct lease_holder *holder, const char *name, uint64_t epoch)
 {
 	const struct lease *lease = find(holder, name);

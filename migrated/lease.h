@@ -50,6 +50,7 @@ struct lease {
 	char name[NODE_NAME_MAX + 1];
 	uint64_t epoch;
 	struct mono until; /* MONO_ZERO: not granted yet */
+	bool open; /* a grant has said that it may be heard, which no later one takes back */
 };
 
 struct lease_holder {
@@ -78,6 +79,9 @@ void lease_ask_again(struct lease_holder *holder);
 /* The answer to renewal id grants this VE for length.  True: the lease now lasts longer, see lease_until(). */
 bool lease_granted(
     struct lease_holder *holder, uint64_t id, struct mono length, const char *name, uint64_t epoch);
+/* It was granted, and not to a copy that is to be silent yet. */
+void lease_open(struct lease_holder *holder, const char *name, uint64_t epoch);
+bool lease_is_open(const struct lease_holder *holder, const char *name, uint64_t epoch);
 /* MONO_ZERO: none. */
 struct mono lease_until(const struct lease_holder *holder, const char *name, uint64_t epoch);
 

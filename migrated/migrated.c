@@ -102,6 +102,7 @@ static void act(struct migrated *migrated, struct migrated_actions *actions)
 	if (migrated->mine && migrated->have_facts) {
 		ask_all(migrated, actions);
 		place_all(migrated, actions);
+		sets_all(migrated, actions);
 	}
 	if (migrated->revoked && migrated->have_locals)
 		keep_none(migrated, actions);
@@ -201,9 +202,13 @@ static void take_granted(
 
 	if (!event->ok || event->count < migrated->holder.count)
 		lease_hurry(&migrated->holder, migrated->now);
-	for (size_t i = 0; event->ok && i < event->count; i++)
+	for (size_t i = 0; event->ok && i < event->count; i++) {
+		if (!event->leases[i].silent)
+			lease_open(
+			    &migrated->holder, event->leases[i].name, event->leases[i].epoch);
 		longer |= lease_granted(&migrated->holder, event->id, event->length,
 		    event->leases[i].name, event->leases[i].epoch);
+	}
 	if (longer)
 		action_add(actions, MIGRATED_ARM, "");
 }
@@ -211,7 +216,10 @@ static void take_granted(
 static void take_written(
     struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
-	if (!ask_written(migrated, event, actions))
+	bool asked = ask_written(migrated, event, actions);
+
+	/* Of a set that somebody asked for each member is marked as being written. */
+	if (!asked || place_is_writing(migrated, event->name))
 		place_written(migrated, event);
 	read_facts(migrated, actions);
 }
@@ -318,13 +326,17 @@ size_t migrated_leases(const struct migrated *migrated, struct migrated_lease *l
 		copy_text(leases[count].name, sizeof(leases[count].name), lease->name);
 		leases[count].epoch = lease->epoch;
 		leases[count].unfenced = keep_is_unfenced(migrated, lease->name, lease->epoch);
+		leases[count].ready = keep_is_ready(migrated, lease->name, lease->epoch);
+		leases[count].silent = false;
 	}
 	return count;
 }
 
 struct mono migrated_lease_until(const struct migrated *migrated, const char *name, uint64_t epoch)
 {
-	return lease_until(&migrated->holder, name, epoch);
+	return lease_is_open(&migrated->holder, name, epoch)
+		   ? lease_until(&migrated->holder, name, epoch)
+		   : MONO_ZERO;
 }
 
 struct mono migrated_read_at(const struct migrated *migrated)

@@ -8,6 +8,7 @@
  *	placement (placement.c)		on the coordinator's node only: for every VE that is on a dead node, has no node, or
  *					is in trouble, one transaction that raises its epoch and names node and checkpoint
  *				choose.c: which node; images.c: from which checkpoint
+ *				sets.c: VEs that go back together
  *	keeping (keep.c)		on every node: makes what ved runs agree with what the facts say of this node
  *	health (health.c)		on every node: tells the coordinator of a VE here whose probes fail
  *
@@ -49,7 +50,8 @@
 #define MIGRATED_ACTIONS_MAX 64
 #define MIGRATED_REASON 256
 #define MIGRATED_ASKS_MAX 32 /* requests that wait */
-#define FENCING_MAX 8        /* fence commands at once */
+#define SET_MAX 15    /* VEs of one set: each has two of the 32 operations of a transaction */
+#define FENCING_MAX 8 /* fence commands at once */
 
 struct migrated;
 
@@ -104,6 +106,7 @@ struct migrated_local {
 	char name[NODE_NAME_MAX + 1];
 	uint64_t epoch;
 	bool running;  /* or frozen; false: its processes have ended, or are being ended: */
+	bool whole;    /* all of it is made, or restored */
 	bool stopping; /* it may be heard still */
 	bool unfenced;
 };
@@ -127,6 +130,8 @@ struct migrated_lease {
 	char name[NODE_NAME_MAX + 1];
 	uint64_t epoch;
 	bool unfenced; /* of a renewal: its end will silence nothing */
+	bool ready;    /* of a renewal: its copy stands */
+	bool silent;   /* of a grant: it may be begun, and is not to be heard yet */
 };
 
 enum migrated_event_kind {
@@ -205,16 +210,16 @@ enum migrated_action_kind {
 	MIGRATED_JOURNAL, /* name, epoch (0: forget): durable before the next action */
 	MIGRATED_RUN,     /* fact: fetch what is needed, start or restore; answer RAN */
 	MIGRATED_END,     /* name, epoch, silent: stop it; answer ENDED */
-	MIGRATED_WRITE,   /* fact, version, cat_version: transaction; answer WRITTEN */
-	MIGRATED_REMOVE,  /* name, version, cat_version: facts away; answer WRITTEN */
-	MIGRATED_RENEW,   /* id: ask the coordinator for migrated_leases(); answer GRANTED */
-	MIGRATED_GRANT,   /* id: answer that renewal with leases, count, for length */
-	MIGRATED_FENCE,   /* name, epoch, fact: run the command that it names; answer FENCED */
-	MIGRATED_SPARE,   /* name: end it, without an answer */
-	MIGRATED_ARM,     /* migrated_leases() may be heard until migrated_lease_until() */
-	MIGRATED_TELL,    /* name, epoch, trouble, runs, reason: report to the coordinator */
-	MIGRATED_ANSWER,  /* id, status (enum rpc_status), fact or reason */
-	MIGRATED_RUNS,    /* fact, took_ms: it runs (event ve.recovered) */
+	MIGRATED_WRITE, /* fact, version, cat_version: transaction, with those after it while there is more; answer WRITTEN for each */
+	MIGRATED_REMOVE, /* name, version, cat_version: facts away; answer WRITTEN */
+	MIGRATED_RENEW,  /* id: ask the coordinator for migrated_leases(); answer GRANTED */
+	MIGRATED_GRANT,  /* id: answer that renewal with leases, count, for length */
+	MIGRATED_FENCE,  /* name, epoch, fact: run the command that it names; answer FENCED */
+	MIGRATED_SPARE,  /* name: end it, without an answer */
+	MIGRATED_ARM,    /* migrated_leases() may be heard until migrated_lease_until() */
+	MIGRATED_TELL,   /* name, epoch, trouble, runs, reason: report to the coordinator */
+	MIGRATED_ANSWER, /* id, status (enum rpc_status), fact or reason */
+	MIGRATED_RUNS,   /* fact, took_ms: it runs (event ve.recovered) */
 };
 
 struct migrated_action {
@@ -223,7 +228,9 @@ struct migrated_action {
 	int status;
 	bool silent; /* its connections go on in a copy elsewhere */
 	bool runs;
-	bool note; /* WRITE: the placement stays what it was, something is said about it */
+	bool note;   /* WRITE: the placement stays what it was, something is said about it */
+	bool more;   /* WRITE: of one transaction with the next action, which is another one */
+	bool let_go; /* WRITE, a note: its set is whole */
 	char name[NODE_NAME_MAX + 1];
 	uint64_t epoch, version, cat_version, took_ms;
 	enum msg_migrated_trouble trouble;
@@ -257,6 +264,7 @@ bool migrated_asks_for(const struct migrated *migrated, const char *name);
 struct mono migrated_read_at(const struct migrated *migrated);
 /* The leases that this node wants, and until when it has one (MONO_ZERO: it has none). */
 size_t migrated_leases(const struct migrated *migrated, struct migrated_lease *leases, size_t max);
+/* Of one that is to be silent yet: MONO_ZERO. */
 struct mono migrated_lease_until(const struct migrated *migrated, const char *name, uint64_t epoch);
 /* Asserts what must always hold. */
 void migrated_check(const struct migrated *migrated);

@@ -72,6 +72,7 @@ void next_fact(
 	fact->epoch++;
 	/* Where it stays the copy before may go on for a while under the new epoch. */
 	fact->unfenced &= strcmp(fact->node, node) == 0;
+	fact->gathering = false;
 	memset(fact->held, 0, sizeof(fact->held));
 	copy_text(fact->node, sizeof(fact->node), node);
 	fact->has_start_from = ckpt != NULL;
@@ -125,7 +126,7 @@ static struct mono backed_off(const struct migrated *migrated, const struct migr
 
 /* --- deciding --- */
 
-static void give_up(struct msg_migrated_ve_fact *fact, const char *why, const char *reason)
+void place_give_up(struct msg_migrated_ve_fact *fact, const char *why, const char *reason)
 {
 	fact->want = MSG_MIGRATED_WANT_FAILED;
 	fact->epoch++;
@@ -133,7 +134,7 @@ static void give_up(struct msg_migrated_ve_fact *fact, const char *why, const ch
 }
 
 /* A checkpoint that failed twice is set aside; the oldest entry makes room. */
-static void set_aside(struct msg_migrated_ve_fact *fact, uint64_t ckpt)
+void place_set_aside(struct msg_migrated_ve_fact *fact, uint64_t ckpt)
 {
 	const size_t max = sizeof(fact->set_aside.item) / sizeof(fact->set_aside.item[0]);
 
@@ -144,22 +145,8 @@ static void set_aside(struct msg_migrated_ve_fact *fact, uint64_t ckpt)
 	fact->has_set_aside = true;
 }
 
-/*
- * The next placement: from the checkpoint that counts, on the node given (NULL: to be chosen), or on none while that
- * checkpoint's image is out of reach.
- */
-static void place_next_epoch(const struct migrated *migrated, const struct migrated_ve *ve,
-    const struct place *place, const char *node, struct msg_migrated_ve_fact *fact)
-{
-	const struct migrated_ckpt *ckpt;
-
-	if (!images_choose(migrated, ve, place, fact, &ckpt))
-		node = "";
-	next_fact(fact, ckpt, node ? node : choose_node(migrated, fact, ckpt, fact->node));
-}
-
-static void decide_died(const struct migrated *migrated, const struct migrated_ve *ve,
-    const struct place *place, struct msg_migrated_ve_fact *fact)
+static enum judged judge_died(
+    const struct migrated *migrated, const struct place *place, struct msg_migrated_ve_fact *fact)
 {
 	uint32_t max = migrated->config.restarts_max;
 	bool steady =
@@ -171,48 +158,42 @@ static void decide_died(const struct migrated *migrated, const struct migrated_v
 	fact->attempts = 0;
 	in_place = fact->restarts <= max && node && node->alive;
 	if (fact->restarts > 2 * max) {
-		give_up(fact, "ended again and again", place->trouble.reason);
-		return;
+		place_give_up(fact, "ended again and again", place->trouble.reason);
+		return JUDGED_GIVEN_UP;
 	}
 	snprintf(fact->reason, sizeof(fact->reason), "%s: %.200s",
 	    in_place ? "restart in place" : "restart elsewhere", place->trouble.reason);
-	place_next_epoch(migrated, ve, place, in_place ? node->name : NULL, fact);
+	return in_place ? JUDGED_IN_PLACE : JUDGED_ELSEWHERE;
 }
 
-static void decide_failed_start(const struct migrated *migrated, const struct migrated_ve *ve,
-    const struct place *place, struct msg_migrated_ve_fact *fact)
+static enum judged judge_failed_start(const struct place *place, struct msg_migrated_ve_fact *fact)
 {
 	bool cold = !fact->has_start_from;
 
 	fact->attempts++;
 	if (cold && fact->attempts >= COLD_ATTEMPTS_MAX) {
-		give_up(fact, "could not be started", place->trouble.reason);
-		return;
+		place_give_up(fact, "could not be started", place->trouble.reason);
+		return JUDGED_GIVEN_UP;
 	}
 	if (!cold && fact->attempts >= ATTEMPTS_PER_CKPT) {
-		set_aside(fact, fact->start_ckpt);
+		place_set_aside(fact, fact->start_ckpt);
 		fact->attempts = 0;
-	}
-	if (!cold && !images_newest(ve, fact)) {
-		give_up(fact, "no checkpoint could be restored", place->trouble.reason);
-		return;
 	}
 	snprintf(fact->reason, sizeof(fact->reason), "%s failed on %.63s: %.140s",
 	    cold ? "start" : "restore", fact->node, place->trouble.reason);
-	place_next_epoch(migrated, ve, place, NULL, fact);
+	return JUDGED_ELSEWHERE;
 }
 
 /* Nothing is wrong with what it starts from: that node could not get hold of it, or of its own ved. */
-static void decide_not_begun(const struct migrated *migrated, const struct migrated_ve *ve,
-    const struct place *place, struct msg_migrated_ve_fact *fact)
+static enum judged judge_not_begun(const struct place *place, struct msg_migrated_ve_fact *fact)
 {
 	snprintf(fact->reason, sizeof(fact->reason), "could not be begun on %.63s: %.140s",
 	    fact->node, place->trouble.reason);
-	place_next_epoch(migrated, ve, place, NULL, fact);
+	return JUDGED_ELSEWHERE;
 }
 
-static void decide_lost_node(const struct migrated *migrated, const struct migrated_ve *ve,
-    const struct place *place, struct msg_migrated_ve_fact *fact)
+static enum judged judge_lost_node(const struct migrated *migrated, const struct migrated_ve *ve,
+    struct msg_migrated_ve_fact *fact)
 {
 	const struct migrated_node *node = find_node(migrated, fact->node);
 	bool left = node && !mono_is_never(node->left_at);
@@ -225,7 +206,7 @@ static void decide_lost_node(const struct migrated *migrated, const struct migra
 	else
 		snprintf(fact->reason, sizeof(fact->reason), "there is a node again");
 	fact->attempts = 0;
-	place_next_epoch(migrated, ve, place, NULL, fact);
+	return JUDGED_ELSEWHERE;
 }
 
 /* A copy that an administrator has said to be gone is lost, also when its node is back. */
@@ -248,26 +229,64 @@ static bool is_reported(
 		   mono_before(migrated->now, mono_add_ms(place->told_at, fresh_ms)));
 }
 
-/* Fills fact with the next placement and returns true when there is something to do. */
-static bool decide(const struct migrated *migrated, const struct migrated_ve *ve,
+bool place_has_failed(
+    const struct migrated *migrated, const struct migrated_ve *ve, const struct place *place)
+{
+	return is_reported(migrated, ve, place) && !place_has_lost_its_node(migrated, ve) &&
+	       (place->trouble.kind == MSG_MIGRATED_TROUBLE_START_FAILED ||
+		   place->trouble.kind == MSG_MIGRATED_TROUBLE_RESTORE_FAILED);
+}
+
+enum judged place_judge(const struct migrated *migrated, const struct migrated_ve *ve,
     const struct place *place, struct msg_migrated_ve_fact *fact)
 {
 	*fact = ve->fact;
 	if (ve->fact.want != MSG_MIGRATED_WANT_RUN)
-		return false;
-	if (place_has_lost_its_node(migrated, ve)) {
-		decide_lost_node(migrated, ve, place, fact);
-		/* Without any node it has none; that is said once. */
-		return *fact->node || *ve->fact.node;
-	}
+		return JUDGED_WELL;
+	if (place_has_lost_its_node(migrated, ve))
+		return judge_lost_node(migrated, ve, fact);
 	if (!is_reported(migrated, ve, place))
-		return false;
+		return JUDGED_WELL;
 	if (place->trouble.kind == MSG_MIGRATED_TROUBLE_DIED)
-		decide_died(migrated, ve, place, fact);
-	else if (place->trouble.kind == MSG_MIGRATED_TROUBLE_NOT_BEGUN)
-		decide_not_begun(migrated, ve, place, fact);
+		return judge_died(migrated, place, fact);
+	if (place->trouble.kind == MSG_MIGRATED_TROUBLE_NOT_BEGUN)
+		return judge_not_begun(place, fact);
+	return judge_failed_start(place, fact);
+}
+
+/*
+ * The next placement: from the checkpoint that counts, on the node where it is or one that is chosen, or on none while that
+ * checkpoint's image is out of reach.
+ */
+static void place_next_epoch(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, bool in_place, struct msg_migrated_ve_fact *fact)
+{
+	const struct migrated_ckpt *ckpt;
+	bool there = images_choose(migrated, ve, place, fact, &ckpt);
+
+	if (place_has_failed(migrated, ve, place) && ve->fact.has_start_from &&
+	    !images_newest(ve, fact))
+		place_give_up(fact, "no checkpoint could be restored", place->trouble.reason);
+	else if (!there)
+		next_fact(fact, ckpt, "");
 	else
-		decide_failed_start(migrated, ve, place, fact);
+		next_fact(fact, ckpt,
+		    in_place ? ve->fact.node : choose_node(migrated, fact, ckpt, ve->fact.node));
+}
+
+/* Fills fact with the next placement and returns true when there is something to do. */
+static bool decide(const struct migrated *migrated, const struct migrated_ve *ve,
+    const struct place *place, struct msg_migrated_ve_fact *fact)
+{
+	enum judged judged = place_judge(migrated, ve, place, fact);
+
+	if (judged == JUDGED_IN_PLACE || judged == JUDGED_ELSEWHERE)
+		place_next_epoch(migrated, ve, place, judged == JUDGED_IN_PLACE, fact);
+	if (judged == JUDGED_WELL)
+		return false;
+	/* Without any node it has none; that is said once. */
+	if (place_has_lost_its_node(migrated, ve))
+		return *fact->node || *ve->fact.node;
 	gone_pin(ve, place, fact);
 	return true;
 }
@@ -340,6 +359,22 @@ static bool is_known_unfenced(struct migrated *migrated, const struct migrated_l
 	return false;
 }
 
+/* A copy of a set that is not whole may be begun, and is not heard. */
+static void grant(
+    struct migrated *migrated, const struct migrated_lease *lease, struct migrated_action *action)
+{
+	const struct migrated_ve *ve = find_ve(migrated, lease->name);
+	struct place *place = add_place(migrated, lease->name);
+	struct migrated_lease *granted = &migrated->granted[action->count++];
+
+	*granted = *lease;
+	granted->silent = ve->fact.gathering && lease->epoch == ve->fact.epoch;
+	if (!place || !granted->silent || !lease->ready || place->ready == lease->epoch)
+		return;
+	place->ready = lease->epoch;
+	migrated->place_at = migrated->now;
+}
+
 void place_grant(
     struct migrated *migrated, const struct migrated_event *event, struct migrated_actions *actions)
 {
@@ -357,12 +392,12 @@ void place_grant(
 		if (is_granted(migrated, event->name, &event->leases[i]) &&
 		    is_known_unfenced(migrated, &event->leases[i]) &&
 		    lease_hear(&migrated->giver, event->leases[i].name, migrated->now) == 0)
-			migrated->granted[action->count++] = event->leases[i];
+			grant(migrated, &event->leases[i], action);
 }
 
 /* In trouble, and not to be tried again yet.  To give it up needs no patience. */
-static bool waits(struct migrated *migrated, const struct migrated_ve *ve,
-    const struct place *place, const struct msg_migrated_ve_fact *fact)
+bool place_waits(struct migrated *migrated, const struct migrated_ve *ve, const struct place *place,
+    const struct msg_migrated_ve_fact *fact)
 {
 	struct mono at;
 
@@ -376,7 +411,7 @@ static bool waits(struct migrated *migrated, const struct migrated_ve *ve,
 }
 
 /* What is known of the node; and if there is none, why. */
-static void finish_fact(const struct migrated *migrated, const struct migrated_ve *ve,
+void place_finish(const struct migrated *migrated, const struct migrated_ve *ve,
     const struct place *place, struct msg_migrated_ve_fact *fact)
 {
 	const struct migrated_ckpt *ckpt;
@@ -395,7 +430,7 @@ static void finish_fact(const struct migrated *migrated, const struct migrated_v
 	copy_text(fact->reason, sizeof(fact->reason), all);
 }
 
-static struct migrated_action *write_fact(const struct migrated_ve *ve, struct place *place,
+struct migrated_action *place_write(const struct migrated_ve *ve, struct place *place,
     const struct msg_migrated_ve_fact *fact, struct migrated_actions *actions)
 {
 	struct migrated_action *action = action_add(actions, MIGRATED_WRITE, ve->fact.name);
@@ -408,15 +443,19 @@ static struct migrated_action *write_fact(const struct migrated_ve *ve, struct p
 	return action;
 }
 
-static void place_one(
+struct place *place_of(struct migrated *migrated, const char *name)
+{
+	return add_place(migrated, name);
+}
+
+bool place_tend(
     struct migrated *migrated, const struct migrated_ve *ve, struct migrated_actions *actions)
 {
 	struct place *place = add_place(migrated, ve->fact.name);
-	struct msg_migrated_ve_fact fact, noted;
-	bool wanted;
+	struct msg_migrated_ve_fact noted;
 
 	if (!place)
-		return;
+		return false;
 	if (place->epoch != ve->fact.epoch) {
 		place->epoch = ve->fact.epoch;
 		place->since = migrated->now;
@@ -425,30 +464,47 @@ static void place_one(
 	if (place->writing || ask_is_pending(migrated, ve->fact.name) ||
 	    ask_is_placing(migrated, ve->fact.group) ||
 	    mono_before(migrated->now, place->retry_at) || actions->count == MIGRATED_ACTIONS_MAX)
-		return;
+		return false;
 	place->leaving = 0;
-	wanted = decide(migrated, ve, place, &fact);
 	gone_fence(migrated, ve, place, actions);
 	if (gone_note(migrated, ve, place, &noted)) {
-		write_fact(ve, place, &noted, actions)->note = true;
-		return;
+		place_write(ve, place, &noted, actions)->note = true;
+		return false;
 	}
-	if (!wanted || waits(migrated, ve, place, &fact))
+	return true;
+}
+
+/* A dead node's copy may go on while it renews; one that hangs has to go. */
+void place_leave(const struct migrated_ve *ve, struct place *place)
+{
+	if (place->reported == ve->fact.epoch && place->trouble.runs)
+		place->leaving = ve->fact.epoch;
+}
+
+static void place_one(
+    struct migrated *migrated, const struct migrated_ve *ve, struct migrated_actions *actions)
+{
+	struct msg_migrated_ve_fact fact;
+	struct place *place;
+
+	if (!place_tend(migrated, ve, actions))
+		return;
+	place = find_place(migrated, ve->fact.name);
+	if (!decide(migrated, ve, place, &fact) || place_waits(migrated, ve, place, &fact))
 		return;
 	if (!place_is_free(migrated, &fact)) {
-		/* A dead node's copy may go on while it renews; one that hangs has to go. */
-		if (place->reported == ve->fact.epoch && place->trouble.runs)
-			place->leaving = ve->fact.epoch;
+		place_leave(ve, place);
 		return;
 	}
-	finish_fact(migrated, ve, place, &fact);
-	place_note_lease(migrated, write_fact(ve, place, &fact, actions));
+	place_finish(migrated, ve, place, &fact);
+	place_note_lease(migrated, place_write(ve, place, &fact, actions));
 }
 
 void place_all(struct migrated *migrated, struct migrated_actions *actions)
 {
 	for (size_t i = 0; i < migrated->n_ves; i++)
-		place_one(migrated, &migrated->ves[i], actions);
+		if (!*migrated->ves[i].fact.set)
+			place_one(migrated, &migrated->ves[i], actions);
 }
 
 void place_report(struct migrated *migrated, const struct migrated_event *event)

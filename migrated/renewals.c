@@ -62,6 +62,8 @@ static void put_leases(
 		memcpy(to[i].name, from[i].name, sizeof(to[i].name));
 		to[i].epoch = from[i].epoch;
 		to[i].unfenced = from[i].unfenced;
+		to[i].ready = from[i].ready;
+		to[i].silent = from[i].silent;
 	}
 }
 
@@ -72,6 +74,8 @@ static void take_leases(
 		memcpy(renewals->leases[i].name, from[i].name, sizeof(from[i].name));
 		renewals->leases[i].epoch = from[i].epoch;
 		renewals->leases[i].unfenced = from[i].unfenced;
+		renewals->leases[i].ready = from[i].ready;
+		renewals->leases[i].silent = from[i].silent;
 	}
 }
 

@@ -52,6 +52,8 @@ static enum rpc_status want_new(const struct migrated *migrated,
 		snprintf(why, size, "there is a VE %s already", request->name);
 		return RPC_FAILED;
 	}
+	if (!sets_allow(migrated, request->name, request->fact.set, why, size))
+		return RPC_FAILED;
 	if (migrated->n_ves == MIGRATED_VES_MAX) {
 		snprintf(why, size, "there are %d VEs, no more can be kept", MIGRATED_VES_MAX);
 		return RPC_FAILED;
@@ -170,7 +172,7 @@ static enum rpc_status refuse_elsewhere(
 
 /* The fact that the request wants. */
 static enum rpc_status want(
-    const struct migrated *migrated, struct pending *pending, char *why, size_t size)
+    struct migrated *migrated, struct pending *pending, char *why, size_t size)
 {
 	const struct migrated_request *request = &pending->request;
 	const struct migrated_ve *ve = find_ve(migrated, request->name);
@@ -181,15 +183,19 @@ static enum rpc_status want(
 	if (request->ask == MIGRATED_ASK_RUN)
 		return want_new(migrated, request, fact, why, size);
 	if (!ve) {
-		snprintf(why, size, "there is no VE %s", request->name);
+		snprintf(why, size, "there is no VE %s%s",
+		    request->ask == MIGRATED_ASK_RESTORE ? "or set " : "", request->name);
 		return RPC_NOT_FOUND;
 	}
 	*fact = ve->fact;
 	if (request->ask == MIGRATED_ASK_FENCED)
 		return want_fenced(migrated, ve, request, fact, why, size);
+	if (request->ask == MIGRATED_ASK_RESTORE && *ve->fact.set)
+		return sets_want(migrated, ve, request, fact, why, size);
 	if (request->ask == MIGRATED_ASK_RESTORE)
 		return want_restored(migrated, ve, request, fact, why, size);
 	fact->want = MSG_MIGRATED_WANT_STOPPED;
+	fact->gathering = false;
 	fact->epoch++;
 	snprintf(fact->reason, sizeof(fact->reason), "stop on request");
 	return RPC_OK;
@@ -236,12 +242,77 @@ static bool is_done(const struct migrated *migrated, const struct pending *pendi
 	       strcmp(ve->fact.node, pending->wanted.node) == 0;
 }
 
+bool ask_is_held(const struct migrated *migrated, const struct migrated_ve *ve, const char *node,
+    char *why, size_t size)
+{
+	if (strcmp(ve->fact.node, node) == 0 || gone_can_ask(migrated, ve) || gone_is_sure(ve))
+		return false;
+	gone_why_held(migrated, ve, why, size);
+	return true;
+}
+
+/* By a decision of this coordinator: it, or another one of its set. */
+static bool is_being_written(struct migrated *migrated, const char *name)
+{
+	const struct migrated_ve *ve = find_ve(migrated, name);
+
+	for (size_t i = 0; ve && *ve->fact.set && i < migrated->n_ves; i++)
+		if (strcmp(migrated->ves[i].fact.set, ve->fact.set) == 0 &&
+		    (place_is_writing(migrated, migrated->ves[i].fact.name) ||
+			ask_is_writing(migrated, migrated->ves[i].fact.name)))
+			return true;
+	return place_is_writing(migrated, name);
+}
+
+/* A restore of one of a set is one of all: sets_want() has put them into migrated->set. */
+static bool is_of_set(const struct pending *pending)
+{
+	return pending->request.ask == MIGRATED_ASK_RESTORE && *pending->wanted.set;
+}
+
+static bool is_held(
+    const struct migrated *migrated, const struct pending *pending, char *why, size_t size)
+{
+	const struct migrated_ve *ve = find_ve(migrated, pending->request.name);
+
+	return ve && pending->request.ask == MIGRATED_ASK_RESTORE &&
+	       ask_is_held(migrated, ve, pending->wanted.node, why, size);
+}
+
+/* Has every copy before fallen silent that has to, and is nobody of its group on the way? */
+static bool is_free(struct migrated *migrated, const struct pending *pending)
+{
+	if (pending->request.ask == MIGRATED_ASK_FENCED)
+		return true;
+	if (is_of_set(pending) && !sets_are_free(migrated))
+		return false;
+	return !ask_is_placing(migrated, pending->wanted.group) &&
+	       place_is_free(migrated, &pending->wanted);
+}
+
+/* Who names a set means the VE that stands for it. */
+static void resolve_set(const struct migrated *migrated, struct migrated_request *request)
+{
+	const struct migrated_ve *first = sets_find(migrated, request->name);
+
+	if (request->ask == MIGRATED_ASK_RESTORE && !find_ve(migrated, request->name) && first)
+		copy_text(request->name, sizeof(request->name), first->fact.name);
+}
+
 static void write_wanted(
     struct migrated *migrated, struct pending *pending, struct migrated_actions *actions)
 {
 	const struct migrated_ve *ve = find_ve(migrated, pending->request.name);
 	bool removes = pending->request.ask == MIGRATED_ASK_RM;
-	struct migrated_action *action =
+	struct migrated_action *action;
+
+	pending->writing = true;
+	pending->tries++;
+	if (is_of_set(pending)) {
+		sets_write(migrated, actions);
+		return;
+	}
+	action =
 	    action_add(actions, removes ? MIGRATED_REMOVE : MIGRATED_WRITE, pending->request.name);
 
 	action->fact = pending->wanted;
@@ -250,18 +321,6 @@ static void write_wanted(
 		place_note_lease(migrated, action);
 	action->version = ve ? ve->version : 0;
 	action->cat_version = ve ? ve->cat_version : 0;
-	pending->writing = true;
-	pending->tries++;
-}
-
-/* It would be placed where it does not run, and the copy before may never be silent. */
-static bool is_held(const struct migrated *migrated, const struct pending *pending)
-{
-	const struct migrated_ve *ve = find_ve(migrated, pending->request.name);
-
-	return ve && pending->request.ask == MIGRATED_ASK_RESTORE &&
-	       strcmp(ve->fact.node, pending->wanted.node) != 0 && !gone_can_ask(migrated, ve) &&
-	       !gone_is_sure(ve);
 }
 
 void ask_all(struct migrated *migrated, struct migrated_actions *actions)
@@ -271,9 +330,10 @@ void ask_all(struct migrated *migrated, struct migrated_actions *actions)
 		char why[MIGRATED_REASON] = "";
 		enum rpc_status status;
 
+		resolve_set(migrated, &pending->request);
 		if (pending->reads_left || pending->writing ||
-		    place_is_writing(migrated, pending->request.name) ||
-		    actions->count + 2 > MIGRATED_ACTIONS_MAX)
+		    is_being_written(migrated, pending->request.name) ||
+		    actions->count + 2 + SET_MAX > MIGRATED_ACTIONS_MAX)
 			continue;
 		if (is_done(migrated, pending)) {
 			answer(&pending->request, RPC_OK, "", &pending->wanted, actions);
@@ -286,14 +346,9 @@ void ask_all(struct migrated *migrated, struct migrated_actions *actions)
 			drop(migrated, i);
 			continue;
 		}
-		if (status == RPC_OK && is_held(migrated, pending)) {
-			gone_why_held(
-			    migrated, find_ve(migrated, pending->request.name), why, sizeof(why));
+		if (status == RPC_OK && is_held(migrated, pending, why, sizeof(why)))
 			status = RPC_FAILED;
-		}
-		if (status == RPC_OK && pending->request.ask != MIGRATED_ASK_FENCED &&
-		    (ask_is_placing(migrated, pending->wanted.group) ||
-			!place_is_free(migrated, &pending->wanted)))
+		if (status == RPC_OK && !is_free(migrated, pending))
 			continue;
 		if (status == RPC_OK && pending->tries < ASK_TRIES_MAX) {
 			write_wanted(migrated, pending, actions);

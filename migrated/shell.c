@@ -109,9 +109,14 @@ static void tell_fenced(struct shell *shell, const struct msg_migrated_ve_fact *
 	    fact->epoch, fact->node);
 }
 
-static void tell_noted(struct shell *shell, const struct msg_migrated_ve_fact *fact)
+static void tell_noted(struct shell *shell, const struct migrated_action *action)
 {
-	if (*fact->held)
+	const struct msg_migrated_ve_fact *fact = &action->fact;
+
+	if (action->let_go)
+		log_notice(
+		    "let go ve=%s epoch=%" PRIu64 " set=%s", fact->name, fact->epoch, fact->set);
+	else if (*fact->held)
 		tell_held(shell, fact);
 	else if (fact->fenced == fact->epoch && fact->want == MSG_MIGRATED_WANT_RUN)
 		tell_fenced(shell, fact);
@@ -279,10 +284,22 @@ static void remove_objects(struct shell *shell, const char *name)
 	}
 }
 
-static void carry_out(struct shell *shell, const struct migrated_action *action)
+/* With those after it that belong to the same transaction: how many they are. */
+static size_t write_facts(struct shell *shell, const struct migrated_action *action)
 {
 	uint64_t epoch = 0;
+	size_t count = 1;
 
+	while (action[count - 1].more)
+		count++;
+	cluster_coordinator(shell->cluster, &epoch);
+	facts_write(shell->facts, action, count, epoch);
+	return count;
+}
+
+/* How many actions that was. */
+static size_t carry_out(struct shell *shell, const struct migrated_action *action)
+{
 	switch (action->kind) {
 	case MIGRATED_READ:
 		facts_read(shell->facts);
@@ -301,9 +318,7 @@ static void carry_out(struct shell *shell, const struct migrated_action *action)
 		break;
 	case MIGRATED_WRITE:
 	case MIGRATED_REMOVE:
-		cluster_coordinator(shell->cluster, &epoch);
-		facts_write(shell->facts, action, epoch);
-		break;
+		return write_facts(shell, action);
 	case MIGRATED_RENEW:
 		renewals_ask(shell->renewals, action->id);
 		break;
@@ -329,6 +344,7 @@ static void carry_out(struct shell *shell, const struct migrated_action *action)
 		tell_recovered(shell, action);
 		break;
 	}
+	return 1;
 }
 
 void shell_step(struct shell *shell, struct migrated_event *event)
@@ -346,8 +362,8 @@ void shell_step(struct shell *shell, struct migrated_event *event)
 	event->now = mono_now();
 	event->revoked = facts_say_revoked(shell->daemon, shell->daemon->node.name);
 	migrated_step(shell->core, event, actions);
-	for (size_t i = 0; i < actions->count && !shell->closing; i++)
-		carry_out(shell, &actions->list[i]);
+	for (size_t i = 0; i < actions->count && !shell->closing;)
+		i += carry_out(shell, &actions->list[i]);
 	free(actions);
 	deadline_set(shell->timer, migrated_deadline(shell->core));
 	if (event->kind == MIGRATED_COORD && !event->mine)
@@ -374,7 +390,7 @@ void shell_written(struct shell *shell, const struct migrated_action *action)
 	if (action->kind == MIGRATED_REMOVE)
 		remove_objects(shell, action->name);
 	else if (action->note)
-		tell_noted(shell, &action->fact);
+		tell_noted(shell, action);
 	else
 		tell_placed(shell, action);
 }

@@ -78,8 +78,9 @@ int facts_new(struct facts **out, struct daemon *daemon, struct shell *shell);
 struct facts *facts_free(struct facts *facts);
 /* Answers with MIGRATED_FACTS. */
 void facts_read(struct facts *facts);
-/* WRITE or REMOVE; answers with MIGRATED_WRITTEN.  epoch: the coordinator's epoch that must still stand. */
-void facts_write(struct facts *facts, const struct migrated_action *action, uint64_t epoch);
+/* WRITEs of one transaction, or REMOVE; answers with MIGRATED_WRITTEN for each.  epoch: the coordinator's epoch that must still stand. */
+void facts_write(
+    struct facts *facts, const struct migrated_action *actions, size_t count, uint64_t epoch);
 /* Replaces the fact key/<ve> if it has this version still; done is called once, perhaps at once. */
 /*
  * Has the administrator revoked it?  Then it is in no view of gossipd's, so that a migrated that started since hears nothing

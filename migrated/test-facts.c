@@ -141,7 +141,7 @@ static void write_in_doubt(void)
 	check_int(rpc_server_new(&server, daemon.zmq, loop, &options), 0);
 	check_int(rpc_server_add(server, methods, NULL), 0);
 	check_int(facts_new(&facts, &daemon, NULL), 0);
-	facts_write(facts, &action, REIGN);
+	facts_write(facts, &action, 1, REIGN);
 	for (int i = 0; i < 12000 && told.steps == 0; i++)
 		check(sd_event_run(loop, 5000) >= 0);
 	check_int(told.steps, 1);

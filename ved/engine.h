@@ -36,6 +36,9 @@ struct engine_config {
 };
 
 /* What a VE is, independent of where it runs. */
+/* A lease that has not begun: its copy is made behind a closed fence, and frozen until it is told when the lease ends. */
+#define UNTIL_TOLD 1
+
 struct ve_spec {
 	char name[VE_NAME];
 	uint64_t epoch;

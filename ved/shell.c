@@ -415,6 +415,30 @@ static void tell_ran(struct shell *shell, const struct ve_action *action)
 		daemon_tell(shell->daemon, MSG_VE_STARTED, msg_ve_started_pack, &started);
 }
 
+static bool find_view(const struct shell *shell, const char *name, struct ve_view *view)
+{
+	for (unsigned i = 0; ve_table_view(shell->table, i, view); i++)
+		if (strcmp(view->name, name) == 0)
+			return true;
+	return false;
+}
+
+/* It may be heard now, and was not: whatever tried to tell its neighbours where it is was dropped. */
+static void announce(const struct shell *shell, const char *name)
+{
+	struct ve_spec spec = {0};
+	struct ve_view view;
+	struct net net;
+	int rc = find_view(shell, name, &view) ? net_find(&net, &shell->engine, name) : -ENOENT;
+
+	if (rc == 0)
+		memcpy(spec.address, view.address, sizeof(spec.address));
+	if (rc == 0)
+		rc = net_announce(&net, &spec);
+	if (rc < 0)
+		log_warning("announce %s: %s", name, strerror(-rc));
+}
+
 static void tell(struct shell *shell, const struct ve_action *action)
 {
 	static const char *const words[] = {"started", "restored", "stopped", "died", "frozen",
@@ -449,6 +473,7 @@ static void tell(struct shell *shell, const struct ve_action *action)
 		tell_event(shell, action, MSG_VE_LAPSED, lapsed);
 		break;
 	case TOLD_RESUMED:
+		announce(shell, action->name);
 		tell_event(shell, action, MSG_VE_RESUMED, resumed,
 		    .frozen_ms = action->frozen_ms > 0 ? (uint64_t)action->frozen_ms : 0);
 		break;
@@ -718,16 +743,6 @@ static void on_exec(void *userdata, struct rpc_call *call, const void *body, siz
 		commands_run(shell->commands, &shell->engine, call, &message);
 }
 
-static uint64_t epoch_of(const struct shell *shell, const char *name)
-{
-	struct ve_view view;
-
-	for (unsigned i = 0; ve_table_view(shell->table, i, &view); i++)
-		if (strcmp(view.name, name) == 0)
-			return view.epoch;
-	return 0;
-}
-
 static int set_fence(
     const struct engine_config *engine, const struct msg_ved_arm *message, uint64_t *dropped)
 {
@@ -761,12 +776,13 @@ static void on_arm(void *userdata, struct rpc_call *call, const void *body, size
 	_cleanup_buf_ struct buf out = {0};
 	struct shell *shell = userdata;
 	struct msg_ved_arm message;
+	struct ve_view view;
 	uint64_t epoch;
 	int rc;
 
 	if (rpc_unpack(call, &message, msg_ved_arm_unpack, body, size) < 0)
 		return;
-	epoch = ve_name_ok(message.name) ? epoch_of(shell, message.name) : 0;
+	epoch = ve_name_ok(message.name) && find_view(shell, message.name, &view) ? view.epoch : 0;
 	rc = epoch == message.epoch ? set_fence(&shell->engine, &message, &reply.dropped) : 0;
 	if (epoch == 0)
 		rpc_fail(call, RPC_NOT_FOUND, "%s is not here", message.name);
@@ -779,8 +795,11 @@ static void on_arm(void *userdata, struct rpc_call *call, const void *body, size
 		rpc_fail(call, RPC_FAILED, "set the fence of %s: %s", message.name, strerror(-rc));
 	else if (msg_ved_armed_pack(&reply, &out) == 0)
 		rpc_reply(call, MSG_VED_ARMED, out.data, out.size);
-	if (epoch != 0 && epoch == message.epoch && rc == 0)
-		take_lease(shell, &message);
+	if (epoch == 0 || epoch != message.epoch || rc < 0)
+		return;
+	if (view.lease.ns == UNTIL_TOLD && view.state == VE_RUNNING)
+		announce(shell, message.name);
+	take_lease(shell, &message);
 }
 
 static const struct rpc_method methods[] = {

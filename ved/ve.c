@@ -714,8 +714,10 @@ bool ve_table_view(const struct ve_table *table, unsigned i, struct ve_view *out
 
 		if (!ve->name[0] || ve->state == VE_ABSENT || i-- > 0)
 			continue;
-		*out = (struct ve_view){
-		    .epoch = ve->epoch, .state = ve->state, .frozen_since = ve->frozen_since};
+		*out = (struct ve_view){.epoch = ve->epoch,
+		    .state = ve->state,
+		    .frozen_since = ve->frozen_since,
+		    .lease = ve->lapse_at};
 		memcpy(out->name, ve->name, sizeof(out->name));
 		memcpy(out->address, ve->address, sizeof(out->address));
 		memcpy(out->bundle, ve->bundle, sizeof(out->bundle));

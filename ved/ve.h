@@ -175,6 +175,7 @@ struct ve_view {
 	struct mono frozen_since;
 	char address[VE_ADDRESS];
 	char bundle[VE_OID];
+	struct mono lease; /* ends then; MONO_NEVER: it needs none */
 };
 /* The i-th VE that is not absent; false when there are not as many. */
 bool ve_table_view(const struct ve_table *table, unsigned i, struct ve_view *out);
