@@ -70,6 +70,7 @@ int command_fd_log(struct session *session, const struct arguments *arguments);
 /* ve.c: says on standard error why a migrated.ls_reply is not fresh, and what that means for the VEs of this node. */
 void warn_of_no_quorum(const json_t *reply);
 int command_ve_run(struct session *session, const struct arguments *arguments);
+int command_ve_engines(struct session *session, const struct arguments *arguments);
 int command_ve_ls(struct session *session, const struct arguments *arguments);
 int command_ve_show(struct session *session, const struct arguments *arguments);
 int command_ve_stop(struct session *session, const struct arguments *arguments);

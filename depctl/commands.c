@@ -68,6 +68,8 @@ const struct command commands[] = {
 	"run an OCI bundle (config.json, rootfs.tar) as a virtual environment",
 	"depctl ve run counter ./bundle --address 10.77.0.100/24 --interval 2s", command_ve_run,
 	false},
+    {"ve", "engines", "", {{0}}, "what can make virtual environments on this node",
+	"depctl ve engines", command_ve_engines, false},
     {"ve", "ls", "", {{0}}, "virtual environments of the cluster", "depctl ve ls -o json",
 	command_ve_ls, false},
     {"ve", "show", "NAME", {{0}}, "one of them, with its checkpoints", "depctl ve show counter",

@@ -11,7 +11,7 @@
 #include "ved/engine.h"
 
 /*
- * Reads BUNDLE/config.json and writes OUT/config.json for crun: root at root_dir, network namespace netns.  limits gets
+ * Reads BUNDLE/config.json and writes OUT/config.json for the engine: root at root_dir, network namespace netns.  limits gets
  * what the bundle asks for.
  */
 int bundle_prepare(const char *bundle_dir, const struct engine_config *engine,

@@ -1,7 +1,11 @@
 /*
  * What ved asks of a container engine: run a virtual environment (VE), hold it still, write it down, bring it back.  The
- * interface is this narrow so that a second engine (LXC) stands beside the first without a change above it; everything
- * that an engine knows about a VE is in a record on disk, so that a restarted ved, or another process, finds it again.
+ * interface is this narrow so that engines stand beside each other without a change above it; everything that is known of
+ * a VE is in a record on disk, so that a restarted ved, or another process, finds it again.
+ *
+ * Engines differ in one thing: who makes the container of a VE that starts (runner.h: crun or LXC).  Its files, network,
+ * fence and control groups are ved's, and CRIU writes it down and brings it back, whoever has made it.  So an image does
+ * not depend on the engine: each node restores those of both.
  *
  * All calls block and may take seconds (start, dump, restore, stop); ved makes them in a short-lived worker process.
  * They return 0 or a negative errno, and then say in error->text what was attempted and why it failed, for a person.
@@ -18,6 +22,8 @@
 #include "ved/fence.h"
 #include "ved/names.h"
 
+enum engine_kind { ENGINE_CRUN, ENGINE_LXC, ENGINE_KINDS };
+
 struct engine_config {
 	char run
 	    [VE_PATH]; /* tmpfs: records, mount points, network namespaces of the VEs (RUN/ve/NAME) */
@@ -27,9 +33,10 @@ struct engine_config {
 	    [VE_PATH]; /* cgroup under which each VE gets its own, in each hierarchy: "depsys/n1" */
 	char bridge
 	    [IFNAMSIZ]; /* bridge of this node that VEs are attached to; empty: VEs have a loopback only */
-	char criu[VE_PATH]; /* programs */
-	char crun[VE_PATH];
-	int criu_version;       /* as check() answered; 0: asked when it is needed */
+	char criu[VE_PATH];                 /* programs */
+	char runner[ENGINE_KINDS][VE_PATH]; /* crun and lxc-start; empty: there is none */
+	enum engine_kind engine;            /* of VEs that are started from now on */
+	int criu_version;                   /* as check() answered; 0: asked when it is needed */
 	gid_t group;            /* who may read the images: group depsys; (gid_t)-1: root only */
 	enum fence_kind fence;  /* of VEs with a lease that are started from now on */
 	char mounts[VE_MOUNTS]; /* host directories that bundles may mount, between blanks */
@@ -48,6 +55,7 @@ struct ve_spec {
 	int64_t
 	    until_ns; /* of start and restore: its lease, CLOCK_BOOTTIME; 0: it needs none.  Not in the record */
 	bool shared; /* the same: its placement knows that it has directories of the host */
+	enum engine_kind engine; /* that has made it */
 };
 
 enum ve_record_state {
@@ -88,41 +96,38 @@ struct engine_times {
 	uint64_t image_bytes;
 };
 
-struct engine {
-	const char *name;
-	/* Makes and runs a VE from a bundle directory (config.json, rootfs.tar). A VE of that name must not exist. */
-	int (*start)(const struct engine_config *config, const struct ve_spec *spec,
-	    const char *bundle_dir, struct engine_error *error);
-	/* The same from an image that dump() wrote; spec->bundle must be the bundle it was dumped with. */
-	int (*restore)(const struct engine_config *config, const struct ve_spec *spec,
-	    const char *bundle_dir, const char *image_dir, struct engine_times *times,
-	    struct engine_error *error);
-	/* Writes the VE into image_dir (made if absent); leaves it as it was, frozen or running, also on failure. */
-	int (*dump)(const struct engine_config *config, const char *name, const char *image_dir,
-	    const struct dump_options *options, struct engine_times *times,
-	    struct engine_error *error);
-	/* Holds the network, then the tasks; the record says until when (thaw_by). A frozen VE gets the new time. */
-	int (*freeze)(const struct engine_config *config, const char *name, int64_t max_ms,
-	    struct engine_error *error);
-	int (*thaw)(
-	    const struct engine_config *config, const char *name, struct engine_error *error);
-	/*
-	 * Ends the VE and removes its network, mounts, cgroups and record. SIGTERM, and SIGKILL after grace_ms; a grace
-	 * below 0 kills silently: no FIN or RST leaves the VE, so that its connections live on in a copy elsewhere.
-	 * 0 also when there is no such VE.
-	 */
-	int (*stop)(const struct engine_config *config, const char *name, int64_t grace_ms,
-	    struct engine_error *error);
-	/* The VE's record, with alive as found now; -ENOENT: no such VE here. */
-	int (*inspect)(const struct engine_config *config, const char *name, struct ve_record *out);
-	/* Calls each() for each VE with a record, until it returns other than 0; that is then the answer. */
-	int (*scan)(const struct engine_config *config,
-	    int (*each)(const struct ve_record *record, void *data), void *data);
-	/* Does the engine work here: programs there, new enough, with what is needed? A positive number: criu's version. */
-	int (*check)(const struct engine_config *config, struct engine_error *error);
-};
+/* Makes and runs a VE from a bundle directory (config.json, rootfs.tar). A VE of that name must not exist. */
+int engine_start(const struct engine_config *config, const struct ve_spec *spec,
+    const char *bundle_dir, struct engine_error *error);
+/* The same from an image that dump wrote; spec->bundle must be the bundle it was dumped with. */
+int engine_restore(const struct engine_config *config, const struct ve_spec *spec,
+    const char *bundle_dir, const char *image_dir, struct engine_times *times,
+    struct engine_error *error);
+/* Writes the VE into image_dir (made if absent); leaves it as it was, frozen or running, also on failure. */
+int engine_dump(const struct engine_config *config, const char *name, const char *image_dir,
+    const struct dump_options *options, struct engine_times *times, struct engine_error *error);
+/* Holds the network, then the tasks; the record says until when (thaw_by). A frozen VE gets the new time. */
+int engine_freeze(const struct engine_config *config, const char *name, int64_t max_ms,
+    struct engine_error *error);
+int engine_thaw(const struct engine_config *config, const char *name, struct engine_error *error);
+/*
+ * Ends the VE and removes its network, mounts, cgroups and record. SIGTERM, and SIGKILL after grace_ms; a grace below 0
+ * kills silently: no FIN or RST leaves the VE, so that its connections live on in a copy elsewhere. 0 also when there is
+ * no such VE.
+ */
+int engine_stop(const struct engine_config *config, const char *name, int64_t grace_ms,
+    struct engine_error *error);
+/* The VE's record, with alive as found now; -ENOENT: no such VE here. */
+int engine_inspect(const struct engine_config *config, const char *name, struct ve_record *out);
+/* Calls each() for each VE with a record, until it returns other than 0; that is then the answer. */
+int engine_scan(const struct engine_config *config,
+    int (*each)(const struct ve_record *record, void *data), void *data);
+/* Can VEs be started, dumped and restored here: programs there, new enough? A positive number: criu's version. */
+int engine_check(const struct engine_config *config, struct engine_error *error);
 
-extern const struct engine engine_crun;
+/* "crun", "lxc" */
+const char *engine_kind_name(enum engine_kind kind);
+int engine_kind_parse(const char *name, enum engine_kind *out);
 
 /* Fills error->text and returns code: return engine_fail(error, -ENOENT, "open %s", path). Adds the errno's words. */
 int engine_fail(struct engine_error *error, int code, const char *format, ...)

@@ -172,7 +172,9 @@ void jobs_set_engine(struct msg_ved_job *job, const struct engine_config *engine
 	path_set(job->bridge, "%s", engine->bridge);
 	path_set(job->mounts, "%s", engine->mounts);
 	path_set(job->criu, "%s", engine->criu);
-	path_set(job->crun, "%s", engine->crun);
+	path_set(job->crun, "%s", engine->runner[ENGINE_CRUN]);
+	path_set(job->lxc, "%s", engine->runner[ENGINE_LXC]);
+	job->engine = (enum msg_ved_engine)engine->engine;
 	job->criu_version = (uint64_t)engine->criu_version;
 	job->has_fence = true;
 	job->fence = (enum msg_ved_fence)engine->fence;

@@ -22,21 +22,23 @@ static int copy_text(char *out, size_t size, const char *text)
 
 static json_t *spec_pack(const struct ve_spec *spec)
 {
-	return json_pack("{ss sI ss ss ss}", "name", spec->name, "epoch", (json_int_t)spec->epoch,
-	    "address", spec->address, "gateway", spec->gateway, "bundle", spec->bundle);
+	return json_pack("{ss sI ss ss ss ss}", "name", spec->name, "epoch",
+	    (json_int_t)spec->epoch, "address", spec->address, "gateway", spec->gateway, "bundle",
+	    spec->bundle, "engine", engine_kind_name(spec->engine));
 }
 
 static int spec_unpack(json_t *json, struct ve_spec *out)
 {
-	const char *name, *address, *gateway, *bundle;
+	const char *name, *address, *gateway, *bundle, *engine = "crun"; /* when it is not said */
 	json_int_t epoch;
 
-	if (json_unpack(json, "{ss sI ss ss ss}", "name", &name, "epoch", &epoch, "address",
-		&address, "gateway", &gateway, "bundle", &bundle) < 0 ||
+	if (json_unpack(json, "{ss sI ss ss ss s?s}", "name", &name, "epoch", &epoch, "address",
+		&address, "gateway", &gateway, "bundle", &bundle, "engine", &engine) < 0 ||
 	    epoch < 0)
 		return -EBADMSG;
 	*out = (struct ve_spec){.epoch = (uint64_t)epoch};
-	if (!ve_name_ok(name) || copy_text(out->name, sizeof(out->name), name) < 0 ||
+	if (!ve_name_ok(name) || engine_kind_parse(engine, &out->engine) < 0 ||
+	    copy_text(out->name, sizeof(out->name), name) < 0 ||
 	    copy_text(out->address, sizeof(out->address), address) < 0 ||
 	    copy_text(out->gateway, sizeof(out->gateway), gateway) < 0 ||
 	    copy_text(out->bundle, sizeof(out->bundle), bundle) < 0)

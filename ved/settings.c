@@ -3,6 +3,7 @@
 
 #include "ved/shell.h"
 
+static const char *const engine_choices[] = {"crun", "lxc", NULL}; /* as enum engine_kind */
 static const char *const fence_choices[] = {"none", "bpf", "nft", "auto", NULL};
 
 const struct config_key ved_keys[] = {
@@ -27,6 +28,20 @@ const struct config_key ved_keys[] = {
 	.size = sizeof(((struct ved_settings *)0)->crun),
 	.fallback = "",
 	.help = "the crun to use; empty: the same"},
+    {.section = "ved",
+	.name = "lxc",
+	.type = CONFIG_STRING,
+	.offset = offsetof(struct ved_settings, lxc),
+	.size = sizeof(((struct ved_settings *)0)->lxc),
+	.fallback = "",
+	.help = "the lxc-start to use; empty: the first in PATH"},
+    {.section = "ved",
+	.name = "engine",
+	.type = CONFIG_CHOICE,
+	.offset = offsetof(struct ved_settings, engine),
+	.fallback = "crun",
+	.choices = engine_choices,
+	.help = "what makes the VEs that are started here; restored ones are as they were"},
     {.section = "ved",
 	.name = "cgroup",
 	.type = CONFIG_STRING,

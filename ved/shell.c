@@ -12,6 +12,7 @@
 #include "ved/binds.h"
 #include "ved/commands.h"
 #include "ved/engine.h"
+#include "ved/engines.h"
 #include "ved/fence.h"
 #include "ved/files.h"
 #include "ved/jobs.h"
@@ -28,6 +29,7 @@ struct watch {
 	pid_t pid;
 	uint64_t start_ticks;
 	enum fence_kind fence;
+	enum engine_kind engine;
 	int pidfd;
 	sd_event_source *source; /* NULL: the place is free */
 };
@@ -35,6 +37,7 @@ struct watch {
 struct shell {
 	struct daemon *daemon;
 	struct engine_config engine;
+	struct msg_ved_engines_told engines;
 	struct ve_table *table;
 	struct jobs *jobs;
 	struct commands *commands;
@@ -49,55 +52,16 @@ struct shell {
 
 static void step(struct shell *shell, struct ve_event *event);
 
-static int find_in_path(const char *name, char *out, size_t size)
-{
-	const char *path = getenv("PATH");
-
-	for (const char *at = path ? path : "/usr/sbin:/usr/bin"; *at; at += strspn(at, ":")) {
-		size_t length = strcspn(at, ":");
-
-		if (path_format(out, size, "%.*s/%s", (int)length, at, name) == 0 &&
-		    access(out, X_OK) == 0)
-			return 0;
-		at += length;
-	}
-	return -ENOENT;
-}
-
-/* A configured program has to be there; else the one that was built for us is taken, else the machine's. */
-static int find_program(
-    const char *configured, const char *built, const char *name, char *out, size_t size)
-{
-	int rc = path_format(out, size, "%s", configured[0] ? configured : built);
-
-	if (rc == 0 && access(out, X_OK) < 0)
-		rc = -errno;
-	return rc < 0 && !configured[0] ? find_in_path(name, out, size) : rc;
-}
-
-static int find_programs(
-    const struct ved_settings *settings, struct engine_config *engine, const char **missing)
-{
-	int rc;
-
-	*missing = "criu";
-	rc = find_program(settings->criu, VED_CRIU, "criu", engine->criu, sizeof(engine->criu));
-	if (rc < 0)
-		return rc;
-	*missing = "crun";
-	return find_program(settings->crun, VED_CRUN, "crun", engine->crun, sizeof(engine->crun));
-}
-
 int ved_check(const struct node_config *node, const void *data, struct config_error *error)
 {
 	const struct ved_settings *settings = data;
 	struct engine_config engine;
 	const char *missing, *word;
 	size_t length;
-	int rc = find_programs(settings, &engine, &missing);
+	int rc = engines_find(settings, &engine, &missing);
 
 	if (rc < 0) {
-		path_set(error->text, "[ved] %s: no such program here (%s); tools/setup builds it",
+		path_set(error->text, "[ved] %s: no such program here (%s); tools/setup sees to it",
 		    missing, strerror(-rc));
 		return rc;
 	}
@@ -191,6 +155,7 @@ static void watch_record(
 	    .pid = record->pid,
 	    .start_ticks = record->start_ticks,
 	    .fence = record->fence,
+	    .engine = record->spec.engine,
 	    .pidfd = -1};
 	memcpy(watch->name, record->spec.name, sizeof(watch->name));
 	watch->pidfd = (int)syscall(SYS_pidfd_open, record->pid, 0);
@@ -227,7 +192,7 @@ static void look(struct shell *shell, const char *name, struct ve_sight *sight)
 {
 	struct ve_record record;
 	struct watch *watch;
-	int rc = engine_crun.inspect(&shell->engine, name, &record);
+	int rc = engine_inspect(&shell->engine, name, &record);
 
 	if (rc == 0) {
 		see(&record, sight);
@@ -701,6 +666,8 @@ static void list_one(struct shell *shell, const struct ve_view *view, struct msg
 	out->pid = watch && watch->source ? (uint64_t)watch->pid : 0;
 	out->has_fence = watch && watch->source;
 	out->fence = out->has_fence ? (enum msg_ved_fence)watch->fence : MSG_VED_FENCE_NONE;
+	out->has_engine = out->has_fence;
+	out->engine = out->has_fence ? (enum msg_ved_engine)watch->engine : MSG_VED_ENGINE_CRUN;
 	if (view->state == VE_FROZEN)
 		out->frozen_ms = (uint64_t)mono_to_ms(mono_sub(mono_now(), view->frozen_since));
 }
@@ -802,6 +769,16 @@ static void on_arm(void *userdata, struct rpc_call *call, const void *body, size
 	take_lease(shell, &message);
 }
 
+static void on_engines(void *userdata, struct rpc_call *call, const void *body, size_t size)
+{
+	_cleanup_buf_ struct buf out = {0};
+
+	(void)body;
+	(void)size;
+	msg_ved_engines_told_pack(&((struct shell *)userdata)->engines, &out);
+	rpc_reply(call, MSG_VED_ENGINES_TOLD, out.data, out.size);
+}
+
 static const struct rpc_method methods[] = {
     {MSG_VED_ARM, on_arm, true},
     {MSG_VED_EXEC, on_exec, true},
@@ -812,6 +789,7 @@ static const struct rpc_method methods[] = {
     {MSG_VED_THAW, on_thaw, true},
     {MSG_VED_DUMP, on_dump, true},
     {MSG_VED_LIST, on_list, true},
+    {MSG_VED_ENGINES, on_engines, true},
     {0},
 };
 
@@ -822,7 +800,7 @@ static int set_engine(struct engine_config *engine, const struct node_config *no
 {
 	const struct group *group = *node->group ? getgrnam(node->group) : NULL;
 	const char *missing;
-	int rc = find_programs(settings, engine, &missing);
+	int rc = engines_find(settings, engine, &missing);
 
 	if (rc < 0)
 		return rc;
@@ -891,7 +869,7 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct ved_settin
 	}
 	if (rc == 0)
 		rc = ve_table_new(&shell->table, &config);
-	if (rc == 0 && (rc = engine_crun.check(&shell->engine, &error)) < 0)
+	if (rc == 0 && (rc = engine_check(&shell->engine, &error)) < 0)
 		log_error("%s", error.text);
 	if (rc < 0) {
 		log_start_failed(rc);
@@ -899,6 +877,7 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct ved_settin
 		return rc;
 	}
 	shell->engine.criu_version = rc;
+	engines_describe(&shell->engine, &shell->engines);
 	choose_fence(shell);
 	set_stats(shell);
 	*out = shell;
@@ -961,7 +940,7 @@ int shell_open(struct shell *shell)
 	if (rc < 0)
 		return rc;
 	sd_event_source_set_enabled(shell->timer, SD_EVENT_OFF);
-	rc = engine_crun.scan(&shell->engine, find_again, shell);
+	rc = engine_scan(&shell->engine, find_again, shell);
 	if (rc < 0) {
 		log_error("look for VEs in %s/ve: %s", shell->engine.run, strerror(-rc));
 		return rc;

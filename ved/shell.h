@@ -17,6 +17,8 @@ struct ved_settings {
 	char bridge[16];
 	char criu[256];
 	char crun[256];
+	char lxc[256];
+	int engine; /* enum engine_kind */
 	char cgroup[256];
 	int64_t max_freeze_ms;
 	int fence; /* enum fence_kind, or FENCE_AUTO */

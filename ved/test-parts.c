@@ -11,6 +11,7 @@
 #include "ved/bundle.h"
 #include "ved/criu-words.h"
 #include "ved/files.h"
+#include "ved/lxc-config.h"
 #include "ved/net.h"
 #include "ved/record.h"
 
@@ -61,7 +62,8 @@ static void a_record_comes_back_as_it_was_written(void)
 				      .epoch = 7,
 				      .address = "10.1.2.3/24",
 				      .gateway = "10.1.2.1",
-				      .bundle = "abc"},
+				      .bundle = "abc",
+				      .engine = ENGINE_LXC},
 				  .state = RECORD_FROZEN,
 				  .pid = getpid(),
 				  .thaw_by_ms = 123456789012,
@@ -75,6 +77,7 @@ static void a_record_comes_back_as_it_was_written(void)
 	check(out.alive && out.spec.epoch == 7 && out.state == RECORD_FROZEN &&
 	      out.thaw_by_ms == 123456789012);
 	check_str(out.spec.gateway, "10.1.2.1");
+	check_int(out.spec.engine, ENGINE_LXC);
 }
 
 static void another_process_with_the_same_pid_is_not_the_ve(void)
@@ -277,6 +280,80 @@ static void criu_is_put_into_plain_words(void)
 	check_str(error.text, "criu failed");
 }
 
+static void put_bundle(struct buf *out, int *rc, const char *json, struct engine_error *error)
+{
+	const struct runner_order order = {
+	    .dir = "/d", .root = "/r", .netns = "/n", .name = "counter"};
+	json_t *bundle = json_loads(json, 0, NULL);
+
+	check(bundle != NULL);
+	buf_fini(out);
+	*rc = lxc_config_make(bundle, &order, out, error);
+	json_decref(bundle);
+	if (*rc == 0)
+		check_int(buf_append(out, "", 1), 0);
+}
+
+static void a_bundle_is_said_in_the_words_of_lxc(void)
+{
+	static const char *const lines[] = {"lxc.rootfs.path = dir:/r\n",
+	    "lxc.namespace.share.net = /n\n", "lxc.init.uid = 7\n", "lxc.init.groups = 8,9\n",
+	    "lxc.cap.keep = chown net_bind_service\n", "lxc.prlimit.nofile = 10:20\n",
+	    "lxc.init.cwd = /data\n", "lxc.environment = A=b c\n", "lxc.no_new_privs = 1\n",
+	    "lxc.proc.oom_score_adj = 5\n", "lxc.sysctl.kernel.msgmax = 4096\n",
+	    "lxc.mount.entry = proc proc proc create=dir,nosuid 0 0\n"};
+	_cleanup_buf_ struct buf out = {0};
+	struct engine_error error;
+	int rc;
+
+	put_bundle(&out, &rc,
+	    "{\"ociVersion\":\"1.0.0\",\"root\":{\"path\":\"/r\",\"readonly\":false},\"process\":{"
+	    "\"args\":[\"/x\"],\"cwd\":\"/data\",\"env\":[\"A=b c\"],\"terminal\":false,"
+	    "\"user\":{\"uid\":7,\"gid\":7,\"additionalGids\":[8,9]},\"noNewPrivileges\":true,"
+	    "\"oomScoreAdj\":5,\"rlimits\":[{\"type\":\"RLIMIT_NOFILE\",\"soft\":10,\"hard\":20}],"
+	    "\"capabilities\":{\"bounding\":[\"CAP_CHOWN\",\"CAP_NET_BIND_SERVICE\"]}},"
+	    "\"linux\":{\"sysctl\":{\"kernel.msgmax\":\"4096\"},\"seccomp\":{}},"
+	    "\"mounts\":[{\"destination\":\"/proc\",\"type\":\"proc\",\"options\":[\"nosuid\"]},"
+	    "{\"destination\":\"/dev\",\"type\":\"tmpfs\"}]}",
+	    &error);
+	check_int(rc, 0);
+	for (size_t i = 0; rc == 0 && i < sizeof(lines) / sizeof(lines[0]); i++)
+		check(strstr((const char *)out.data, lines[i]) != NULL);
+	check(rc < 0 || !strstr((const char *)out.data, "= tmpfs dev"));
+}
+
+static void what_lxc_cannot_do_is_refused_by_its_name(void)
+{
+	static const char *const cases[][2] = {
+	    {"{\"linux\":{\"seccomp\":{\"defaultAction\":\"x\"}}}", "linux.seccomp"},
+	    {"{\"linux\":{\"maskedPaths\":[\"/proc/kcore\"]}}", "linux.maskedPaths"},
+	    {"{\"linux\":{\"readonlyPaths\":[\"/proc/sys\"]}}", "linux.readonlyPaths"},
+	    {"{\"linux\":{\"mountLabel\":\"x\"}}", "linux.mountLabel"},
+	    {"{\"root\":{\"path\":\"/r\",\"readonly\":true}}", "root.readonly"},
+	    {"{\"process\":{\"selinuxLabel\":\"x\"}}", "process.selinuxLabel"},
+	    {"{\"process\":{\"apparmorProfile\":\"x\"}}", "process.apparmorProfile"},
+	    {"{\"process\":{\"user\":{\"umask\":18}}}", "process.user.umask"},
+	    {"{\"process\":{\"env\":[\"A=b\\nlxc.cap.keep=sys_admin\"]}}", "lxc.environment"},
+	    {"{\"process\":{\"user\":{\"uid\":7},\"capabilities\":{\"ambient\":[\"CAP_CHOWN\"]}}}",
+		"process.capabilities.ambient"},
+	    {"{\"process\":{\"user\":{\"uid\":0},\"capabilities\":{\"bounding\":[\"CAP_CHOWN\"]}}}",
+		"process.capabilities"},
+	    {"{\"mounts\":[{\"destination\":\"/a b\",\"type\":\"tmpfs\"}]}", "mounts"},
+	    {"{\"mounts\":[{\"destination\":\"/a\",\"type\":\"bind\",\"source\":\"/a\"}]}",
+		"mounts: the engine lxc cannot do that: a directory of the host"},
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		_cleanup_buf_ struct buf out = {0};
+		struct engine_error error = {0};
+		int rc;
+
+		put_bundle(&out, &rc, cases[i][0], &error);
+		check_int(rc, -ENOTSUP);
+		check(strstr(error.text, cases[i][1]) != NULL);
+	}
+}
+
 int main(void)
 {
 	int rc;
@@ -292,6 +369,8 @@ int main(void)
 	    TEST(what_cannot_move_is_refused_in_plain_words),
 	    TEST(a_listed_directory_of_the_host_is_mounted_and_nothing_below_it_is),
 	    TEST(what_may_be_mounted_is_named_by_plain_paths),
+	    TEST(a_bundle_is_said_in_the_words_of_lxc),
+	    TEST(what_lxc_cannot_do_is_refused_by_its_name),
 	    TEST(an_archive_keeps_links_modes_and_whiteouts),
 	    TEST(an_archive_cannot_write_outside_of_its_directory),
 	    TEST(a_short_archive_is_an_error_not_a_short_tree),

@@ -28,13 +28,17 @@ static void configure(struct engine_config *config, const struct msg_ved_job *jo
 	path_set(config->bridge, "%s", job->bridge);
 	path_set(config->mounts, "%s", job->mounts);
 	path_set(config->criu, "%s", job->criu);
-	path_set(config->crun, "%s", job->crun);
+	path_set(config->runner[ENGINE_CRUN], "%s", job->crun);
+	path_set(config->runner[ENGINE_LXC], "%s", job->lxc);
+	config->engine = (enum engine_kind)job->engine;
 }
 
 static struct ve_spec spec_of(const struct msg_ved_job *job)
 {
-	struct ve_spec spec = {
-	    .epoch = job->epoch, .until_ns = (int64_t)job->until_ns, .shared = job->shared};
+	struct ve_spec spec = {.epoch = job->epoch,
+	    .until_ns = (int64_t)job->until_ns,
+	    .shared = job->shared,
+	    .engine = (enum engine_kind)job->engine};
 
 	path_set(spec.name, "%s", job->name);
 	path_set(spec.address, "%s", job->address);
@@ -43,26 +47,25 @@ static struct ve_spec spec_of(const struct msg_ved_job *job)
 	return spec;
 }
 
-static int perform(const struct engine *engine, const struct engine_config *config,
-    const struct msg_ved_job *job, struct engine_times *times, struct engine_error *error)
+static int perform(const struct engine_config *config, const struct msg_ved_job *job,
+    struct engine_times *times, struct engine_error *error)
 {
 	struct dump_options options = {.kill = job->kill};
 	struct ve_spec spec = spec_of(job);
 
 	switch (job->op) {
 	case MSG_VED_OP_START:
-		return engine->start(config, &spec, job->bundle_dir, error);
+		return engine_start(config, &spec, job->bundle_dir, error);
 	case MSG_VED_OP_RESTORE:
-		return engine->restore(
-		    config, &spec, job->bundle_dir, job->image_dir, times, error);
+		return engine_restore(config, &spec, job->bundle_dir, job->image_dir, times, error);
 	case MSG_VED_OP_STOP:
-		return engine->stop(config, job->name, job->limit_ms, error);
+		return engine_stop(config, job->name, job->limit_ms, error);
 	case MSG_VED_OP_FREEZE:
-		return engine->freeze(config, job->name, job->limit_ms, error);
+		return engine_freeze(config, job->name, job->limit_ms, error);
 	case MSG_VED_OP_THAW:
-		return engine->thaw(config, job->name, error);
+		return engine_thaw(config, job->name, error);
 	case MSG_VED_OP_DUMP:
-		return engine->dump(config, job->name, job->image_dir, &options, times, error);
+		return engine_dump(config, job->name, job->image_dir, &options, times, error);
 	case MSG_VED_OP_RECOVER:
 		return 0;     /* that the lock could be taken is all */
 	case MSG_VED_OP_EXEC: /* without the lock: see main() */
@@ -80,8 +83,8 @@ static int locked(const struct engine_config *config, const struct msg_ved_job *
 
 	if (lock < 0)
 		return engine_fail(error, lock, "lock %s", job->name);
-	rc = perform(&engine_crun, config, job, times, error);
-	if (engine_crun.inspect(config, job->name, &record) == -ENOENT)
+	rc = perform(config, job, times, error);
+	if (engine_inspect(config, job->name, &record) == -ENOENT)
 		lock_forget(config, job->name);
 	return rc;
 }

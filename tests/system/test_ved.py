@@ -6,6 +6,7 @@ usage: test_ved.py BUILD_DIR
 import concurrent.futures
 import glob
 import itertools
+import json
 import os
 import shutil
 import statistics
@@ -281,6 +282,146 @@ class Life(VedCase):
         self.assertEqual(groups.count("depsys/n1/counter"), 4, groups)
         self.redis("setrange", "big", str(200 << 20), "x")  # 200 MiB where 64 are allowed
         self.assertEqual(events.wait(b"ve.died")["ve"], "counter")
+
+
+class Engines(VedCase):
+    """n1 starts VEs by LXC, n2 by crun: the rest of their lives is the same, and each takes the other's."""
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        with open(os.path.join(cls.cluster.node_directory("n1"), "etc", "depsys.conf.d", "60-engine.conf"), "w", encoding="utf-8") as file:
+            file.write("[ved]\nengine = lxc\n")
+        cls.n1.kill()  # it reads that when it starts again
+
+        def demand(config):
+            process, system = config["process"], config["linux"]
+            process["user"]["additionalGids"] = [1, 12]
+            process["rlimits"] = [{"type": "RLIMIT_MSGQUEUE", "soft": 4096, "hard": 8192}]
+            process["oomScoreAdj"] = 300
+            system["sysctl"] = {"kernel.msgmax": "4096"}
+            config["mounts"] += [{"destination": to, "type": kind, "source": kind, "options": ["nosuid", "noexec", "nodev"]}
+                                 for to, kind in (("/tmp", "tmpfs"), ("/dev/shm", "tmpfs"), ("/dev/mqueue", "mqueue"), ("/sys", "sysfs"))]
+        for ved in (cls.n1, cls.n2):
+            cls.derive(ved, "demanding", demand)
+
+    @staticmethod
+    def derive(ved, name, change):
+        """A bundle that differs from redis in its config.json."""
+        shutil.copytree(ved.images("redis"), ved.images(name))
+        with open(ved.images(name) + "/config.json", encoding="utf-8") as file:
+            config = json.load(file)
+        change(config)
+        with open(ved.images(name) + "/config.json", "w", encoding="utf-8") as file:
+            json.dump(config, file)
+
+    def read(self, ved, path):
+        """Below /proc of the VE's first process."""
+        pid = ved.list()["counter"]["pid"]
+        return self.cluster.run(ved.node, ["cat", f"/proc/{pid}/{path}"], capture_output=True, text=True).stdout.strip()
+
+    def status_of(self, ved):
+        return dict(line.split(":\t", 1) for line in self.read(ved, "status").splitlines() if ":\t" in line)
+
+    def begin(self, ved, **more):
+        epoch = self.fresh_epoch()
+        ved.start(epoch=epoch, **more)
+        self.ready()
+        return epoch
+
+    def move(self, source, target, image, epoch, bundle="redis"):
+        source.dump(image, epoch=epoch, kill=True)
+        if source is not target:
+            shutil.copytree(source.images(image), target.images(image))
+        target.restore(image, epoch=epoch + 1, bundle=bundle)
+        return epoch + 1
+
+    def test_both_confine_a_service_alike_and_leave_nothing_behind(self):
+        seen = {}
+        for ved, engine in ((self.n1, "lxc"), (self.n2, "crun")):
+            epoch = self.begin(ved, bundle="demanding")
+            ve, status = ved.list()["counter"], self.status_of(ved)
+            self.assertEqual(ve["engine"], engine)
+            seen[engine] = {name: status[name] for name in ("Uid", "Gid", "Groups", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs")}
+            seen[engine].update((path, self.read(ved, path)) for path in ("oom_score_adj", "root/proc/sys/kernel/msgmax"))
+            self.assertRegex(self.read(ved, "limits"), r"Max msgqueue size +4096 +8192 ")
+            for line in (" /tmp ", " /dev/shm ", " /dev/mqueue ", " /sys "):
+                self.assertIn(line, self.read(ved, "mountinfo"))
+            groups = self.cluster.run(ved.node, ["cat", f"/proc/{ve['pid']}/cgroup"], capture_output=True, text=True).stdout
+            self.assertEqual(groups.count(f"depsys/{ved.node}/counter"), 4, groups)
+            processes = self.cluster.run(ved.node, ["ps", "-eo", "args"], capture_output=True, text=True).stdout
+            self.assertNotIn("lxc monitor", processes)
+            ved.ask("ved.stop", name="counter", epoch=epoch)
+            self.assert_nothing_left_on(ved)
+        self.assertEqual(seen["lxc"], seen["crun"])
+        self.assertEqual((seen["lxc"]["Groups"].split(), seen["lxc"]["oom_score_adj"]), (["1", "12"], "300"))
+
+    def test_a_ve_of_lxc_is_frozen_and_thawed_in_time(self):
+        events = Events(self.n1)
+        self.addCleanup(events.close)
+        epoch = self.begin(self.n1)
+        self.n1.ask("ved.freeze", name="counter", epoch=epoch, max_freeze_ms=500)
+        self.assertEqual(events.wait(b"ve.thawed")["reason"], "timeout")
+        self.assertEqual(self.redis("ping"), "PONG")
+
+    def test_an_open_connection_goes_from_lxc_to_crun_and_back(self):
+        epoch = self.begin(self.n1, bundle="demanding")
+        self.count()
+        epoch = self.move(self.n1, self.n1, "i-lxc-a", epoch, "demanding")
+        epoch = self.move(self.n1, self.n2, "i-lxc-b", epoch, "demanding")
+        self.assertEqual(self.n2.list()["counter"]["engine"], "lxc", "it is told who has made it")
+        self.move(self.n2, self.n1, "i-lxc-c", epoch, "demanding")
+        value, gaps = self.counted()
+        print(f"# three moves: client's longest gaps {gaps[:3]} ms, counted to {value}")
+        self.assertEqual(self.redis("get", "counter"), str(value))
+
+    def test_an_image_of_crun_is_restored_where_lxc_is_used(self):
+        epoch = self.begin(self.n2)
+        self.count()
+        self.move(self.n2, self.n1, "i-crun", epoch)
+        value, _ = self.counted()
+        self.assertEqual(self.redis("get", "counter"), str(value))
+        self.assertEqual(self.n1.list()["counter"]["engine"], "crun")
+
+    def test_a_killed_ve_of_lxc_is_back_from_its_checkpoint_on_the_other_node(self):
+        epoch = self.begin(self.n1)
+        self.redis("set", "a", "1")
+        self.n1.dump("i-k", epoch=epoch)  # it runs on
+        self.redis("set", "a", "2")
+        self.cluster.run("n1", ["kill", "-9", str(self.n1.list()["counter"]["pid"])])
+        clusters.wait_for("it to be cleared away", lambda: not self.n1.list(), PATIENCE_S)
+        self.carry("i-k")
+        self.n2.restore("i-k", epoch=epoch + 1)
+        self.assertEqual(self.redis("get", "a"), "1")
+
+    def test_a_ve_of_lxc_stands_when_its_lease_ends_and_goes_on_when_it_is_renewed(self):
+        def arm(seconds):
+            self.n1.ask("ved.arm", name="counter", epoch=epoch, until_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME) + seconds * 10**9)
+
+        epoch = self.fresh_epoch()
+        self.n1.ask("ved.start", name="counter", epoch=epoch, bundle=bundle_id("redis"), address=f"{ADDRESS}/24",
+                    bundle_dir="/run/depsys/images/redis", until_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 3600 * 10**9)
+        self.ready()
+        arm(0)
+        clusters.wait_for("it to stand", lambda: self.n1.list()["counter"]["state"] == "frozen", PATIENCE_S)
+        arm(3600)
+        self.ready()
+
+    def test_what_lxc_cannot_do_is_refused_by_name(self):
+        for member, value in (("seccomp", {"defaultAction": "SCMP_ACT_ALLOW"}), ("maskedPaths", ["/proc/kcore"])):
+            with self.subTest(member=member):
+                self.derive(self.n1, f"with-{member}", lambda config: config["linux"].update({member: value}))
+                with self.assertRaises(Failure) as failure:
+                    self.n1.start(epoch=self.fresh_epoch(), bundle=f"with-{member}")
+                self.assertIn(f"linux.{member}: the engine lxc cannot do that", failure.exception.text)
+
+    def test_the_table_says_what_each_node_uses(self):
+        for node, used in (("n1", "lxc"), ("n2", "crun")):
+            out = self.cluster.run(node, ["depctl", "ve", "engines", "-o", "json"], capture_output=True, text=True).stdout
+            engines = {row["engine"]: row for row in json.loads(out)}
+            self.assertEqual([name for name, row in engines.items() if row["used"]], [used])
+            for row in engines.values():
+                self.assertEqual(row["missing"], "")
+                self.assertRegex(row["version"], r"^[0-9]+\.[0-9]")
 
 
 class Standstill(VedCase):

@@ -1,6 +1,7 @@
 /*
- * The first engine: crun makes the container, CRIU writes it down and brings it back, and what lies around it (overlay,
- * network, control groups, record) is ved's own, so that a VE is the same thing however it came to run.
+ * The part that all engines share, which is nearly all: a runner (crun, LXC) makes the container, CRIU writes it down and
+ * brings it back, and what lies around it (overlay, network, control groups, record) is ved's own, so that a VE is the same
+ * thing however it came to run.
  *
  * Order.  Making: record first (who finds it half made removes it), then files, network, groups, tasks.  Removing: tasks,
  * network, files, groups, record last.  Freezing: gate, then tasks.  A dump: frozen throughout, tasks by criu, then the
@@ -28,12 +29,12 @@
 #include "ved/net.h"
 #include "ved/overlay.h"
 #include "ved/record.h"
+#include "ved/runner.h"
 
 enum {
 	FREEZE_TIMEOUT_MS = 2000,
 	KILL_TIMEOUT_MS = 5000,
 	TERM_POLL_MS = 20,
-	OUTPUT_BYTES = 64 * 1024,
 	LAST_REQUESTS_US = 2000, /* some round trips of a local network */
 };
 
@@ -190,82 +191,20 @@ static int save_running(const struct engine_config *config, const struct ve_spec
 
 /* ---- start ---- */
 
-/*
- * crun refuses a hybrid machine whose unified hierarchy has a controller left, though it is told to keep its hands off
- * control groups; so it gets a mount namespace in which that hierarchy is not to be seen.  The namespace is private: what
- * is mounted for the VE is seen by nobody else, nor the other way round.
- */
-static int hide_unified(void)
+static int run(
+    const struct parts *parts, const struct ve_spec *spec, pid_t *pid, struct engine_error *error)
 {
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return -errno;
-	if (umount2("/sys/fs/cgroup/unified", MNT_DETACH) < 0 && errno != EINVAL && errno != ENOENT)
-		return -errno;
-	return 0;
+	const struct runner_order order = {.program = parts->config->runner[spec->engine],
+	    .cgroup = &parts->cgroup,
+	    .dir = parts->dir,
+	    .root = parts->overlay.root,
+	    .netns = parts->net.netns,
+	    .name = spec->name};
+
+	return runner_run(runners[spec->engine], &order, pid, error);
 }
 
-/* In the child, between fork and exec: into the VE's groups; crun opens /dev/null anew inside the VE. */
-static void become_crun(
-    const struct engine_config *config, const struct parts *parts, const char *name)
-{
-	char state[VE_PATH * 3], pid_file[VE_PATH * 3], log[VE_PATH * 3];
-	int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	path_set(state, "%s/crun", parts->dir);
-	path_set(pid_file, "%s/pid", parts->dir);
-	path_set(log, "%s/crun.log", parts->dir);
-	if (nothing < 0 || dup2(nothing, 0) < 0 || dup2(nothing, 1) < 0 || dup2(nothing, 2) < 0 ||
-	    cgroup_join(&parts->cgroup) < 0 || hide_unified() < 0)
-		_exit(126);
-	execl(config->crun, config->crun, "--root", state, "--cgroup-manager=disabled", "--log",
-	    log, "run", "--detach", "--pid-file", pid_file, "--bundle", parts->dir, name,
-	    (char *)NULL);
-	_exit(127);
-}
-
-static int explain_crun(const struct engine_config *config, const struct parts *parts, int status,
-    struct engine_error *error)
-{
-	_cleanup_buf_ struct buf log = {0};
-	char path[VE_PATH * 3];
-
-	path_set(path, "%s/crun.log", parts->dir);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-		return engine_refuse(
-		    error, -ENOENT, "start %s: no such program ([ved] crun)", config->crun);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 126)
-		return engine_refuse(error, -EIO, "start %s: control group %s cannot be joined",
-		    config->crun, parts->cgroup.unified);
-	if (file_read(path, OUTPUT_BYTES, &log) < 0 || !log.data)
-		return engine_refuse(
-		    error, -EIO, "crun failed with status %d and said nothing", status);
-	return engine_refuse(error, -EIO, "crun: %.*s", (int)strcspn((const char *)log.data, "\n"),
-	    (const char *)log.data);
-}
-
-static int run_crun(const struct engine_config *config, const struct parts *parts,
-    const struct ve_spec *spec, pid_t *pid, struct engine_error *error)
-{
-	_cleanup_buf_ struct buf text = {0};
-	char path[VE_PATH * 3];
-	int status, rc;
-	pid_t child = fork();
-
-	if (child < 0)
-		return engine_fail(error, -errno, "start %s", config->crun);
-	if (child == 0)
-		become_crun(config, parts, spec->name);
-	if (waitpid(child, &status, 0) < 0)
-		return engine_fail(error, -errno, "wait for crun");
-	if (status != 0)
-		return explain_crun(config, parts, status, error);
-	path_set(path, "%s/pid", parts->dir);
-	rc = file_read(path, 32, &text);
-	*pid = rc < 0 ? 0 : (pid_t)strtol((const char *)text.data, NULL, 10);
-	return *pid > 0 ? 0 : engine_refuse(error, -EIO, "crun left no pid in %s", path);
-}
-
-static int crun_start(const struct engine_config *config, const struct ve_spec *spec,
+int engine_start(const struct engine_config *config, const struct ve_spec *spec,
     const char *bundle_dir, struct engine_error *error)
 {
 	struct parts parts;
@@ -281,7 +220,7 @@ static int crun_start(const struct engine_config *config, const struct ve_spec *
 		return engine_refuse(error, -EEXIST, "%s is here already", spec->name);
 	rc = make_parts(&parts, config, spec, bundle_dir, NULL, GATE_PASS, error);
 	if (rc == 0)
-		rc = run_crun(config, &parts, spec, &pid, error);
+		rc = run(&parts, spec, &pid, error);
 	if (rc == 0)
 		rc = save_running(config, spec, pid, error);
 	if (rc < 0)
@@ -293,8 +232,8 @@ static int crun_start(const struct engine_config *config, const struct ve_spec *
 
 /* ---- restore ---- */
 
-static int check_image(
-    const char *image_dir, const struct ve_spec *spec, struct engine_error *error)
+/* What has made the container is told by the image. */
+static int check_image(const char *image_dir, struct ve_spec *spec, struct engine_error *error)
 {
 	struct image_info image, here = {0};
 	int rc = image_load(image_dir, &image);
@@ -315,6 +254,7 @@ static int check_image(
 	if (strcmp(image.spec.address, spec->address) != 0)
 		return engine_refuse(error, -EINVAL, "image %s has address %s, not %s", image_dir,
 		    image.spec.address, spec->address);
+	spec->engine = image.spec.engine;
 	return 0;
 }
 
@@ -362,12 +302,13 @@ static int restore_tasks(const struct engine_config *config, const struct parts 
 	return rc < 0 ? rc : save_running(config, spec, pid, error);
 }
 
-static int crun_restore(const struct engine_config *config, const struct ve_spec *spec,
+int engine_restore(const struct engine_config *config, const struct ve_spec *wanted,
     const char *bundle_dir, const char *image_dir, struct engine_times *times,
     struct engine_error *error)
 {
 	int64_t begin = clock_us(CLOCK_MONOTONIC), made;
 	char upper[VE_PATH * 2];
+	struct ve_spec own = *wanted, *spec = &own;
 	struct parts parts;
 	int rc = check_spec(spec, error);
 
@@ -479,7 +420,7 @@ static int release(const struct engine_config *config, struct ve_record *record,
 	return rc < 0 ? engine_fail(error, rc, "thaw %s", record->spec.name) : 0;
 }
 
-static int crun_freeze(const struct engine_config *config, const char *name, int64_t max_ms,
+int engine_freeze(const struct engine_config *config, const char *name, int64_t max_ms,
     struct engine_error *error)
 {
 	struct engine_error ignored;
@@ -495,8 +436,7 @@ static int crun_freeze(const struct engine_config *config, const char *name, int
 	return rc;
 }
 
-static int crun_thaw(
-    const struct engine_config *config, const char *name, struct engine_error *error)
+int engine_thaw(const struct engine_config *config, const char *name, struct engine_error *error)
 {
 	struct ve_record record;
 	struct parts parts;
@@ -622,7 +562,7 @@ static int dump_frozen(struct dumping *dumping, const char *image_dir)
 	return rc;
 }
 
-static int crun_dump(const struct engine_config *config, const char *name, const char *image_dir,
+int engine_dump(const struct engine_config *config, const char *name, const char *image_dir,
     const struct dump_options *options, struct engine_times *times, struct engine_error *error)
 {
 	int64_t begin = clock_us(CLOCK_MONOTONIC);
@@ -668,7 +608,7 @@ static bool ended_within(const struct engine_config *config, const char *name, i
 	return true;
 }
 
-static int crun_stop(const struct engine_config *config, const char *name, int64_t grace_ms,
+int engine_stop(const struct engine_config *config, const char *name, int64_t grace_ms,
     struct engine_error *error)
 {
 	struct engine_error ignored;
@@ -696,13 +636,13 @@ static int crun_stop(const struct engine_config *config, const char *name, int64
 	return remove_parts(&parts, ALOUD, error);
 }
 
-static int crun_inspect(const struct engine_config *config, const char *name, struct ve_record *out)
+int engine_inspect(const struct engine_config *config, const char *name, struct ve_record *out)
 {
 	return ve_name_ok(name) ? record_load(config, name, out) : -EINVAL;
 }
 
 /* A directory without a readable record is reported too, as a VE that is starting and not alive: to be removed. */
-static int crun_scan(const struct engine_config *config,
+int engine_scan(const struct engine_config *config,
     int (*each)(const struct ve_record *record, void *data), void *data)
 {
 	char path[VE_PATH * 2];
@@ -726,7 +666,7 @@ static int crun_scan(const struct engine_config *config,
 	return rc;
 }
 
-static int crun_check(const struct engine_config *config, struct engine_error *error)
+int engine_check(const struct engine_config *config, struct engine_error *error)
 {
 	struct cgroup cgroup;
 	int rc = cgroup_find(&cgroup, config->cgroup, "check");
@@ -734,8 +674,9 @@ static int crun_check(const struct engine_config *config, struct engine_error *e
 	if (rc < 0)
 		return engine_refuse(
 		    error, rc, "no unified cgroup hierarchy is mounted: ved freezes by it");
-	if (access(config->crun, X_OK) < 0)
-		return engine_fail(error, -errno, "run %s ([ved] crun)", config->crun);
+	if (access(config->runner[config->engine], X_OK) < 0)
+		return engine_fail(
+		    error, -errno, "run %s (see [ved] engine)", config->runner[config->engine]);
 	rc = criu_version(config->criu, error);
 	if (rc < 0)
 		return rc;
@@ -745,16 +686,3 @@ static int crun_check(const struct engine_config *config, struct engine_error *e
 		    rc / 100 % 100, rc % 100);
 	return rc;
 }
-
-const struct engine engine_crun = {
-    .name = "crun",
-    .start = crun_start,
-    .restore = crun_restore,
-    .dump = crun_dump,
-    .freeze = crun_freeze,
-    .thaw = crun_thaw,
-    .stop = crun_stop,
-    .inspect = crun_inspect,
-    .scan = crun_scan,
-    .check = crun_check,
-};
