@@ -67,7 +67,7 @@ PACK_PLAIN(dump)
 PACK_PLAIN(global_commit)
 
 static int pack(
-    const struct shell *shell, const struct ckptd_message *m, const char **name, struct buf *out)
+    struct shell *shell, const struct ckptd_message *m, const char **name, struct buf *out)
 {
 	struct msg_ckptd_vote_request request = {
 	    .id = m->id, .ve_epoch = m->ve_epoch, .copies = (uint8_t)m->copies};
@@ -78,6 +78,7 @@ static int pack(
 
 	memcpy(request.ve, m->ve, sizeof(request.ve));
 	memcpy(refusal.ve, m->ve, sizeof(refusal.ve));
+	snprintf(refusal.detail, sizeof(refusal.detail), "%s", local_detail(shell, m->ve, m->id));
 	memcpy(abort.ve, m->ve, sizeof(abort.ve));
 	switch (m->kind) {
 	case CKPTD_VOTE_REQUEST:
@@ -146,6 +147,9 @@ void links_send(struct shell *shell, const struct ckptd_action *action)
 	const char *name = "";
 
 	if (action->node == shell->daemon->node.self->id) {
+		if (action->message.kind == CKPTD_VOTE_ABORT)
+			shell_blame(
+			    shell, action->id, local_detail(shell, action->message.ve, action->id));
 		shell_post(shell, &(struct ckptd_event){.kind = CKPTD_EV_MESSAGE,
 				      .node = action->node,
 				      .message = &action->message});
@@ -164,10 +168,16 @@ void links_send(struct shell *shell, const struct ckptd_action *action)
 /* ---- in */
 
 /* The round's messages come from nodes; our own do not pass a socket. */
-static void take(struct shell *shell, struct rpc_call *call, const struct ckptd_message *message)
+static const struct peer *sender(struct shell *shell, struct rpc_call *call)
 {
 	const char *name = rpc_call_peer(call);
-	const struct peer *peer = name ? peers_by_name(&shell->daemon->node.peers, name) : NULL;
+
+	return name ? peers_by_name(&shell->daemon->node.peers, name) : NULL;
+}
+
+static void take(struct shell *shell, struct rpc_call *call, const struct ckptd_message *message)
+{
+	const struct peer *peer = sender(shell, call);
 
 	if (!peer) {
 		shell->refused++;
@@ -213,6 +223,7 @@ static void on_vote_request(void *userdata, struct rpc_call *call, const void *b
 
 static void on_vote_abort(void *userdata, struct rpc_call *call, const void *body, size_t size)
 {
+	struct shell *shell = userdata;
 	struct msg_ckptd_vote_abort w;
 	struct ckptd_message m = {.kind = CKPTD_VOTE_ABORT};
 
@@ -222,7 +233,9 @@ static void on_vote_abort(void *userdata, struct rpc_call *call, const void *bod
 	m.reason = (enum ckptd_reason)w.reason;
 	m.last_id = w.last_id;
 	memcpy(m.ve, w.ve, sizeof(m.ve));
-	take(userdata, call, &m);
+	if (sender(shell, call))
+		shell_blame(shell, w.id, w.detail);
+	take(shell, call, &m);
 }
 
 static void on_global_abort(void *userdata, struct rpc_call *call, const void *body, size_t size)

@@ -71,11 +71,6 @@ static void post(struct job *job, struct ckptd_event event)
 	shell_post(shell, &event);
 }
 
-static void complain(const struct job *job, const char *what, const char *why)
-{
-	log_notice("%s failed ve=%s id=%016" PRIx64 ": %s", what, job->ve, job->id, why);
-}
-
 int oid_parse(uint8_t oid[32], const char *text)
 {
 	size_t size = 0;
@@ -90,7 +85,7 @@ void oid_format(char text[CKPTD_OID_SIZE], const uint8_t oid[32])
 	sodium_bin2hex(text, CKPTD_OID_SIZE, oid, 32);
 }
 
-/* ---- how long a VE stands */
+/* ---- how long a VE stands, and what is said of it */
 
 static struct freeze_info *freeze_find(struct shell *shell, const char *ve)
 {
@@ -110,6 +105,32 @@ static uint32_t frozen_ms(struct shell *shell, const char *ve, uint64_t id)
 	const struct freeze_info *info = freeze_find(shell, ve);
 
 	return info->id == id ? (uint32_t)mono_to_ms(mono_sub(mono_now(), info->since)) : 0;
+}
+
+/* A file's name may be in what criu says: any byte. */
+static void copy_printable(char *out, size_t size, const char *text)
+{
+	size_t i;
+
+	for (i = 0; i + 1 < size && text[i]; i++)
+		out[i] = (char)(text[i] >= ' ' && text[i] <= '~' ? text[i] : '?');
+	out[i] = 0;
+}
+
+static void complain(const struct job *job, const char *what, const char *why)
+{
+	struct freeze_info *info = freeze_find(job->shell, job->ve);
+
+	log_notice("%s failed ve=%s id=%016" PRIx64 ": %s", what, job->ve, job->id, why);
+	if (info->id == job->id && !strcmp(info->ve, job->ve))
+		copy_printable(info->detail, sizeof(info->detail), why);
+}
+
+const char *local_detail(struct shell *shell, const char *ve, uint64_t id)
+{
+	const struct freeze_info *info = freeze_find(shell, ve);
+
+	return info->id == id && !strcmp(info->ve, ve) ? info->detail : "";
 }
 
 /* ---- ved */

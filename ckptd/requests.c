@@ -207,8 +207,9 @@ void requests_aborted(
 	(void)shell;
 	if (!info->waiter)
 		return;
-	rpc_fail(info->waiter, RPC_FAILED, "round %016" PRIx64 " was aborted%s%s: %s", info->id,
-	    ve[0] ? " at VE " : "", ve, ckptd_reason_text(reason));
+	rpc_fail(info->waiter, RPC_FAILED, "round %016" PRIx64 " was aborted%s%s: %s%s%s", info->id,
+	    ve[0] ? " at VE " : "", ve, ckptd_reason_text(reason), info->detail[0] ? ": " : "",
+	    info->detail);
 	info->waiter = NULL;
 }
 

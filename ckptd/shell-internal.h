@@ -20,6 +20,7 @@
 #define SHELL_STATS_MAX 12
 #define META_TIMEOUT_MS 4000
 #define IMAGE_PATH 256 /* what ved takes */
+#define DETAIL_SIZE 512
 
 /* An event with the memory of what it points to. */
 struct queued {
@@ -44,16 +45,18 @@ struct round_info {
 	struct rpc_call *waiter;
 	size_t n_ves;
 	char ves[SHELL_MEMBERS_MAX][CKPTD_VE_SIZE];
-	bool committing; /* members are filled */
+	char detail[DETAIL_SIZE]; /* what the first member that refused said of it */
+	bool committing;          /* members are filled */
 	size_t n_members;
 	struct commit_member members[SHELL_MEMBERS_MAX];
 };
 
-/* The freeze of a VE of this node, to say how long it stood. */
+/* A VE of this node in its newest round, to say how long it stood, or what ved or gosd said when it failed. */
 struct freeze_info {
 	char ve[CKPTD_VE_SIZE];
 	uint64_t id;
 	struct mono since;
+	char detail[DETAIL_SIZE];
 };
 
 struct node_status {
@@ -102,6 +105,8 @@ void shell_tell_coordinator(struct shell *shell);
 /* Begins a round; its id, or 0 with begun_reason set. */
 uint64_t shell_begin(struct shell *shell, const struct ckptd_place *places, size_t n);
 struct round_info *shell_round(struct shell *shell, uint64_t id);
+/* Notes down what a member said when it refused, for people; the first one's word stays. */
+void shell_blame(struct shell *shell, uint64_t id, const char *detail);
 const char *shell_node_name(const struct shell *shell, uint64_t id);
 enum ckptd_status shell_node_status(const struct shell *shell, uint64_t id);
 
@@ -114,6 +119,8 @@ void links_peer_changed(void *userdata, const struct peer *peer);
 
 /* local.c: ved and gosd of this node */
 void local_freeze(struct shell *shell, const struct ckptd_action *action);
+/* What ved or gosd said when it failed for this VE in that round; empty: nothing. */
+const char *local_detail(struct shell *shell, const char *ve, uint64_t id);
 void local_dump(struct shell *shell, const struct ckptd_action *action);
 void local_thaw(struct shell *shell, const struct ckptd_action *action);
 void local_store(struct shell *shell, const struct ckptd_action *action);

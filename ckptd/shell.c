@@ -122,6 +122,14 @@ static void committed(struct shell *shell, uint64_t id)
 	info->id = 0;
 }
 
+void shell_blame(struct shell *shell, uint64_t id, const char *detail)
+{
+	struct round_info *info = id ? shell_round(shell, id) : NULL;
+
+	if (info && !info->detail[0])
+		snprintf(info->detail, sizeof(info->detail), "%s", detail);
+}
+
 static void note_failure(
     struct shell *shell, const struct round_info *info, const struct ckptd_action *action)
 {
@@ -149,9 +157,11 @@ static void aborted(struct shell *shell, const struct ckptd_action *action)
 	if (action->node)
 		snprintf(
 		    event.node, sizeof(event.node), "%s", shell_node_name(shell, action->node));
+	if (info)
+		memcpy(event.detail, info->detail, sizeof(event.detail));
 	daemon_tell(shell->daemon, MSG_CKPT_ABORTED, msg_ckpt_aborted_pack, &event);
-	log_notice("round aborted: %s id=%016" PRIx64 " ve=%s node=%s", event.text, event.id,
-	    event.ve, event.node);
+	log_notice("round aborted: %s id=%016" PRIx64 " ve=%s node=%s%s%s", event.text, event.id,
+	    event.ve, event.node, event.detail[0] ? ": " : "", event.detail);
 	if (!info)
 		return;
 	note_failure(shell, info, action);

@@ -12,6 +12,40 @@ static bool text_is(json_t *json, const char *text)
 	return json_is_string(json) && strcmp(json_string_value(json), text) == 0;
 }
 
+/* File systems that have nothing of the host in them. */
+static bool is_inside(const char *type)
+{
+	static const char *const types[] = {"proc", "tmpfs", "devpts", "mqueue", "sysfs"};
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if (strcmp(type, types[i]) == 0)
+			return true;
+	return false;
+}
+
+/* Whether a mount passes on what is mounted below it, or takes it from elsewhere. */
+static bool propagates(const char *option)
+{
+	static const char *const words[] = {"shared", "rshared", "slave", "rslave"};
+
+	for (size_t i = 0; option && i < sizeof(words) / sizeof(words[0]); i++)
+		if (strcmp(option, words[i]) == 0)
+			return true;
+	return false;
+}
+
+static int refuse_shared(json_t *mount, const char *to, struct engine_error *error)
+{
+	json_t *option;
+	size_t i;
+
+	json_array_foreach(json_object_get(mount, "options"), i,
+	    option) if (propagates(json_string_value(option))) return engine_refuse(error, -EINVAL,
+	    "bundle: mount %s: option %s: what is shared with mounts of the host cannot move", to,
+	    json_string_value(option));
+	return 0;
+}
+
 static int refuse_mount(json_t *mount, const struct engine_config *engine,
     const struct ve_spec *spec, struct engine_error *error)
 {
@@ -20,12 +54,12 @@ static int refuse_mount(json_t *mount, const struct engine_config *engine,
 
 	if (binds_is(mount))
 		return binds_take(mount, engine, spec, error);
-	if (!to || !type || strcmp(type, "cgroup") == 0)
+	if (!to || !type || !is_inside(type))
 		return engine_refuse(error, -EINVAL,
 		    "bundle: mount %s of type %s: only file systems that live inside the VE "
 		    "(proc, tmpfs, devpts, mqueue, sysfs) can move with it",
 		    to ? to : "?", type ? type : "none");
-	return 0;
+	return refuse_shared(mount, to, error);
 }
 
 static int refuse_what_cannot_move(json_t *config, const struct engine_config *engine,
@@ -44,6 +78,10 @@ static int refuse_what_cannot_move(json_t *config, const struct engine_config *e
 	if (json_array_size(json_object_get(linux_part, "devices")) > 0)
 		return engine_refuse(
 		    error, -EINVAL, "bundle: linux.devices: host devices cannot move");
+	if (propagates(json_string_value(json_object_get(linux_part, "rootfsPropagation"))))
+		return engine_refuse(error, -EINVAL,
+		    "bundle: linux.rootfsPropagation: what is shared with mounts of the host cannot "
+		    "move");
 	json_array_foreach(json_object_get(linux_part, "namespaces"), i,
 	    namespace) if (text_is(json_object_get(namespace, "type"),
 			       "user")) return engine_refuse(error, -EINVAL,

@@ -2,11 +2,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 
 #include "ved/files.h"
 
-enum { LOG_BYTES = 4 << 20 };
+enum { LOG_BYTES = 4 << 20, STATUS_BYTES = 64 << 10, MQUEUE_MAGIC = 0x19800202 };
 
 static const struct {
 	const char *in_log;
@@ -14,12 +16,27 @@ static const struct {
 } causes[] = {
     {"xternal socket is used",
 	"a unix socket of the service is connected to a process outside of the VE"},
+    {"unix: Dangling connection",
+	"a unix socket of the service is connected to a process outside of the VE"},
     {"Can't dump half of stream unix connection",
 	"a unix socket of the service is connected to a process outside of the VE"},
-    {"Can't dump char device", "the service has a device open"},
-    {"Can't dump a char device", "the service has a device open"},
-    {"Unsupported sk family", "the service has a socket of a kind that cannot be written down"},
-    {"unsupported socket", "the service has a socket of a kind that cannot be written down"},
+    {" (chr ", "the service has a device open"},
+    {" (blk ", "the service has a device open"},
+    {"Unsupported proto 262",
+	"the service has a socket of Multipath TCP, which cannot be written down "
+	"(programs in Go: GODEBUG=multipathtcp=0)"},
+    {"Unsupported proto",
+	"the service has an internet socket of another protocol than TCP, UDP and "
+	"raw ones, which cannot be written down"},
+    {"Unknown socket collected",
+	"the service has a socket of a family that cannot be written down (internet, UNIX, netlink "
+	"and packet sockets can)"},
+    {"doesn't belong to the target user namespace",
+	"a process of the service is in a user namespace of its own, which cannot be written down"},
+    {"nested pid namespace",
+	"a process of the service is in a PID namespace of its own, which cannot be written down"},
+    {"nested time namespace",
+	"a process of the service is in a time namespace of its own, which cannot be written down"},
     {"Can't lookup mount", "the service has a file open that lies outside of the VE"},
     {"ghost file", "the service keeps a removed file open that is too large"},
     {"Can't bind", "an address or port of the service is taken on this node"},
@@ -110,7 +127,17 @@ static const char *judge_file(const char *target)
 	return NULL;
 }
 
-static const char *judge_process(long pid)
+/* What a name does not tell: the file system of an open file. */
+static const char *judge_place(const char *path)
+{
+	struct statfs place;
+
+	return statfs(path, &place) == 0 && place.f_type == MQUEUE_MAGIC
+		   ? "the service has a POSIX message queue open, which cannot be written down"
+		   : NULL;
+}
+
+static const char *judge_files(long pid)
 {
 	char path[VE_PATH * 2], target[VE_PATH];
 	const char *words = NULL;
@@ -126,13 +153,36 @@ static const char *judge_process(long pid)
 			continue;
 		target[length] = 0;
 		words = judge_file(target);
+		if (!words && path_set(path, "/proc/%ld/fd/%s", pid, entry->d_name) == 0)
+			words = judge_place(path);
 	}
 	if (dir)
 		closedir(dir);
 	return words;
 }
 
-static const char *judge_group(const char *cgroup_dir)
+/* criu stops tasks as a debugger does, and a task has one debugger. */
+static bool is_traced(long pid)
+{
+	_cleanup_buf_ struct buf status = {0};
+	const char *tracer;
+	char path[64];
+
+	path_set(path, "/proc/%ld/status", pid);
+	if (file_read(path, STATUS_BYTES, &status) < 0 || !status.data)
+		return false;
+	tracer = strstr((const char *)status.data, "\nTracerPid:");
+	return tracer && strtol(tracer + strlen("\nTracerPid:"), NULL, 10) > 0;
+}
+
+static const char *judge_tracing(long pid)
+{
+	return is_traced(pid)
+		   ? "a process of the service is traced by a debugger, which cannot be written down"
+		   : NULL;
+}
+
+static const char *judge_group(const char *cgroup_dir, const char *(*judge)(long pid))
 {
 	_cleanup_buf_ struct buf pids = {0};
 	char path[VE_PATH * 3];
@@ -142,17 +192,24 @@ static const char *judge_group(const char *cgroup_dir)
 	    file_read(path, LOG_BYTES, &pids) < 0)
 		return NULL;
 	for (char *at = (char *)pids.data, *end; at && *at && !words; at = end + 1) {
-		words = judge_process(strtol(at, &end, 10));
+		words = judge(strtol(at, &end, 10));
 		if (*end != '\n')
 			break;
 	}
 	return words;
 }
 
+int criu_foresee(const char *cgroup_dir, struct engine_error *error)
+{
+	const char *found = judge_group(cgroup_dir, judge_tracing);
+
+	return found ? engine_refuse(error, -EBUSY, "%s", found) : 0;
+}
+
 void criu_explain(const char *dir, const char *log_file, const char *message,
     const char *cgroup_dir, struct engine_error *error)
 {
-	const char *found = cgroup_dir ? judge_group(cgroup_dir) : NULL;
+	const char *found = cgroup_dir ? judge_group(cgroup_dir, judge_files) : NULL;
 	_cleanup_buf_ struct buf log = {0};
 	char path[VE_PATH * 2];
 

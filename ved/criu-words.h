@@ -7,6 +7,10 @@
 
 #include "ved/engine.h"
 
+/*
+ * Before criu is asked: what it would find out only by waiting, while the service stands still.  0, or refused in words.
+ */
+int criu_foresee(const char *cgroup_dir, struct engine_error *error);
 /* cgroup_dir: of the VE, whose open files are looked at for what no image can hold; NULL: not. */
 void criu_explain(const char *dir, const char *log_file, const char *message,
     const char *cgroup_dir, struct engine_error *error);

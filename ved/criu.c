@@ -235,8 +235,11 @@ int criu_dump(const struct criu_job *job, struct engine_error *error)
 	struct stat st;
 	struct externals externals;
 	CriuResp *answer = NULL;
-	int rc = open_handles(&handles, job, error);
+	int rc = criu_foresee(job->cgroup->unified, error);
 
+	if (rc < 0)
+		return rc;
+	rc = open_handles(&handles, job, error);
 	if (rc == 0 && fstat(handles.netns, &st) < 0)
 		rc = engine_fail(error, -errno, "look at %s", job->netns);
 	if (rc == 0) {
