@@ -111,7 +111,8 @@ class Shared(HeldCase):
             os.chmod(script.name, 0o755)
         without = CONFIGURATION + (
             f"[fence off]\ncommand = {cls.commands}/off {cls.commands}\ntimeout_s = 600\n"
-            f"[fence broken]\ncommand = {cls.commands}/broken\n[ved]\nmounts = /srv/no")
+            f"[fence broken]\ncommand = {cls.commands}/broken\n"
+            "[migrated]\nrestarts = 2\nbackoff_ms = 100\nbackoff_max_ms = 1000\n[ved]\nmounts = /srv/no")
         cls.configuration = {"n1": f"{without} {cls.shared}\n", "n2": f"{without} {cls.shared}\n", "n3": f"{without}\n"}
         super().setUpClass()
         cls.sharing = os.path.join(cls.directory, "sharing")
@@ -191,6 +192,29 @@ class Shared(HeldCase):
         wait_until("its own node has said that the other copy is gone", lambda: not self.placed("stuck")["held"])
         self.wait_writes(STUCK)
         self.assert_never_on_n3()
+
+    def placed_because(self, name):
+        """Why it was placed, each time, as the coordinators wrote it down."""
+        found = []
+        for node in NODES:
+            with open(os.path.join(self.cluster.node_directory(node), "log", "migrated", "current"), encoding="utf-8",
+                      errors="replace") as log:
+                found += re.findall(rf"placed ve={name} [^:]*: ([^:\n]*)", log.read())
+        return found
+
+    def test_40_a_service_that_ends_again_and_again_is_tried_here_then_elsewhere_and_given_up(self):
+        bundle = os.path.join(self.directory, "short")
+        subprocess.run([os.path.join(TREE, "tools", "bundle"), "--out", bundle, "--program", "/bin/sleep", "--", "0.2"], check=True)
+
+        def given_up(name):
+            """Not each time: a node may just then be taken for dead, or the start be so slow that it has failed."""
+            wait_until("it is placed", lambda: self.depctl("n1", "ve", "run", name, bundle, "--node", "n1", "--interval", "0s",
+                                                           check=False) or name in str(self.depctl("n1", "ve", "ls", check=False)))
+            wait_until("it is given up", lambda: self.placed(name)["want"] == "failed")
+            return {"restart in place", "restart elsewhere", "ended again and again"} <= set(self.placed_because(name)) and (
+                "ended again and again" in self.placed(name)["reason"])
+        names = (f"short-{number}" for number in range(100))
+        wait_until("all of it", lambda: given_up(next(names)))
 
 
 if __name__ == "__main__":
