@@ -15,27 +15,57 @@ bool catalogue_has(const struct msg_ckptd_catalogue *catalogue, uint64_t id)
 	return false;
 }
 
-static void take_oldest(struct msg_ckptd_catalogue *catalogue, struct msg_ckptd_checkpoint *out)
+static void take(struct msg_ckptd_catalogue *catalogue, size_t i, struct msg_ckptd_checkpoint *out)
 {
 	struct msg_ckptd_checkpoint *items = catalogue->checkpoints.item;
 
-	*out = items[0];
+	*out = items[i];
 	catalogue->checkpoints.count--;
-	memmove(items, items + 1, catalogue->checkpoints.count * sizeof(*items));
+	memmove(items + i, items + i + 1, (catalogue->checkpoints.count - i) * sizeof(*items));
+}
+
+static int64_t hour_of(const struct msg_ckptd_checkpoint *checkpoint)
+{
+	return checkpoint->wall_ms / 3600000;
 }
 
 int catalogue_add(struct msg_ckptd_catalogue *catalogue, const struct msg_ckptd_checkpoint *added,
-    size_t keep, struct msg_ckptd_checkpoint *retired)
+    struct retention retention, struct msg_ckptd_checkpoint *retired)
 {
+	size_t last = retention.last - 1, hours = retention.hourly ? retention.hourly - 1 : 0;
+	int64_t hour = hour_of(added);
 	int n = 0;
 
-	assert(keep >= 1 && keep <= CATALOGUE_MAX);
+	assert(retention.last >= 1 && retention.last + retention.hourly <= CATALOGUE_MAX);
 	if (catalogue_has(catalogue, added->id))
 		return -EALREADY;
-	while (catalogue->checkpoints.count >= keep)
-		take_oldest(catalogue, &retired[n++]);
+	for (size_t i = catalogue->checkpoints.count; i-- > 0;) {
+		const struct msg_ckptd_checkpoint *item = &catalogue->checkpoints.item[i];
+		bool of_hour = hours > 0 && hour_of(item) != hour;
+
+		if (of_hour) {
+			hours--;
+			hour = hour_of(item);
+		}
+		if (last > 0)
+			last--;
+		else if (!of_hour)
+			take(catalogue, i, &retired[n++]);
+	}
 	catalogue->checkpoints.item[catalogue->checkpoints.count++] = *added;
 	return n;
+}
+
+bool catalogue_remove(
+    struct msg_ckptd_catalogue *catalogue, uint64_t id, struct msg_ckptd_checkpoint *removed)
+{
+	for (size_t i = 0; i < catalogue->checkpoints.count; i++) {
+		if (catalogue->checkpoints.item[i].id == id) {
+			take(catalogue, i, removed);
+			return true;
+		}
+	}
+	return false;
 }
 
 void cell_key(char key[CATALOGUE_KEY_SIZE], uint64_t id)

@@ -10,16 +10,25 @@
 
 #include "proto/ckptd.h"
 
-#define CATALOGUE_MAX 8
+#define CATALOGUE_MAX 32
 #define CATALOGUE_KEY_SIZE 256
 
+/* What is kept: the newest ones, and of so many hours that have one the newest of each.  At most CATALOGUE_MAX together. */
+struct retention {
+	size_t last; /* 1 and more */
+	size_t hourly;
+};
+
 /*
- * Puts a checkpoint behind the others and takes the oldest away until at most keep (1 to
- * CATALOGUE_MAX) are left; those go to retired (room for CATALOGUE_MAX).  Returns their number; -EALREADY
- * when a checkpoint of that id is there.
+ * Puts a checkpoint behind the others and takes away what need not be kept; that goes to retired (room for CATALOGUE_MAX).
+ * Returns its number; -EALREADY when a checkpoint of that id is there.  An hour is one of the wall clock that the checkpoints
+ * bear; where that jumps, more or fewer hours are told apart, but never more checkpoints kept, and never fewer than the last.
  */
 int catalogue_add(struct msg_ckptd_catalogue *catalogue, const struct msg_ckptd_checkpoint *added,
-    size_t keep, struct msg_ckptd_checkpoint *retired);
+    struct retention retention, struct msg_ckptd_checkpoint *retired);
+/* Takes one away; false when it is not there. */
+bool catalogue_remove(
+    struct msg_ckptd_catalogue *catalogue, uint64_t id, struct msg_ckptd_checkpoint *removed);
 bool catalogue_has(const struct msg_ckptd_catalogue *catalogue, uint64_t id);
 
 /* "ckpt/" and 16 hex digits: the cell of a round; and back, false when it is none. */

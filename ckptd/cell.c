@@ -246,7 +246,7 @@ static int extend(struct cell_op *op, const struct fact *fact, const struct ckpt
 	if (r < 0)
 		return r;
 	r = catalogue_add(
-	    &catalogue, &member->checkpoint, (size_t)op->shell->settings.keep, member->retired);
+	    &catalogue, &member->checkpoint, plans_retention(op->shell, view->ve), member->retired);
 	if (r < 0)
 		return r;
 	member->n_retired = (size_t)r;

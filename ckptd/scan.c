@@ -20,6 +20,13 @@
 
 /* ---- pages of metad */
 
+struct plan_read {
+	char key[CATALOGUE_KEY_SIZE];
+	uint64_t version;
+	bool wanted; /* there is such a VE */
+	struct msg_ckptd_plan plan;
+};
+
 struct scan {
 	struct shell *shell;
 	char prefix[16];
@@ -29,6 +36,8 @@ struct scan {
 
 	size_t n_ves; /* of ve/ */
 	struct schedule_ve ves[SCHEDULE_MAX];
+	size_t n_plans; /* of plan/ */
+	struct plan_read plans[SCHEDULE_MAX];
 	size_t n_kept; /* of cat/: rounds in catalogues */
 	uint64_t kept[SCHEDULE_MAX * CATALOGUE_MAX];
 	size_t n_decided; /* of ckpt/, oldest first */
@@ -95,13 +104,59 @@ static struct scan *scan_new(struct shell *shell)
 	return scan;
 }
 
-/* ---- placements */
+static void on_deleted(void *userdata, const struct rpc_answer *answer)
+{
+	(void)userdata;
+	(void)answer;
+}
+
+static void delete_fact(struct shell *shell, const char *key, uint64_t version)
+{
+	struct msg_metad_txn txn = {.ops = {.count = 1}};
+	_cleanup_buf_ struct buf body = {0};
+
+	snprintf(txn.ops.item[0].key, sizeof(txn.ops.item[0].key), "%s", key);
+	txn.ops.item[0].kind = MSG_METAD_KIND_DELETE;
+	txn.ops.item[0].has_expected = true;
+	txn.ops.item[0].expected = version;
+	if (msg_metad_txn_pack(&txn, &body) == 0)
+		rpc_request(shell->metad, MSG_METAD_TXN, body.data, body.size, META_TIMEOUT_MS,
+		    on_deleted, NULL);
+}
+
+/* ---- placements and plans */
+
+static void take_plan(struct scan *scan, const struct msg_metad_entry *entry)
+{
+	struct plan_read *read = &scan->plans[scan->n_plans];
+	struct mpr_error error;
+
+	if (scan->n_plans == SCHEDULE_MAX)
+		return;
+	if (msg_ckptd_plan_unpack(&read->plan, entry->value, entry->value_size, &error) < 0) {
+		log_warning("fact %s: %s", entry->key, error.text);
+		return;
+	}
+	snprintf(read->key, sizeof(read->key), "%s", entry->key);
+	read->version = entry->version;
+	scan->n_plans++;
+}
+
+static struct plan_read *find_plan(struct scan *scan, const char *ve)
+{
+	for (size_t i = 0; i < scan->n_plans; i++) {
+		if (strcmp(scan->plans[i].key + strlen("plan/"), ve) == 0)
+			return &scan->plans[i];
+	}
+	return NULL;
+}
 
 static void take_ve(struct scan *scan, const struct msg_metad_entry *entry)
 {
 	const struct node_config *node = &scan->shell->daemon->node;
 	struct schedule_ve *ve = &scan->ves[scan->n_ves];
 	struct msg_migrated_ve_fact fact;
+	struct plan_read *plan;
 	const struct peer *peer;
 	struct mpr_error error;
 
@@ -111,6 +166,9 @@ static void take_ve(struct scan *scan, const struct msg_metad_entry *entry)
 		log_warning("fact %s: %s", entry->key, error.text);
 		return;
 	}
+	plan = find_plan(scan, fact.name);
+	if (plan)
+		plan->wanted = true;
 	/* VEs of other clusters are their coordinators' business. */
 	if (strcmp(fact.site, config_site(node)) != 0)
 		return;
@@ -121,9 +179,20 @@ static void take_ve(struct scan *scan, const struct msg_metad_entry *entry)
 	ve->place.node = peer ? peer->id : 0;
 	ve->place.copies = fact.copies;
 	memcpy(ve->set, fact.set, sizeof(ve->set));
+	if (plan)
+		plans_apply(&plan->plan, ve);
 	ve->eligible = fact.want == MSG_MIGRATED_WANT_RUN && !fact.gathering && peer &&
 		       shell_node_status(scan->shell, peer->id) != CKPTD_STATUS_DEAD;
 	scan->n_ves++;
+}
+
+/* The plans were read before the VEs, and are written for VEs that are there: what has none now has lost it. */
+static void forget_plans(struct scan *scan)
+{
+	for (size_t i = 0; i < scan->n_plans; i++) {
+		if (!scan->plans[i].wanted)
+			delete_fact(scan->shell, scan->plans[i].key, scan->plans[i].version);
+	}
 }
 
 static void ves_taken(struct scan *scan, bool whole)
@@ -131,6 +200,8 @@ static void ves_taken(struct scan *scan, bool whole)
 	struct shell *shell = scan->shell;
 
 	shell->scanning = false;
+	if (whole && scan->n_ves < SCHEDULE_MAX)
+		forget_plans(scan);
 	if (whole && shell->mine) {
 		schedule_update(&shell->schedule, scan->ves, scan->n_ves, mono_now());
 		sd_event_source_set_time(shell->timer, 0);
@@ -138,6 +209,14 @@ static void ves_taken(struct scan *scan, bool whole)
 	}
 	free(scan);
 	requests_scanned(shell, whole);
+}
+
+static void plans_taken(struct scan *scan, bool whole)
+{
+	if (whole)
+		start_scan(scan, "ve/", take_ve, ves_taken);
+	else
+		ves_taken(scan, false);
 }
 
 void scan_ves(struct shell *shell)
@@ -148,29 +227,17 @@ void scan_ves(struct shell *shell)
 		return;
 	shell->scanning = true;
 	shell->scans++;
-	start_scan(scan, "ve/", take_ve, ves_taken);
+	start_scan(scan, "plan/", take_plan, plans_taken);
 }
 
 /* ---- cells */
 
-static void on_deleted(void *userdata, const struct rpc_answer *answer)
-{
-	(void)userdata;
-	(void)answer;
-}
-
 static void delete_cell(struct shell *shell, uint64_t id, uint64_t version)
 {
-	struct msg_metad_txn txn = {.ops = {.count = 1}};
-	_cleanup_buf_ struct buf body = {0};
+	char key[CATALOGUE_KEY_SIZE];
 
-	cell_key(txn.ops.item[0].key, id);
-	txn.ops.item[0].kind = MSG_METAD_KIND_DELETE;
-	txn.ops.item[0].has_expected = true;
-	txn.ops.item[0].expected = version;
-	if (msg_metad_txn_pack(&txn, &body) == 0)
-		rpc_request(shell->metad, MSG_METAD_TXN, body.data, body.size, META_TIMEOUT_MS,
-		    on_deleted, NULL);
+	cell_key(key, id);
+	delete_fact(shell, key, version);
 }
 
 static void take_cell(struct scan *scan, const struct msg_metad_entry *entry)

@@ -25,14 +25,44 @@ static bool timed(const struct schedule_ve *ve)
 static void take_over(struct schedule_ve *kept, const struct schedule_ve *read, struct mono now)
 {
 	bool same = kept->place.ve_epoch == read->place.ve_epoch && timed(kept) && timed(read);
-	struct mono next = timed(read) ? mono_add_ms(now, read->interval_ms) : MONO_NEVER;
-	struct mono due = same ? mono_min(kept->due, next) : next;
 	struct schedule_failure failure = kept->failure;
+	struct schedule_cost cost = kept->cost;
+	struct mono due = kept->due, next;
 
 	*kept = *read;
-	kept->due = due;
 	kept->failure = failure;
+	kept->cost = cost;
+	if (kept->adaptive && cost.stood_ms)
+		kept->interval_ms = schedule_adapt(&cost, kept->share, kept->loss_ms);
+	next = timed(kept) ? mono_add_ms(now, kept->interval_ms) : MONO_NEVER;
+	kept->due = same ? mono_min(due, next) : next;
 	kept->seen = true;
+}
+
+uint32_t schedule_adapt(const struct schedule_cost *cost, uint32_t share, uint32_t loss_ms)
+{
+	uint64_t by_share = (uint64_t)cost->stood_ms * 1000 / (share ? share : 1);
+	uint64_t by_loss = loss_ms > cost->took_ms ? 2ULL * (loss_ms - cost->took_ms) : 0;
+	uint64_t interval_ms = by_share < by_loss ? by_share : by_loss;
+
+	if (interval_ms > UINT32_MAX)
+		return UINT32_MAX;
+	return interval_ms < SCHEDULE_SHORTEST_MS ? SCHEDULE_SHORTEST_MS : (uint32_t)interval_ms;
+}
+
+static uint32_t smooth(uint32_t before, uint32_t now)
+{
+	return before ? (uint32_t)((3ULL * before + now) / 4) : now;
+}
+
+void schedule_learn(struct schedule *schedule, const char *name, struct schedule_cost cost)
+{
+	struct schedule_ve *ve = find(schedule, name);
+
+	if (!ve)
+		return;
+	ve->cost.stood_ms = smooth(ve->cost.stood_ms, cost.stood_ms ? cost.stood_ms : 1);
+	ve->cost.took_ms = smooth(ve->cost.took_ms, cost.took_ms);
 }
 
 static void add(struct schedule *schedule, const struct schedule_ve *read, struct mono now)

@@ -15,6 +15,12 @@
 #include "ckptd/ckptd.h"
 
 #define SCHEDULE_MAX 256
+#define SCHEDULE_SHORTEST_MS 1000
+
+/* What a checkpoint of a VE costs: how long it stands still, and how long it takes until it counts.  0: not known. */
+struct schedule_cost {
+	uint32_t stood_ms, took_ms;
+};
 
 /* Rounds in a row that came to nothing: the last of them. */
 struct schedule_failure {
@@ -30,8 +36,13 @@ struct schedule_failure {
 struct schedule_ve {
 	struct ckptd_place place;
 	char set[CKPTD_VE_SIZE]; /* that it belongs to; empty: it stands alone */
-	uint32_t interval_ms;    /* 0: only on request */
-	bool eligible;           /* it is to run, on a node that is not known to be dead */
+	uint32_t interval_ms;    /* 0: only on request; adaptive: until its cost is known */
+	bool adaptive;
+	uint32_t share;             /* adaptive: thousandths of the time for which it may stand */
+	uint32_t loss_ms;           /* adaptive: what a failure may cost on average */
+	uint32_t keep, keep_hourly; /* checkpoints; 0: as configured */
+	struct schedule_cost cost;  /* as learned */
+	bool eligible;              /* it is to run, on a node that is not known to be dead */
 	struct mono due;
 	bool seen; /* used by schedule_update */
 	struct schedule_failure failure;
@@ -58,6 +69,17 @@ int schedule_places(const struct schedule *schedule, const char *name, struct ck
 void schedule_failed(struct schedule *schedule, const char *ve,
     const struct schedule_failure *failed, struct mono now);
 void schedule_committed(struct schedule *schedule, const char *ve);
+/*
+ * The interval of an adaptive VE.  Who writes more stands longer for each checkpoint; so that it stands for no more than its share of the
+ * time, the interval grows with that.  A failure costs half an interval on average, and the time until the checkpoint before counted; the
+ * interval stays below what is accepted of that, also when the share is then overrun: a loss cannot be made good.  At least a second.
+ *
+ * Rejected: Young's and Daly's interval, the square root of cost times time between failures, which minimizes work done twice:
+ * here nobody does it again, and nobody knows the time between failures of a service's node.
+ */
+uint32_t schedule_adapt(const struct schedule_cost *cost, uint32_t share, uint32_t loss_ms);
+/* A checkpoint was committed and has cost this; costs are smoothed. */
+void schedule_learn(struct schedule *schedule, const char *ve, struct schedule_cost cost);
 struct mono schedule_deadline(const struct schedule *schedule);
 
 #endif

@@ -20,7 +20,9 @@ const struct config_key ckptd_config_keys[] = {
     INT_KEY("outcome_ms", outcome_ms, "3000", 100, 600000,
 	"a member that waits for the outcome reads the cell after that"),
     INT_KEY("resend_ms", resend_ms, "300", 20, 60000, "an unanswered message is repeated after"),
-    INT_KEY("keep", keep, "3", 1, CATALOGUE_MAX, "checkpoints kept of each VE"),
+    INT_KEY("keep", keep, "3", 1, CATALOGUE_MAX, "the newest checkpoints of each VE are kept"),
+    INT_KEY("keep_hourly", keep_hourly, "0", 0, CATALOGUE_MAX - 1,
+	"and the newest one of each of so many hours"),
     {0},
 };
 
@@ -29,6 +31,12 @@ int ckptd_settings_check(
 {
 	const struct ckptd_settings *s = settings;
 
+	if (s->keep + s->keep_hourly > CATALOGUE_MAX) {
+		snprintf(error->text, sizeof(error->text),
+		    "node %s: [ckptd]: keep and keep_hourly are more than %d together", node->name,
+		    CATALOGUE_MAX);
+		return -EINVAL;
+	}
 	if (s->hold_ms > s->vote_ms)
 		return 0;
 	snprintf(error->text, sizeof(error->text),

@@ -173,6 +173,12 @@ void scan_ves(struct shell *shell);
 void scan_cells(struct shell *shell);
 void scan_images(struct shell *shell);
 
+/* plans.c: when a VE is checkpointed and what is kept, where that was changed; and taking checkpoints away */
+extern const struct rpc_method plans_methods[];
+struct retention plans_retention(const struct shell *shell, const char *ve);
+/* Puts a plan into what the placement says. */
+void plans_apply(const struct msg_ckptd_plan *plan, struct schedule_ve *ve);
+
 /* watch.c: gossipd */
 int watch_open(struct shell *shell);
 

@@ -114,6 +114,9 @@ static void committed(struct shell *shell, uint64_t id)
 
 		tell_committed(shell, info, member);
 		schedule_committed(&shell->schedule, member->ve);
+		schedule_learn(&shell->schedule, member->ve,
+		    (struct schedule_cost){member->checkpoint.frozen_ms,
+			(uint32_t)mono_to_ms(mono_sub(mono_now(), info->started))});
 		for (size_t k = 0; k < member->n_retired; k++)
 			local_remove(shell, member->retired[k].oid, member->ve,
 			    member->retired[k].id, false);
@@ -570,6 +573,8 @@ int shell_new(struct shell **out, struct daemon *daemon, const struct ckptd_sett
 		r = rpc_server_add(daemon->rpc, links_methods, shell);
 	if (r >= 0)
 		r = rpc_server_add(daemon->rpc, requests_methods, shell);
+	if (r >= 0)
+		r = rpc_server_add(daemon->rpc, plans_methods, shell);
 	if (r < 0) {
 		log_start_failed(r);
 		return r;

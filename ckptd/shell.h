@@ -9,7 +9,7 @@
 
 struct ckptd_settings {
 	int64_t vote_ms, dump_ms, hold_ms, outcome_ms, resend_ms;
-	int64_t keep;
+	int64_t keep, keep_hourly;
 };
 
 extern const struct config_key ckptd_config_keys[];

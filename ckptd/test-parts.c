@@ -99,20 +99,87 @@ static void stopped_and_untimed_ves_are_never_due(void)
 	free(s);
 }
 
+static struct retention last(size_t n)
+{
+	return (struct retention){.last = n};
+}
+
 static void the_catalogue_keeps_the_newest_and_hands_out_the_rest(void)
 {
 	struct msg_ckptd_catalogue c = {0};
 	struct msg_ckptd_checkpoint retired[CATALOGUE_MAX], one = {0};
 
 	for (one.id = 1; one.id <= 3; one.id++)
-		check_int(catalogue_add(&c, &one, 3, retired), 0);
-	check_int(catalogue_add(&c, &one, 3, retired), 1);
+		check_int(catalogue_add(&c, &one, last(3), retired), 0);
+	check_int(catalogue_add(&c, &one, last(3), retired), 1);
 	check_int(retired[0].id, 1);
 	check_int(c.checkpoints.item[2].id, 4);
-	check_int(catalogue_add(&c, &one, 3, retired), -EALREADY);
+	check_int(catalogue_add(&c, &one, last(3), retired), -EALREADY);
 	one.id = 5;
-	check_int(catalogue_add(&c, &one, 1, retired), 3);
+	check_int(catalogue_add(&c, &one, last(1), retired), 3);
 	check(catalogue_has(&c, 5) && !catalogue_has(&c, 4));
+	check(catalogue_remove(&c, 5, &one) && !catalogue_remove(&c, 5, &one));
+	check_int(c.checkpoints.count, 0);
+}
+
+/* One each ten minutes for two days. */
+static void the_newest_of_each_hour_is_kept_and_no_more(void)
+{
+	const struct retention retention = {.last = 3, .hourly = 24};
+	struct msg_ckptd_catalogue c = {0};
+	struct msg_ckptd_checkpoint retired[CATALOGUE_MAX], one = {0};
+	const struct msg_ckptd_checkpoint *item = c.checkpoints.item;
+
+	for (one.id = 1; one.id <= 288; one.id++) {
+		one.wall_ms = (int64_t)one.id * 600000 - 1;
+		/* one that left the last three, and one whose hour is too long ago */
+		check(catalogue_add(&c, &one, retention, retired) <= 2);
+	}
+	/* the last one ends its hour: 24 hours, and the two before it */
+	check_int(c.checkpoints.count, 26);
+	check_int(item[25].id, 288);
+	check_int(item[24].id, 287);
+	check_int(item[23].id, 286);
+	for (size_t i = 0; i < 23; i++)
+		check_int(item[i].id, 150 + 6 * i);
+	/* a narrower rule holds with the next one; a clock that was put back adds nothing */
+	one.wall_ms = 0;
+	check_int(catalogue_add(&c, &one, last(2), retired), 25);
+	one.id++;
+	check_int(catalogue_add(&c, &one, retention, retired), 0);
+	check_int(c.checkpoints.count, 3);
+}
+
+static void an_adaptive_interval_keeps_to_the_share_until_the_loss_forbids(void)
+{
+	/* 100 ms in 1 %: each 10 s */
+	check_int(schedule_adapt(&(struct schedule_cost){100, 500}, 10, 60000), 10000);
+	check_int(schedule_adapt(&(struct schedule_cost){400, 500}, 10, 60000), 40000);
+	/* on average half an interval and the time to commit are lost */
+	check_int(schedule_adapt(&(struct schedule_cost){400, 1000}, 10, 6000), 10000);
+	check_int(
+	    schedule_adapt(&(struct schedule_cost){400, 7000}, 10, 6000), SCHEDULE_SHORTEST_MS);
+	check_int(schedule_adapt(&(struct schedule_cost){1, 10}, 10, 60000), SCHEDULE_SHORTEST_MS);
+}
+
+static void what_checkpoints_cost_sets_the_interval_of_an_adaptive_ve(void)
+{
+	struct schedule *s = calloc(1, sizeof(*s));
+	struct schedule_ve v = ve("a", 1, 5000);
+
+	check(s);
+	v.adaptive = true;
+	v.share = 10;
+	v.loss_ms = 60000;
+	schedule_update(s, &v, 1, mono_ms(0));
+	check_int(schedule_find(s, "a")->interval_ms, 5000); /* nothing is known yet */
+	schedule_learn(s, "a", (struct schedule_cost){200, 1000});
+	schedule_update(s, &v, 1, mono_ms(10));
+	check_int(schedule_find(s, "a")->interval_ms, 20000);
+	schedule_learn(s, "a", (struct schedule_cost){600, 1000}); /* a quarter of the way */
+	schedule_update(s, &v, 1, mono_ms(20));
+	check_int(schedule_find(s, "a")->interval_ms, 30000);
+	free(s);
 }
 
 static void keys_and_names_are_read_as_they_are_written(void)
@@ -222,6 +289,9 @@ int main(void)
 	    TEST(a_set_is_due_as_one_at_its_shortest_interval),
 	    TEST(a_member_of_a_set_is_never_captured_alone),
 	    TEST(the_catalogue_keeps_the_newest_and_hands_out_the_rest),
+	    TEST(the_newest_of_each_hour_is_kept_and_no_more),
+	    TEST(an_adaptive_interval_keeps_to_the_share_until_the_loss_forbids),
+	    TEST(what_checkpoints_cost_sets_the_interval_of_an_adaptive_ve),
 	    TEST(keys_and_names_are_read_as_they_are_written),
 	    TEST(the_journal_holds_over_a_restart_what_was_written),
 	    {0},

@@ -16,7 +16,7 @@ struct option_spec {
 };
 
 #define OPTIONS_MAX 14
-#define POSITIONALS_MAX 4
+#define POSITIONALS_MAX 16
 #define MANY_MAX 4 /* of the option that may be repeated */
 
 /* What was given on the command line after the command's words. */
@@ -76,9 +76,16 @@ int command_ve_show(struct session *session, const struct arguments *arguments);
 int command_ve_stop(struct session *session, const struct arguments *arguments);
 int command_ve_fenced(struct session *session, const struct arguments *arguments);
 int command_ve_rm(struct session *session, const struct arguments *arguments);
+/* ve.c: one row for each checkpoint of a VE ("": of all), with the name of its VE; NULL after one line. */
+json_t *list_ckpts(struct session *session, const char *ve, int *status);
+extern const struct column ckpt_columns[];
 int command_ckpt_create(struct session *session, const struct arguments *arguments);
 int command_ckpt_ls(struct session *session, const struct arguments *arguments);
 int command_ckpt_restore(struct session *session, const struct arguments *arguments);
+int command_ckpt_show(struct session *session, const struct arguments *arguments);
+int command_ckpt_verify(struct session *session, const struct arguments *arguments);
+int command_ckpt_rm(struct session *session, const struct arguments *arguments);
+int command_ckpt_schedule(struct session *session, const struct arguments *arguments);
 int command_obj_put(struct session *session, const struct arguments *arguments);
 int command_obj_get(struct session *session, const struct arguments *arguments);
 int command_obj_ls(struct session *session, const struct arguments *arguments);

@@ -29,7 +29,7 @@ static void allow(struct session *session)
 		session->timeout_ms = TRANSFER_MS;
 }
 
-static bool parse_oid(const char *text, uint8_t oid[32])
+bool parse_oid(const char *text, uint8_t oid[32])
 {
 	if (key_parse(oid, text) == 0)
 		return true;

@@ -23,7 +23,7 @@ static const struct column ve_columns[] = {{"VE", "name", NULL}, {"WANT", "want"
     {"FROM", "start_ckpt", format_ckpt}, {"INTERVAL", "interval_ms", format_interval},
     {"COPIES", "copies", NULL}, {"REASON", "reason", NULL}, {"HELD", "held", NULL}, {0}};
 
-static const struct column ckpt_columns[] = {{"VE", "ve", NULL}, {"CHECKPOINT", "id", format_ckpt},
+const struct column ckpt_columns[] = {{"VE", "ve", NULL}, {"CHECKPOINT", "id", format_ckpt},
     {"COMMITTED", "wall_ms", format_wall_ms}, {"EPOCH", "ve_epoch", NULL},
     {"IMAGE", "oid", format_id}, {"SIZE", "bytes", format_bytes}, {"STOOD", "frozen_ms", format_ms},
     {"MADE ON", "node", NULL}, {"ALSO ON", "replicas", NULL}, {0}};
@@ -290,8 +290,7 @@ int command_ve_ls(struct session *session, const struct arguments *arguments)
 	return 0;
 }
 
-/* One row for each checkpoint, with the name of its VE. */
-static json_t *list_ckpts(struct session *session, const char *ve, int *status)
+json_t *list_ckpts(struct session *session, const char *ve, int *status)
 {
 	struct msg_ckptd_ls request = {0};
 	_cleanup_buf_ struct buf body = {0};

@@ -45,7 +45,7 @@
 #include "proto/migrated.h"
 
 #define MIGRATED_VES_MAX 256
-#define MIGRATED_CKPTS_MAX 8
+#define MIGRATED_CKPTS_MAX 32
 #define MIGRATED_REPLICAS_MAX 4
 #define MIGRATED_ACTIONS_MAX 64
 #define MIGRATED_REASON 256

@@ -156,7 +156,8 @@ class Using(Depctl):
                       ("-o", "xml", "status"), ("-o",), ("--timeout", "soon", "status"), ("events", "--since", "now"),
                       ("events", "--count", "0"), ("events", "--nosuch"), ("events", "--count", "1", "--count", "2"),
                       ("stats", "nosuch"), ("log", "fdd", "loud"), ("obj", "get", "3f9a", "/tmp/x"), ("obj", "rm", "x"),
-                      ("ckpt", "restore", "one", "last"), ("ckpt", "restore", "one", "1."),
+                      ("ckpt", "restore", "one", "last"), ("ckpt", "show", "x"), ("ckpt", "rm", "one"),
+                      ("ckpt", "schedule", "one", "--interval", "often"), ("ckpt", "schedule", "one", "--keep", "40"), ("ckpt", "restore", "one", "1."),
                       ("obj", "put", "/etc/hostname", "--copies", "many")):
             self.fails(USAGE, *words)
 
@@ -260,7 +261,28 @@ class Services(Depctl):
         self.fails(NOT_FOUND, "ckpt", "restore", "one", "9.9", saying="no checkpoint 9.9")
         self.assertLessEqual({old["id"], new["id"]}, {one["id"] for one in self.gives("ve", "show", "one", node="n2")["checkpoints"]})
         self.assertRegex(self.says("ve", "show", "one"), r"(?s)^VE +one\n.*CHECKPOINT")
+        self.look_at_one(shown, old)
         self.assertIn(f"{ADDRESS}/24", self.says("ve", "ls", node="n3"))
+
+    def look_at_one(self, shown, old):
+        """What one checkpoint is, that the older one can be taken away, and, last as it makes new ones, when the next is due."""
+        self.assertEqual([(one["ve"], one["id"]) for one in self.gives("ckpt", "show", shown, node="n2")], [("one", old["id"])])
+        for node in (old["node"], *old["replicas"]):
+            self.assertEqual([(one["node"], one["state"]) for one in self.gives("ckpt", "verify", shown, node=node)], [(node, "whole")])
+        self.fails(NOT_FOUND, "ckpt", "show", "9.9", saying="no checkpoint 9.9")
+        self.fails(NOT_FOUND, "ckpt", "rm", "one", "9.9", saying="no such checkpoint")
+        newest = self.gives("ckpt", "ls", "one")[-1]["id"]
+        self.fails(FAILED, "ckpt", "rm", "one", str(newest), saying="it is the newest")
+        self.says("ckpt", "rm", "one", shown, node="n3")
+        self.assertNotIn(old["id"], [one["id"] for one in self.gives("ckpt", "ls", "one")])
+        for node in ("n1", "n2", "n3"):
+            wait_until(f"its image to be gone from {node}", lambda n=node: old["oid"] not in [one["oid"] for one in data(n, "obj", "ls")])
+        self.assertEqual(self.gives("ckpt", "schedule", "one")["keep"], 3)
+        self.gives("ckpt", "schedule", "one", "--adaptive", "--loss", "2min", "--keep", "2", "--hourly", "24", node="n3")
+        plan = self.gives("ckpt", "schedule", "one", "--share", "20", node="n2")
+        self.assertEqual((plan["adaptive"], plan["loss_ms"], plan["share"], plan["keep"], plan["keep_hourly"]), (True, 120000, 20, 2, 24))
+        self.assertEqual(self.gives("ckpt", "schedule", "one", "--interval", "0")["adaptive"], False)
+        self.fails(NOT_FOUND, "ckpt", "schedule", "nosuch", saying="no VE nosuch")
 
     def test_3_a_stopped_service_stays_known_and_a_removed_one_leaves_nothing(self):
         self.assertEqual(self.gives("ve", "stop", "one")["want"], "stopped")
