@@ -344,6 +344,42 @@ static int keep_fetched(struct fetch *fetch, struct fault *fault)
 	return r < 0 ? r : 0;
 }
 
+/* Is this the first that has all of it? */
+static bool is_whole(void *arg, const struct answered *answered)
+{
+	size_t *whole = arg;
+	struct msg_gosd_have_reply have;
+	struct mpr_error error;
+
+	if (answered->r < 0 || msg_gosd_have_reply_unpack(
+				   &have, answered->reply->data, answered->reply->size, &error) < 0)
+		return false;
+	if (have.whole)
+		*whole = answered->i;
+	return have.whole;
+}
+
+/*
+ * All are asked at once, and who is the first to say that it has all of it is tried first: after the
+ * death of a node its timeout is not waited for before the node that has the image is asked.
+ */
+static void put_whole_first(struct fetch *fetch, const struct peer **order, size_t count)
+{
+	struct msg_gosd_have message;
+	_cleanup_buf_ struct buf body = {0};
+	const struct peer *first;
+	size_t whole = 0;
+
+	memcpy(message.oid, fetch->oid.bytes, ID_SIZE);
+	if (msg_gosd_have_pack(&message, &body) < 0 ||
+	    nodes_ask_all(fetch->request->gosd->nodes, order, count, MSG_GOSD_HAVE, &body, ASK_MS,
+		is_whole, &whole) < 0)
+		return;
+	first = order[whole];
+	memmove(&order[1], &order[0], whole * sizeof(*order));
+	order[0] = first;
+}
+
 static int fetch_from_all(struct fetch *fetch, struct copy_result *result)
 {
 	const struct peer *order[CLUSTER_MAX];
@@ -352,6 +388,8 @@ static int fetch_from_all(struct fetch *fetch, struct copy_result *result)
 	char failures[300] = "", hex[ID_HEX];
 	int r = -ENOENT, last = -ENOENT;
 
+	if (count > 1)
+		put_whole_first(fetch, order, count);
 	for (size_t i = 0; i < count && r != 0 && r != -ECANCELED; i++) {
 		struct fault fault = {0};
 		uint64_t before = fetch->bytes;

@@ -40,6 +40,12 @@ struct ask {
 	struct buf *reply;
 	struct fault *fault;
 	int r;
+	void (*finished)(struct ask *ask); /* in the loop; the ask may be gone when it returns */
+};
+
+/* Who waits for one answer. */
+struct waiting_ask {
+	struct ask ask;
 	bool finished;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -99,11 +105,8 @@ static int ensure_client(struct node *node)
 
 static void finish_ask(struct ask *ask, int r)
 {
-	pthread_mutex_lock(&ask->lock);
 	ask->r = r;
-	ask->finished = true;
-	pthread_cond_signal(&ask->wake);
-	pthread_mutex_unlock(&ask->lock);
+	ask->finished(ask);
 }
 
 static void on_answer(void *userdata, const struct rpc_answer *answer)
@@ -142,32 +145,193 @@ static void start_ask(struct job *job)
 	}
 }
 
-int nodes_ask(struct nodes *nodes, const struct peer *peer, const char *name,
-    const struct buf *body, int64_t timeout_ms, struct buf *reply, struct fault *fault)
+/* Hands it to the loop; negative errno when nobody will finish it. */
+static int post_ask(struct nodes *nodes, struct ask *ask)
 {
-	struct ask ask = {.job.done = start_ask,
-	    .node = &nodes->node[peer - nodes->daemon->node.peers.peer],
-	    .name = name,
-	    .body = body,
-	    .timeout_ms = timeout_ms,
-	    .reply = reply,
-	    .fault = fault,
-	    .lock = PTHREAD_MUTEX_INITIALIZER,
-	    .wake = PTHREAD_COND_INITIALIZER};
 	bool stopped;
 
+	ask->job.done = start_ask;
 	pthread_mutex_lock(&nodes->lock);
 	stopped = nodes->stopped;
 	if (!stopped)
-		work_post(nodes->work, &ask.job);
+		work_post(nodes->work, &ask->job);
 	pthread_mutex_unlock(&nodes->lock);
-	if (stopped)
-		return fault_set(fault, -ECANCELED, "the daemon stops");
-	pthread_mutex_lock(&ask.lock);
-	while (!ask.finished)
-		pthread_cond_wait(&ask.wake, &ask.lock);
-	pthread_mutex_unlock(&ask.lock);
-	return ask.r;
+	return stopped ? fault_set(ask->fault, -ECANCELED, "the daemon stops") : 0;
+}
+
+static struct node *node_of(struct nodes *nodes, const struct peer *peer)
+{
+	return &nodes->node[peer - nodes->daemon->node.peers.peer];
+}
+
+static void wake_asker(struct ask *ask)
+{
+	struct waiting_ask *waiting = (struct waiting_ask *)ask;
+
+	pthread_mutex_lock(&waiting->lock);
+	waiting->finished = true;
+	pthread_cond_signal(&waiting->wake);
+	pthread_mutex_unlock(&waiting->lock);
+}
+
+int nodes_ask(struct nodes *nodes, const struct peer *peer, const char *name,
+    const struct buf *body, int64_t timeout_ms, struct buf *reply, struct fault *fault)
+{
+	struct waiting_ask waiting = {.ask = {.node = node_of(nodes, peer),
+					  .name = name,
+					  .body = body,
+					  .timeout_ms = timeout_ms,
+					  .reply = reply,
+					  .fault = fault,
+					  .finished = wake_asker},
+	    .lock = PTHREAD_MUTEX_INITIALIZER,
+	    .wake = PTHREAD_COND_INITIALIZER};
+	int r = post_ask(nodes, &waiting.ask);
+
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&waiting.lock);
+	while (!waiting.finished)
+		pthread_cond_wait(&waiting.wake, &waiting.lock);
+	pthread_mutex_unlock(&waiting.lock);
+	return waiting.ask.r;
+}
+
+/* --- asking several at once --- */
+
+struct round;
+
+struct question {
+	struct ask ask;
+	struct round *round;
+	size_t i;
+	struct buf reply;
+	struct fault fault;
+	struct question *next; /* that is answered */
+};
+
+/* Lives until its last question is answered and nobody waits any more. */
+struct round {
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	struct buf body;
+	struct question *answered;
+	size_t users;   /* questions on their way, and who waits */
+	size_t pending; /* of these the questions */
+};
+
+static void question_free(struct question *question)
+{
+	buf_fini(&question->reply);
+	free(question);
+}
+
+/* With the lock held, which it gives up. */
+static void round_leave(struct round *round)
+{
+	bool last = --round->users == 0;
+
+	pthread_mutex_unlock(&round->lock);
+	if (!last)
+		return;
+	while (round->answered) {
+		struct question *next = round->answered->next;
+
+		question_free(round->answered);
+		round->answered = next;
+	}
+	pthread_mutex_destroy(&round->lock);
+	pthread_cond_destroy(&round->wake);
+	buf_fini(&round->body);
+	free(round);
+}
+
+static void note_answered(struct ask *ask)
+{
+	struct question *question = (struct question *)ask;
+	struct round *round = question->round;
+
+	pthread_mutex_lock(&round->lock);
+	question->next = round->answered;
+	round->answered = question;
+	round->pending--;
+	pthread_cond_signal(&round->wake);
+	round_leave(round);
+}
+
+static int add_question(struct nodes *nodes, struct round *round, const struct peer *peer, size_t i,
+    const char *name, int64_t timeout_ms)
+{
+	struct question *question = calloc(1, sizeof(*question));
+	int r;
+
+	if (!question)
+		return -ENOMEM;
+	question->round = round;
+	question->i = i;
+	question->ask = (struct ask){.node = node_of(nodes, peer),
+	    .name = name,
+	    .body = &round->body,
+	    .timeout_ms = timeout_ms,
+	    .reply = &question->reply,
+	    .fault = &question->fault,
+	    .finished = note_answered};
+	pthread_mutex_lock(&round->lock);
+	round->users++;
+	round->pending++;
+	pthread_mutex_unlock(&round->lock);
+	r = post_ask(nodes, &question->ask);
+	if (r == 0)
+		return 0;
+	pthread_mutex_lock(&round->lock);
+	round->users--;
+	round->pending--;
+	pthread_mutex_unlock(&round->lock);
+	question_free(question);
+	return r;
+}
+
+/* Tells what is answered until it is enough or all have answered. */
+static void hear(
+    struct round *round, bool (*each)(void *arg, const struct answered *answered), void *arg)
+{
+	bool enough = false;
+
+	pthread_mutex_lock(&round->lock);
+	while (!enough && (round->answered || round->pending > 0)) {
+		struct question *question = round->answered;
+
+		if (!question) {
+			pthread_cond_wait(&round->wake, &round->lock);
+			continue;
+		}
+		round->answered = question->next;
+		pthread_mutex_unlock(&round->lock);
+		enough = each(arg, &(struct answered){question->i, question->ask.r,
+				       &question->reply, &question->fault});
+		question_free(question);
+		pthread_mutex_lock(&round->lock);
+	}
+	round_leave(round);
+}
+
+int nodes_ask_all(struct nodes *nodes, const struct peer *const *peers, size_t count,
+    const char *name, const struct buf *body, int64_t timeout_ms,
+    bool (*each)(void *arg, const struct answered *answered), void *arg)
+{
+	struct round *round = calloc(1, sizeof(*round));
+	int r = 0;
+
+	if (!round)
+		return -ENOMEM;
+	pthread_mutex_init(&round->lock, NULL);
+	pthread_cond_init(&round->wake, NULL);
+	round->users = 1;
+	r = buf_append(&round->body, body->data, body->size);
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = add_question(nodes, round, peers[i], i, name, timeout_ms);
+	hear(round, each, arg);
+	return r;
 }
 
 /* --- greeting those that were silent --- */

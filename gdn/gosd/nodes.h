@@ -33,4 +33,19 @@ bool nodes_is_down(struct nodes *nodes, const struct peer *peer);
 int nodes_ask(struct nodes *nodes, const struct peer *peer, const char *name,
     const struct buf *body, int64_t timeout_ms, struct buf *reply, struct fault *fault);
 
+struct answered {
+	size_t i; /* of the peers asked */
+	int r;
+	const struct buf *reply;
+	const struct fault *fault;
+};
+
+/*
+ * Asks all of them at once and tells each answer as it comes, in the caller's thread; `each` returns
+ * true when it needs no more.  Then this returns, and what comes later is dropped.
+ */
+int nodes_ask_all(struct nodes *nodes, const struct peer *const *peers, size_t count,
+    const char *name, const struct buf *body, int64_t timeout_ms,
+    bool (*each)(void *arg, const struct answered *answered), void *arg);
+
 #endif

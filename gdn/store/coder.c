@@ -14,6 +14,7 @@
 #define NONCE_SIZE crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
 #define TAG_SIZE crypto_aead_xchacha20poly1305_ietf_ABYTES
 #define LEVEL 1
+#define LZ4_ACCELERATION 4
 
 enum {
 	FLAG_ZSTD = 0x01,
@@ -89,7 +90,7 @@ static int compress_fast(
     struct coder *coder, const uint8_t *plain, size_t size, uint8_t *to, size_t room)
 {
 	return LZ4_compress_fast_extState(
-	    coder->lz4, (const char *)plain, (char *)to, (int)size, (int)room, 1);
+	    coder->lz4, (const char *)plain, (char *)to, (int)size, (int)room, LZ4_ACCELERATION);
 }
 
 static int compress_well(
