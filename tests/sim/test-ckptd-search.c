@@ -420,6 +420,10 @@ int main(int argc, char **argv)
 		return test_main((struct test[]){
 		    TEST(three_members_with_every_order_and_two_crashes),
 		    TEST(four_members_with_every_order_and_one_crash),
+		    {0},
+		});
+	if (argc > 1 && !strcmp(argv[1], "--longest")) /* hours */
+		return test_main((struct test[]){
 		    TEST(four_members_with_every_order_and_two_crashes),
 		    {0},
 		});
